@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Integers as they lie in foreign bytes.
+ *
+ * leNN and beNN are structs, not integers: they have alignment 1, need no
+ * "packed", and a forgotten conversion does not compile. SnapCursor reads
+ * bytes that nobody has checked yet and never leaves its bounds.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef struct { uint8_t b[2]; } le16;
+typedef struct { uint8_t b[4]; } le32;
+typedef struct { uint8_t b[8]; } le64;
+typedef struct { uint8_t b[2]; } be16;
+typedef struct { uint8_t b[4]; } be32;
+typedef struct { uint8_t b[8]; } be64;
+
+/* One conversion in each direction for every type: snap_le32(v) reads a field
+ * into an integer of the host, snap_to_le32(n) makes a field of one. */
+#define SNAP_BYTES_DEFINE(type, host, swap)                                    \
+	static inline host snap_##type(type v)                                 \
+	{                                                                      \
+		host n;                                                        \
+		memcpy(&n, v.b, sizeof(n));                                    \
+		return swap(n);                                                \
+	}                                                                      \
+	static inline type snap_to_##type(host n)                              \
+	{                                                                      \
+		type v;                                                        \
+		n = swap(n);                                                   \
+		memcpy(v.b, &n, sizeof(n));                                    \
+		return v;                                                      \
+	}
+
+#define SNAP_SAME(n) (n)
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define SNAP_LE(bits) SNAP_SAME
+#define SNAP_BE(bits) __builtin_bswap##bits
+#else
+#define SNAP_LE(bits) __builtin_bswap##bits
+#define SNAP_BE(bits) SNAP_SAME
+#endif
+
+SNAP_BYTES_DEFINE(le16, uint16_t, SNAP_LE(16))
+SNAP_BYTES_DEFINE(le32, uint32_t, SNAP_LE(32))
+SNAP_BYTES_DEFINE(le64, uint64_t, SNAP_LE(64))
+SNAP_BYTES_DEFINE(be16, uint16_t, SNAP_BE(16))
+SNAP_BYTES_DEFINE(be32, uint32_t, SNAP_BE(32))
+SNAP_BYTES_DEFINE(be64, uint64_t, SNAP_BE(64))
+
+/* Bytes not yet read: [at, end). */
+struct snap_cursor {
+	const uint8_t *at;
+	const uint8_t *end;
+};
+
+/* A cursor over `size` bytes at `data`. */
+static inline struct snap_cursor snap_cursor(const void *data, size_t size)
+{
+	const uint8_t *p = data;
+
+	return (struct snap_cursor){ p, p + size };
+}
+
+/* The number of bytes not yet read. */
+static inline size_t snap_cursor_left(const struct snap_cursor *c)
+{
+	return (size_t)(c->end - c->at);
+}
+
+/* The next `size` bytes, stepped over; NULL, and nothing is stepped over, when
+ * fewer are left. */
+static inline const void *snap_cursor_take(struct snap_cursor *c, size_t size)
+{
+	const uint8_t *p = c->at;
+
+	if (size > snap_cursor_left(c))
+		return NULL;
+	c->at += size;
+	return p;
+}
+
+/* Copies the next `size` bytes to `ret`; false, and nothing is stepped over,
+ * when fewer are left. */
+static inline bool snap_cursor_copy(struct snap_cursor *c, void *ret,
+				    size_t size)
+{
+	const void *p = snap_cursor_take(c, size);
+
+	if (!p)
+		return false;
+	memcpy(ret, p, size);
+	return true;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Scoped clean-up for what glib does not cover. */
+#pragma once
+
+#include <glib.h>
+#include <unistd.h>
+
+static inline void snap_close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+}
+
+/* A file descriptor that closes itself: snap_autofd int fd = open(...). */
+#define snap_autofd __attribute__((cleanup(snap_close_fd)))
+
+/* Hands a descriptor over: the variable forgets it. */
+static inline int snap_steal_fd(int *fd)
+{
+	int stolen = *fd;
+
+	*fd = -1;
+	return stolen;
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Is a page worth storing? */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* True when all `size` bytes (at least 16) are the same as the first. */
+bool snap_is_fill(const void *data, size_t size);
+
+/* True when all `size` bytes (at least 16) are zero. */
+static inline bool snap_is_zero(const void *data, size_t size)
+{
+	return *(const uint8_t *)data == 0 && snap_is_fill(data, size);
+}
