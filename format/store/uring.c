@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Writes through io_uring: the caller goes on while the kernel copies.
+ *
+ * pwrite copies into one of four buffers of 1 MiB; appends run together, and a
+ * full buffer is submitted. So at most four writes are under way, and a caller
+ * that is faster than the file system waits for a buffer: that is the bound on
+ * memory. Every 8 MiB the kernel is told to begin writing back what has
+ * arrived, so the disk works during the save, and the sync at its end is short.
+ *
+ * A buffer is free, filling (at most one), or in flight. An error is remembered
+ * and told by every later call. Writes in flight never overlap: one that does
+ * not append waits for all before it.
+ *
+ * Calls come one at a time, but not from one thread, so the ring is set up
+ * without the flags that bind it to one. When a thread ends, the kernel cancels
+ * what that thread submitted; such a write is done again, by hand. Five
+ * requests at most are under way and the completion queue holds sixteen, so it
+ * cannot overflow.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "format/base/error.h"
+#include "format/base/units.h"
+#include "format/store/file-internal.h"
+
+#define BUFFERS 4u
+#define BUFFER_SIZE SNAP_MIB
+#define RING_SIZE 8u
+
+struct buffer {
+	bool in_flight;
+	uint64_t offset; /* in the file */
+	size_t size;
+	size_t done; /* written of it */
+	uint8_t *data;
+};
+
+struct uring_file {
+	struct snap_plain_file plain; /* first */
+	struct io_uring ring;
+	struct buffer buffers[BUFFERS];
+	struct buffer *filling; /* or NULL */
+	guint in_flight;	/* buffers */
+	bool writing_back;
+	uint64_t end; /* of what was written last */
+	int error;
+};
+
+static struct uring_file *uring(SnapFile *f)
+{
+	return (struct uring_file *)f;
+}
+
+static void remember(struct uring_file *u, int error)
+{
+	if (!u->error)
+		u->error = error;
+}
+
+/* ---- submission ---- */
+
+static int submit(struct uring_file *u)
+{
+	int r;
+
+	do
+		r = io_uring_submit(&u->ring);
+	while (r == -EINTR);
+	return r < 0 ? r : 0;
+}
+
+/* What is left of a buffer, without the ring. */
+static void write_by_hand(struct uring_file *u, struct buffer *b)
+{
+	int r = snap_plain_write(u->plain.fd, b->data + b->done,
+				 b->size - b->done, b->offset + b->done);
+
+	if (r < 0)
+		remember(u, r);
+}
+
+/* Hands what is left of a buffer to the kernel. */
+static void submit_buffer(struct uring_file *u, struct buffer *b)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+
+	if (!sqe) {
+		write_by_hand(u, b);
+		return;
+	}
+	io_uring_prep_write(sqe, u->plain.fd, b->data + b->done,
+			    (unsigned)(b->size - b->done), b->offset + b->done);
+	io_uring_sqe_set_data(sqe, b);
+	if (submit(u) < 0) {
+		/* The entry stays in the queue, so it must become harmless. */
+		io_uring_prep_nop(sqe);
+		io_uring_sqe_set_data(sqe, NULL);
+		write_by_hand(u, b);
+		return;
+	}
+	b->in_flight = true;
+	u->in_flight++;
+}
+
+/* Up to where all has arrived. */
+static uint64_t arrived(const struct uring_file *u)
+{
+	uint64_t low = u->filling ? u->filling->offset : u->end;
+
+	for (guint i = 0; i < BUFFERS; i++)
+		if (u->buffers[i].in_flight)
+			low = MIN(low, u->buffers[i].offset);
+	return low;
+}
+
+/* Begins to write back what has arrived, if that is enough. */
+static void writeback(struct uring_file *u)
+{
+	uint64_t until = arrived(u);
+	struct io_uring_sqe *sqe;
+
+	if (u->writing_back || until < u->plain.begun + SNAP_WRITEBACK)
+		return;
+	sqe = io_uring_get_sqe(&u->ring);
+	if (!sqe)
+		return;
+	io_uring_prep_sync_file_range(sqe, u->plain.fd,
+				      (unsigned)(until - u->plain.begun),
+				      u->plain.begun, SYNC_FILE_RANGE_WRITE);
+	io_uring_sqe_set_data(sqe, u);
+	u->plain.begun = until;
+	if (submit(u) == 0) {
+		u->writing_back = true;
+		return;
+	}
+	io_uring_prep_nop(sqe);
+	io_uring_sqe_set_data(sqe, NULL);
+}
+
+/* ---- completion ---- */
+
+static void complete_buffer(struct uring_file *u, struct buffer *b, int res)
+{
+	b->in_flight = false;
+	u->in_flight--;
+	if (res > 0) {
+		b->done += (size_t)res;
+		if (b->done < b->size)
+			submit_buffer(u, b);
+		return;
+	}
+	if (res == -ECANCELED || res == -EAGAIN || res == -EINTR || res == 0)
+		write_by_hand(u, b);
+	else
+		remember(u, res);
+}
+
+static void complete(struct uring_file *u, struct io_uring_cqe *cqe)
+{
+	void *data = io_uring_cqe_get_data(cqe);
+	int res = cqe->res;
+
+	io_uring_cqe_seen(&u->ring, cqe);
+	if (data == u)
+		u->writing_back = false; /* advice: fdatasync tells errors */
+	else if (data)
+		complete_buffer(u, data, res);
+}
+
+/* Waits for one completion, and takes those that are there. */
+static void wait_one(struct uring_file *u)
+{
+	struct io_uring_cqe *cqe;
+	int r;
+
+	do
+		r = io_uring_wait_cqe(&u->ring, &cqe);
+	while (r == -EINTR || r == -EAGAIN);
+	g_assert(r == 0); /* the ring is ours, and so is what we wait for */
+	do
+		complete(u, cqe);
+	while (io_uring_peek_cqe(&u->ring, &cqe) == 0);
+}
+
+static void flush_filling(struct uring_file *u)
+{
+	struct buffer *b = u->filling;
+
+	u->filling = NULL;
+	if (b)
+		submit_buffer(u, b);
+}
+
+static void wait_writes(struct uring_file *u)
+{
+	flush_filling(u);
+	while (u->in_flight > 0)
+		wait_one(u);
+}
+
+/* A free buffer, to be filled from `offset` on. */
+static struct buffer *buffer_get(struct uring_file *u, uint64_t offset)
+{
+	while (u->in_flight == BUFFERS)
+		wait_one(u);
+	for (guint i = 0; i < BUFFERS; i++) {
+		struct buffer *b = &u->buffers[i];
+
+		if (b->in_flight)
+			continue;
+		if (!b->data)
+			b->data = g_malloc(BUFFER_SIZE);
+		b->offset = offset;
+		b->size = b->done = 0;
+		return b;
+	}
+	g_assert_not_reached();
+}
+
+/* ---- the operations ---- */
+
+static int uring_pwrite(SnapFile *f, const void *buf, size_t size,
+			uint64_t offset)
+{
+	struct uring_file *u = uring(f);
+
+	if (u->error)
+		return u->error;
+	if (offset != u->end)
+		wait_writes(u);
+	u->end = offset;
+	while (size > 0) {
+		struct buffer *b = u->filling;
+		size_t n;
+
+		if (!b)
+			b = u->filling = buffer_get(u, u->end);
+		n = MIN(size, BUFFER_SIZE - b->size);
+		memcpy(b->data + b->size, buf, n);
+		b->size += n;
+		u->end += n;
+		buf = (const char *)buf + n;
+		size -= n;
+		if (b->size == BUFFER_SIZE) {
+			flush_filling(u);
+			writeback(u);
+		}
+	}
+	return u->error;
+}
+
+static int uring_drain(SnapFile *f)
+{
+	wait_writes(uring(f));
+	return uring(f)->error;
+}
+
+static int uring_sync(SnapFile *f)
+{
+	int r = uring_drain(f);
+
+	if (r == 0 && fdatasync(uring(f)->plain.fd) < 0)
+		remember(uring(f), -errno);
+	return uring(f)->error;
+}
+
+static int uring_publish(SnapFile *f, int dirfd, const char *name)
+{
+	int r = uring_drain(f);
+
+	return r < 0 ? r : snap_plain_publish(f, dirfd, name);
+}
+
+static void uring_close(SnapFile *f)
+{
+	struct uring_file *u = uring(f);
+
+	u->filling = NULL;
+	while (u->in_flight > 0 || u->writing_back)
+		wait_one(u);
+	io_uring_queue_exit(&u->ring);
+	for (guint i = 0; i < BUFFERS; i++)
+		g_free(u->buffers[i].data);
+	snap_plain_close(f);
+}
+
+static const struct snap_file_ops uring_ops = {
+	.name = "io_uring",
+	.pread = snap_plain_pread,
+	.pwrite = uring_pwrite,
+	.drain = uring_drain,
+	.sync = uring_sync,
+	.size = snap_plain_size,
+	.publish = uring_publish,
+	.will_need = snap_plain_will_need,
+	.close = uring_close,
+};
+
+/* Rings are older than the operations that we want of them. */
+static bool ring_can_write(struct io_uring *ring)
+{
+	struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
+	bool can;
+
+	if (!probe)
+		return false;
+	can = io_uring_opcode_supported(probe, IORING_OP_WRITE) &&
+	      io_uring_opcode_supported(probe, IORING_OP_SYNC_FILE_RANGE);
+	io_uring_free_probe(probe);
+	return can;
+}
+
+int snap_uring_file_new(struct snap_plain_file *plain, SnapFile **ret_file)
+{
+	g_autofree struct uring_file *u = g_new0(struct uring_file, 1);
+	int r = io_uring_queue_init(RING_SIZE, &u->ring, 0);
+
+	if (r < 0)
+		return r;
+	if (!ring_can_write(&u->ring)) {
+		io_uring_queue_exit(&u->ring);
+		return -EOPNOTSUPP;
+	}
+	u->plain = *plain;
+	u->plain.file.ops = &uring_ops;
+	g_free(plain);
+	*ret_file = &g_steal_pointer(&u)->plain.file;
+	return 0;
+}
