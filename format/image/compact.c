@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Moves what is alive into a fresh file, so that pages which came again and
+ * again do not stay in the snapshot for ever.
+ *
+ * Region by region: an extent all of whose pages are alive is copied as it is;
+ * the live pages of the others are decompressed and gathered, in page order,
+ * into new extents of up to 16. A region's leaf is made anew and put in the
+ * place of the old one. Every extent's sum is checked on the way, so damage on
+ * the disk is found and not copied.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "format/base/crc32c.h"
+#include "format/base/error.h"
+#include "format/image/frame-internal.h"
+#include "format/image/ondisk.h"
+#include "format/image/writer-internal.h"
+
+struct compact {
+	SnapWriter *w;
+	SnapFile *old;
+	SnapCodec *codec;
+	struct snap_leaf from;
+	struct snap_leaf to;
+	guint n; /* gathered */
+	uint16_t pages[SNAP_EXTENT_PAGES];
+	uint8_t gathered[SNAP_EXTENT_BYTES];
+	uint64_t loaded; /* offset of the extent in `extent`; 0: none */
+	uint8_t extent[SNAP_EXTENT_BYTES];
+};
+
+/* Reads the extent of a segment into the codec's buffer. */
+static int read_extent(struct compact *c, const struct snap_segment *s)
+{
+	void *frame = snap_codec_buffer(c->codec);
+	int r = snap_file_read(c->old, frame, s->length, s->offset);
+
+	if (r < 0)
+		return r;
+	return snap_crc32c(0, frame, s->length) == s->crc32c ? 0 : -EBADMSG;
+}
+
+static void put_run(struct compact *c, const struct snap_segment *run)
+{
+	struct snap_splice gone;
+
+	c->to.n = snap_leaf_splice(c->to.segments, c->to.n, run, &gone);
+}
+
+/* Copies an extent, and lets all runs of its pages refer to the copy. */
+static int copy_extent(struct compact *c, const struct snap_segment *s)
+{
+	struct snap_entry e;
+	int r = read_extent(c, s);
+
+	if (r == 0)
+		r = snap_writer_append(c->w, snap_codec_buffer(c->codec),
+				       s->length, &e);
+	if (r < 0)
+		return r;
+	for (guint i = 0; i < c->from.n; i++) {
+		struct snap_segment run = c->from.segments[i];
+
+		if (run.kind != SNAP_SEGMENT_EXTENT || run.offset != s->offset)
+			continue;
+		run.offset = e.offset;
+		put_run(c, &run);
+	}
+	return 0;
+}
+
+/* Writes what was gathered as an extent. */
+static int put_gathered(struct compact *c)
+{
+	struct snap_segment like = { .kind = SNAP_SEGMENT_EXTENT,
+				     .pages = (uint8_t)c->n };
+	void *frame = snap_codec_buffer(c->codec);
+	struct snap_entry e;
+	ssize_t size;
+	int r;
+
+	if (!c->n)
+		return 0;
+	size = snap_codec_compress(c->codec, c->gathered, c->n, frame);
+	if (size < 0)
+		return (int)size;
+	r = snap_writer_append(c->w, frame, (size_t)size, &e);
+	if (r < 0)
+		return r;
+	like.offset = e.offset;
+	like.length = e.length;
+	like.crc32c = e.crc32c;
+	for (guint i = 0; i < c->n;) {
+		struct snap_segment run;
+
+		i = snap_leaf_run(c->pages, c->n, i, &like, &run);
+		put_run(c, &run);
+	}
+	c->n = 0;
+	return 0;
+}
+
+/* Adds the pages of a run to those gathered. */
+static int gather(struct compact *c, const struct snap_segment *s)
+{
+	int r = 0;
+
+	if (c->loaded != s->offset) {
+		r = read_extent(c, s);
+		if (r == 0)
+			r = snap_codec_decompress(
+				c->codec, snap_codec_buffer(c->codec),
+				s->length, c->extent, s->pages);
+		c->loaded = r < 0 ? 0 : s->offset;
+	}
+	for (guint i = 0; r == 0 && i < s->count; i++) {
+		memcpy(c->gathered + (size_t)c->n * SNAP_PAGE,
+		       c->extent + (size_t)(s->first + i) * SNAP_PAGE,
+		       SNAP_PAGE);
+		c->pages[c->n++] = (uint16_t)(s->page + i);
+		if (c->n == SNAP_EXTENT_PAGES)
+			r = put_gathered(c);
+	}
+	return r;
+}
+
+static int move_segment(struct compact *c, guint i)
+{
+	const struct snap_segment *s = &c->from.segments[i];
+
+	switch (s->kind) {
+	case SNAP_SEGMENT_ZERO:
+		return 0;
+	case SNAP_SEGMENT_FILL:
+		put_run(c, s);
+		return 0;
+	case SNAP_SEGMENT_EXTENT:
+		break;
+	}
+	if (snap_leaf_live(c->from.segments, c->from.n, s->offset) < s->pages)
+		return gather(c, s);
+	/* Its first run has brought along the others. */
+	if (snap_leaf_live(c->from.segments, i, s->offset))
+		return 0;
+	return copy_extent(c, s);
+}
+
+static int move_region(struct compact *c, uint64_t region)
+{
+	int r = snap_map_get(c->w->map, region, &c->from);
+
+	snap_leaf_clear(&c->to);
+	for (guint i = 0; r == 0 && i < c->from.n; i++)
+		r = move_segment(c, i);
+	if (r == 0)
+		r = put_gathered(c);
+	return r < 0 ? r : snap_map_replace(c->w->map, region, &c->to);
+}
+
+/* Moves all; `c->old` is readable. */
+static int move_all(struct compact *c)
+{
+	SnapMap *map = c->w->map;
+	int r = 0;
+
+	for (uint64_t i = 0; r == 0 && i < snap_map_regions(map); i++)
+		if (snap_map_has(map, i))
+			r = move_region(c, i);
+	return r;
+}
+
+int snap_writer_compact(SnapWriter *w, SnapFile *fresh, SnapCodec *codec,
+			GError **error)
+{
+	g_autofree struct compact *c = g_new0(struct compact, 1);
+	int r = w->committed ? -EINVAL : w->error;
+
+	if (r == 0)
+		r = snap_writer_fail(w, w->file->ops->drain(w->file));
+	if (r < 0) {
+		snap_file_close(fresh);
+		return snap_fail_errno(error, -r, "writing the snapshot");
+	}
+	c->w = w;
+	c->codec = codec;
+	c->old = w->file;
+	r = snap_writer_begin(w, fresh);
+	if (r == 0)
+		r = move_all(c);
+	snap_file_close(c->old);
+	if (r < 0)
+		return snap_fail_errno(error, -snap_writer_fail(w, r),
+				       "compacting the snapshot");
+	return 0;
+}

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Extents as zstd frames: one frame each, with its content size and zstd's own
+ * checksum in it, so that `zstd -t` can check what we wrote. The contexts are
+ * made at their first use and kept: a reader never compresses.
+ */
+#include <errno.h>
+#include <zstd.h>
+
+#include "format/image/frame-internal.h"
+#include "format/image/ondisk.h"
+
+struct SnapCodec {
+	int level;
+	ZSTD_CCtx *cctx;
+	ZSTD_DCtx *dctx;
+	void *buffer;
+};
+
+G_STATIC_ASSERT(SNAP_EXTENT_PAGES == SNAP_DISK_EXTENT_PAGES);
+G_STATIC_ASSERT(SNAP_EXTENT_BOUND <= SNAP_DISK_EXTENT_MAX);
+G_STATIC_ASSERT(ZSTD_COMPRESSBOUND(SNAP_EXTENT_BYTES) <= SNAP_EXTENT_BOUND);
+
+SnapCodec *snap_codec_new(int level)
+{
+	SnapCodec *codec = g_new0(SnapCodec, 1);
+
+	codec->level = level;
+	return codec;
+}
+
+void snap_codec_free(SnapCodec *codec)
+{
+	if (!codec)
+		return;
+	ZSTD_freeCCtx(codec->cctx);
+	ZSTD_freeDCtx(codec->dctx);
+	g_free(codec->buffer);
+	g_free(codec);
+}
+
+void *snap_codec_buffer(SnapCodec *codec)
+{
+	if (!codec->buffer)
+		codec->buffer = g_malloc(SNAP_DISK_EXTENT_MAX);
+	return codec->buffer;
+}
+
+static int compressor_make(SnapCodec *codec)
+{
+	ZSTD_CCtx *c = ZSTD_createCCtx();
+
+	if (!c)
+		return -ENOMEM;
+	ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, codec->level);
+	ZSTD_CCtx_setParameter(c, ZSTD_c_checksumFlag, 1);
+	ZSTD_CCtx_setParameter(c, ZSTD_c_contentSizeFlag, 1);
+	codec->cctx = c;
+	return 0;
+}
+
+ssize_t snap_codec_compress(SnapCodec *codec, const void *data, guint pages,
+			    void *ret)
+{
+	size_t n;
+	int r = codec->cctx ? 0 : compressor_make(codec);
+
+	if (r < 0)
+		return r;
+	n = ZSTD_compress2(codec->cctx, ret, SNAP_EXTENT_BOUND, data,
+			   (size_t)pages * SNAP_PAGE);
+	/* The buffer is large enough, so memory alone can be missing. */
+	return ZSTD_isError(n) ? -ENOMEM : (ssize_t)n;
+}
+
+int snap_codec_look(const void *data, size_t size, size_t *ret_size,
+		    guint *ret_pages)
+{
+	unsigned long long content = ZSTD_getFrameContentSize(data, size);
+	size_t n;
+
+	if (content == ZSTD_CONTENTSIZE_UNKNOWN ||
+	    content == ZSTD_CONTENTSIZE_ERROR || content == 0 ||
+	    content % SNAP_PAGE || content > SNAP_EXTENT_BYTES)
+		return -EBADMSG;
+	n = ZSTD_findFrameCompressedSize(data, size);
+	if (ZSTD_isError(n) || n > SNAP_DISK_EXTENT_MAX)
+		return -EBADMSG;
+	*ret_size = n;
+	*ret_pages = (guint)(content / SNAP_PAGE);
+	return 0;
+}
+
+int snap_codec_decompress(SnapCodec *codec, const void *frame, size_t size,
+			  void *ret, guint pages)
+{
+	size_t n, frame_size;
+	guint frame_pages;
+
+	if (snap_codec_look(frame, size, &frame_size, &frame_pages) < 0 ||
+	    frame_size != size || frame_pages != pages)
+		return -EBADMSG;
+	if (!codec->dctx)
+		codec->dctx = ZSTD_createDCtx();
+	if (!codec->dctx)
+		return -ENOMEM;
+	n = ZSTD_decompressDCtx(codec->dctx, ret, (size_t)pages * SNAP_PAGE,
+				frame, size);
+	return n == (size_t)pages * SNAP_PAGE ? 0 : -EBADMSG;
+}

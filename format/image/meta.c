@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a snapshot says of itself, and the rules that hold for it.
+ *
+ * The blocks lie one after the other, each on a 2 MiB boundary: in the classic
+ * form RAM blocks, then one of device state; in the verbatim form the stream
+ * alone.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "format/base/error.h"
+#include "format/image/disk-internal.h"
+#include "format/image/meta-internal.h"
+
+#define SPACE_MAX (SNAP_DISK_REGIONS_MAX * SNAP_REGION)
+
+void snap_meta_clear(struct snap_meta *meta)
+{
+	g_clear_pointer(&meta->blocks, g_free);
+	meta->n_blocks = 0;
+}
+
+/* Where the page space ends, in bytes. */
+static uint64_t space_end(const struct snap_meta *meta)
+{
+	const struct snap_block *last;
+
+	if (!meta->n_blocks)
+		return 0;
+	last = &meta->blocks[meta->n_blocks - 1];
+	return last->base + last->length;
+}
+
+struct snap_block *snap_meta_add_block(struct snap_meta *meta,
+				       enum snap_block_kind kind,
+				       const char *name, uint64_t length)
+{
+	uint64_t base = snap_round_up(space_end(meta), SNAP_REGION);
+	struct snap_block *b;
+
+	meta->blocks =
+		g_renew(struct snap_block, meta->blocks, meta->n_blocks + 1);
+	b = &meta->blocks[meta->n_blocks++];
+	memset(b, 0, sizeof(*b));
+	b->kind = kind;
+	g_strlcpy(b->name, name, sizeof(b->name));
+	b->base = base;
+	b->length = length;
+	return b;
+}
+
+const struct snap_block *snap_meta_find(const struct snap_meta *meta,
+					enum snap_block_kind kind)
+{
+	for (guint i = 0; i < meta->n_blocks; i++)
+		if (meta->blocks[i].kind == kind)
+			return &meta->blocks[i];
+	return NULL;
+}
+
+uint64_t snap_meta_end(const struct snap_meta *meta, enum snap_block_kind kind)
+{
+	for (guint i = meta->n_blocks; i > 0; i--)
+		if (meta->blocks[i - 1].kind == kind)
+			return meta->blocks[i - 1].base +
+			       meta->blocks[i - 1].length;
+	return 0;
+}
+
+uint64_t snap_meta_regions(const struct snap_meta *meta)
+{
+	return snap_div_up(space_end(meta), SNAP_REGION);
+}
+
+/* ---- the rules ---- */
+
+/* One block; *base is where it must begin, and then where the next must. */
+static int check_block(const struct snap_block *b, uint64_t *base,
+		       GError **error)
+{
+	if (!*b->name)
+		return snap_fail(error, EBADMSG, "a block without a name");
+	if (b->base != *base || b->length > SPACE_MAX - *base)
+		return snap_fail(error, EBADMSG,
+				 "block %s: %" PRIu64 " bytes at %" PRIu64
+				 ", expected at %" PRIu64,
+				 b->name, b->length, b->base, *base);
+	if (b->stored % SNAP_PAGE ||
+	    b->stored > snap_round_up(b->length, SNAP_PAGE))
+		return snap_fail(error, EBADMSG,
+				 "block %s: %" PRIu64
+				 " bytes stored of %" PRIu64,
+				 b->name, b->stored, b->length);
+	*base = snap_round_up(b->base + b->length, SNAP_REGION);
+	return 0;
+}
+
+static int check_stream(const struct snap_meta *meta, GError **error)
+{
+	const struct snap_block *state = snap_meta_find(meta, SNAP_BLOCK_STATE);
+	uint32_t page = meta->target_page;
+
+	if (page < SNAP_PAGE || page > 65536 || (page & (page - 1)))
+		return snap_fail(error, EBADMSG,
+				 "target pages of %" PRIu32 " bytes", page);
+	if (meta->pages_at > state->length)
+		return snap_fail(error, EBADMSG,
+				 "pages at %" PRIu64 " of %" PRIu64
+				 " bytes of device state",
+				 meta->pages_at, state->length);
+	return 0;
+}
+
+/* Which kind block `i` of `n` must have. */
+static enum snap_block_kind kind_at(enum snap_form form, guint i, guint n)
+{
+	if (form == SNAP_FORM_VERBATIM)
+		return SNAP_BLOCK_STREAM;
+	return i + 1 < n ? SNAP_BLOCK_RAM : SNAP_BLOCK_STATE;
+}
+
+int snap_meta_check(const struct snap_meta *meta, GError **error)
+{
+	uint64_t base = 0;
+
+	if (meta->form != SNAP_FORM_CLASSIC && meta->form != SNAP_FORM_VERBATIM)
+		return snap_fail(error, EBADMSG, "form %d of snapshot",
+				 (int)meta->form);
+	if (meta->n_blocks < 1 || meta->n_blocks > SNAP_DISK_BLOCKS_MAX ||
+	    (meta->form == SNAP_FORM_VERBATIM && meta->n_blocks != 1))
+		return snap_fail(error, EBADMSG, "%u blocks", meta->n_blocks);
+	for (guint i = 0; i < meta->n_blocks; i++) {
+		const struct snap_block *b = &meta->blocks[i];
+		int r;
+
+		if (b->kind != kind_at(meta->form, i, meta->n_blocks))
+			return snap_fail(error, EBADMSG,
+					 "block %s: of kind %d, in this place",
+					 b->name, (int)b->kind);
+		r = check_block(b, &base, error);
+		if (r < 0)
+			return r;
+	}
+	return meta->form == SNAP_FORM_CLASSIC ? check_stream(meta, error) : 0;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A reader, as verify.c sees it. */
+#pragma once
+
+#include "format/image/disk-internal.h"
+#include "format/image/image.h"
+
+struct SnapReader {
+	SnapFile *file;
+	struct snap_trailer trailer;
+	struct snap_superblock superblock;
+	struct snap_meta meta;
+	struct snap_entry *top;
+	guint n_top;
+	uint64_t bytes_read; /* atomic */
+};
+
+/* Reads exactly that, and counts it. -EBADMSG when the file ends before. */
+int snap_reader_read(SnapReader *r, void *buf, size_t size, uint64_t offset);

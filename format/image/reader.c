@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Reads a snapshot file, from its end.
+ *
+ * Opening reads four frames: the trailer, which names the rest; the superblock,
+ * which says whose file it is; the properties; the top. It holds the last two.
+ * Whatever is read later is checked against the sum that who names it holds, so
+ * a reader gives right bytes or an error. Nothing changes after the opening but
+ * the count of bytes, so any thread may read.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "format/base/crc32c.h"
+#include "format/base/error.h"
+#include "format/image/frame-internal.h"
+#include "format/image/leaf-internal.h"
+#include "format/image/meta-internal.h"
+#include "format/image/reader-internal.h"
+
+/* Reads exactly that; -EBADMSG when the file ends before. */
+int snap_reader_read(SnapReader *r, void *buf, size_t size, uint64_t offset)
+{
+	int ret = snap_file_read(r->file, buf, size, offset);
+
+	if (ret == 0)
+		__atomic_add_fetch(&r->bytes_read, size, __ATOMIC_RELAXED);
+	return ret;
+}
+
+/* Reads a frame that somebody names, and checks its sum. */
+static int read_named(SnapReader *r, const struct snap_entry *e, void *ret)
+{
+	uint64_t end = r->trailer.file_size - sizeof(struct snap_disk_trailer);
+	int ret_code;
+
+	if (e->offset > end || e->length > end - e->offset)
+		return -EBADMSG;
+	ret_code = snap_reader_read(r, ret, e->length, e->offset);
+	if (ret_code < 0)
+		return ret_code;
+	return snap_crc32c(0, ret, e->length) == e->crc32c ? 0 : -EBADMSG;
+}
+
+/* ---- opening ---- */
+
+static int fail_read(GError **error, int r, const char *what)
+{
+	if (r == -EBADMSG)
+		return snap_fail(error, EBADMSG, "%s: wrong checksum", what);
+	return snap_fail_errno(error, -r, "%s", what);
+}
+
+static int open_trailer(SnapReader *r, GError **error)
+{
+	struct snap_disk_trailer d;
+	uint64_t size;
+	int ret = r->file->ops->size(r->file, &size);
+
+	if (ret < 0)
+		return snap_fail_errno(error, -ret, "size of the file");
+	if (size < sizeof(struct snap_disk_superblock) + sizeof(d))
+		return snap_fail(error, ENODATA,
+				 "no valid end: %" PRIu64 " bytes are too few "
+				 "for a snapshot",
+				 size);
+	ret = snap_reader_read(r, &d, sizeof(d), size - sizeof(d));
+	if (ret < 0)
+		return snap_fail_errno(error, -ret, "reading the trailer");
+	return snap_disk_get_trailer(&d, size, &r->trailer, error);
+}
+
+static int open_superblock(SnapReader *r, GError **error)
+{
+	struct snap_disk_superblock d;
+	int ret = snap_reader_read(r, &d, sizeof(d), 0);
+
+	if (ret < 0)
+		return snap_fail_errno(error, -ret, "reading the superblock");
+	ret = snap_disk_get_superblock(&d, &r->superblock, error);
+	if (ret < 0)
+		return ret;
+	if (memcmp(r->superblock.uuid, r->trailer.uuid,
+		   sizeof(r->trailer.uuid)) != 0)
+		return snap_fail(error, EBADMSG,
+				 "superblock and trailer are of two files");
+	return 0;
+}
+
+static int open_properties(SnapReader *r, GError **error)
+{
+	const struct snap_entry *e = &r->trailer.properties;
+	g_autofree void *frame = g_malloc(e->length);
+	int ret = read_named(r, e, frame);
+
+	if (ret < 0)
+		return fail_read(error, ret, "properties");
+	ret = snap_properties_get(frame, e->length, &r->meta, error);
+	if (ret < 0)
+		return ret;
+	memcpy(r->meta.uuid, r->superblock.uuid, sizeof(r->meta.uuid));
+	if (r->superblock.incompat & SNAP_INCOMPAT_LAYERS)
+		return snap_fail(error, EOPNOTSUPP,
+				 "an increment on a snapshot that it does not "
+				 "name; this program cannot read increments");
+	if (snap_meta_regions(&r->meta) != r->trailer.regions)
+		return snap_fail(
+			error, EBADMSG,
+			"trailer: %" PRIu64 " regions, the blocks have "
+			"%" PRIu64,
+			r->trailer.regions, snap_meta_regions(&r->meta));
+	return 0;
+}
+
+static int open_top(SnapReader *r, GError **error)
+{
+	const struct snap_entry *e = &r->trailer.top;
+	struct snap_range range = {
+		.end = e->offset, .pages = SNAP_NODE_ENTRIES * SNAP_REGION_PAGES
+	};
+	guint n = snap_disk_nodes(r->trailer.regions);
+	g_autofree void *frame = g_malloc(e->length);
+	int ret = read_named(r, e, frame);
+
+	if (ret < 0)
+		return fail_read(error, ret, "top of the map");
+	r->top = g_new0(struct snap_entry, n ? n : 1);
+	r->n_top = n;
+	ret = snap_disk_get_node(frame, SNAP_DISK_TOP, 0, n, &range, r->top);
+	if (ret == -EOPNOTSUPP)
+		return snap_fail(error, EOPNOTSUPP,
+				 "the map refers to another snapshot; this "
+				 "program cannot read increments");
+	return ret < 0 ? snap_fail(error, EBADMSG, "top of the map: damaged")
+		       : 0;
+}
+
+int snap_reader_open(SnapFile *file, SnapReader **ret_reader, GError **error)
+{
+	g_autoptr(SnapReader) r = g_new0(SnapReader, 1);
+	int ret;
+
+	r->file = file;
+	ret = open_trailer(r, error);
+	if (ret == 0)
+		ret = open_superblock(r, error);
+	if (ret == 0)
+		ret = open_properties(r, error);
+	if (ret == 0)
+		ret = open_top(r, error);
+	if (ret == 0)
+		*ret_reader = g_steal_pointer(&r);
+	return ret;
+}
+
+void snap_reader_free(SnapReader *r)
+{
+	if (!r)
+		return;
+	snap_file_close(r->file);
+	snap_meta_clear(&r->meta);
+	g_free(r->top);
+	g_free(r);
+}
+
+/* ---- what it says ---- */
+
+const struct snap_meta *snap_reader_meta(const SnapReader *r)
+{
+	return &r->meta;
+}
+
+uint64_t snap_reader_file_size(const SnapReader *r)
+{
+	return r->trailer.file_size;
+}
+
+uint64_t snap_reader_bytes_read(const SnapReader *r)
+{
+	return __atomic_load_n(&r->bytes_read, __ATOMIC_RELAXED);
+}
+
+const struct snap_entry *snap_reader_top(const SnapReader *r, guint *ret_n)
+{
+	*ret_n = r->n_top;
+	return r->top;
+}
+
+/* ---- reading ---- */
+
+int snap_reader_node(SnapReader *r, guint index, struct snap_node *ret_node)
+{
+	uint8_t frame[sizeof(struct snap_disk_node) +
+		      SNAP_NODE_ENTRIES * sizeof(struct snap_disk_entry)];
+	const struct snap_entry *e = &r->top[index];
+	struct snap_range range = { .end = e->offset,
+				    .pages = SNAP_REGION_PAGES };
+	guint n = snap_disk_node_entries(r->trailer.regions, index);
+	uint32_t stored = 0;
+	int ret;
+
+	memset(ret_node, 0, sizeof(*ret_node));
+	ret_node->n = n;
+	if (!e->length)
+		return 0;
+	if (e->length != snap_disk_node_size(n))
+		return -EBADMSG;
+	ret = read_named(r, e, frame);
+	if (ret == 0)
+		ret = snap_disk_get_node(frame, SNAP_DISK_NODE, index, n,
+					 &range, ret_node->entries);
+	if (ret < 0)
+		return ret;
+	for (guint i = 0; i < n; i++)
+		stored += ret_node->entries[i].stored;
+	return stored == e->stored ? 0 : -EBADMSG;
+}
+
+int snap_reader_leaf(SnapReader *r, uint64_t region,
+		     const struct snap_entry *entry, struct snap_leaf *ret_leaf)
+{
+	struct snap_range range = { .end = entry->offset,
+				    .pages = entry->stored };
+	uint8_t frame[SNAP_DISK_LEAF_MAX];
+	int ret;
+
+	if (!entry->length) {
+		snap_leaf_clear(ret_leaf);
+		return 0;
+	}
+	if (entry->length > sizeof(frame))
+		return -EBADMSG;
+	ret = read_named(r, entry, frame);
+	if (ret < 0)
+		return ret;
+	return snap_disk_get_leaf(frame, entry->length, region, &range,
+				  ret_leaf);
+}
+
+int snap_reader_extent(SnapReader *r, const struct snap_segment *segment,
+		       SnapCodec *codec, void *ret)
+{
+	struct snap_entry e = { .offset = segment->offset,
+				.length = segment->length,
+				.crc32c = segment->crc32c };
+	void *frame = snap_codec_buffer(codec);
+	int ret_code;
+
+	if (e.length > SNAP_DISK_EXTENT_MAX)
+		return -EBADMSG;
+	ret_code = read_named(r, &e, frame);
+	if (ret_code < 0)
+		return ret_code;
+	return snap_codec_decompress(codec, frame, e.length, ret,
+				     segment->pages);
+}
+
+void snap_reader_will_need(SnapReader *r, uint64_t offset, uint64_t length)
+{
+	snap_file_will_need(r->file, offset, length);
+}

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Checks a snapshot file: that every byte is what was written (the sums), and
+ * that what was written makes sense (the map).
+ *
+ * The file is walked once, front to back, and every extent decompressed. What
+ * the walk finds of extents is kept in an index; the map is then read by its
+ * tree, and whatever a leaf says of an extent must stand in the index. Memory
+ * must not grow with the file, so the index is of fixed size: when it is full,
+ * the tree is read, the runs that refer into this part of the file are checked,
+ * and the walk goes on with an empty index. The map is a hundredth of the file
+ * or less, so that reading it again costs little. At the end the index has
+ * covered the file without gaps: no run can have escaped.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "format/base/error.h"
+#include "format/image/walk-internal.h"
+
+#define INDEX_SIZE (1u << 19)
+#define REGION_UNKNOWN UINT32_MAX
+
+/* An extent that the walk has found. */
+struct found {
+	uint64_t offset;
+	uint32_t length;
+	uint32_t crc32c;
+	uint32_t region; /* of the first run that referred to it */
+	uint32_t pages;
+};
+
+struct verify {
+	SnapReader *r;
+	snap_verify_progress progress;
+	void *data;
+	GError **error;
+	uint64_t told; /* the progress so far */
+	struct found *index;
+	guint n;
+	guint room;
+	uint64_t begin; /* of the part of the file that the index covers */
+	uint64_t end;
+	uint64_t frames[SNAP_WALK_KINDS]; /* that the walk has found */
+	uint64_t named[SNAP_WALK_KINDS];  /* that the tree has named */
+	guint block;			  /* of the region that is looked at */
+	uint64_t stored;		  /* pages in it, up to here */
+};
+
+/* ---- the index ---- */
+
+static void index_add(struct verify *v, const struct snap_walk_frame *f)
+{
+	if (v->n == v->room) {
+		v->room = MIN(MAX(v->room * 2, 1024), INDEX_SIZE);
+		v->index = g_renew(struct found, v->index, v->room);
+	}
+	v->index[v->n++] = (struct found){ .offset = f->offset,
+					   .length = f->length,
+					   .crc32c = f->crc32c,
+					   .region = REGION_UNKNOWN,
+					   .pages = f->pages };
+}
+
+static int compare_found(const void *key, const void *element)
+{
+	uint64_t offset = *(const uint64_t *)key;
+	const struct found *f = element;
+
+	return offset < f->offset ? -1 : offset > f->offset;
+}
+
+/* ---- the tree ---- */
+
+static int fail_frame(struct verify *v, int r, const char *what,
+		      const struct snap_entry *e)
+{
+	if (r == -EBADMSG)
+		return snap_fail(v->error, EBADMSG,
+				 "%s at byte %" PRIu64 ": damaged", what,
+				 e->offset);
+	return snap_fail_errno(v->error, -r, "%s at byte %" PRIu64, what,
+			       e->offset);
+}
+
+/* One run: what it says of its extent is what the walk has found there. */
+static int check_run(struct verify *v, uint32_t region,
+		     const struct snap_segment *s)
+{
+	struct found *f;
+
+	if (s->kind != SNAP_SEGMENT_EXTENT || s->offset < v->begin ||
+	    s->offset >= v->end)
+		return 0;
+	f = v->n ? bsearch(&s->offset, v->index, v->n, sizeof(*f),
+			   compare_found)
+		 : NULL;
+	if (!f || f->length != s->length || f->crc32c != s->crc32c ||
+	    f->pages != s->pages ||
+	    (f->region != REGION_UNKNOWN && f->region != region))
+		return snap_fail(v->error, EBADMSG,
+				 "map of region %" PRIu32 ": page %u is not in "
+				 "the extent at byte %" PRIu64,
+				 region, s->page, s->offset);
+	f->region = region;
+	return 0;
+}
+
+static int check_leaf(struct verify *v, uint64_t region,
+		      const struct snap_entry *e)
+{
+	struct snap_leaf leaf;
+	int r = snap_reader_leaf(v->r, region, e, &leaf);
+
+	if (r < 0)
+		return fail_frame(v, r, "map leaf", e);
+	for (guint i = 0; r == 0 && i < leaf.n; i++)
+		r = check_run(v, (uint32_t)region, &leaf.segments[i]);
+	return r;
+}
+
+/* Ends the blocks that lie before `region`: their sums must be right. */
+static int check_blocks(struct verify *v, uint64_t region)
+{
+	const struct snap_meta *meta = snap_reader_meta(v->r);
+
+	while (v->block < meta->n_blocks) {
+		const struct snap_block *b = &meta->blocks[v->block];
+
+		if (region * SNAP_REGION < b->base + b->length)
+			return 0;
+		if (v->stored * SNAP_PAGE != b->stored)
+			return snap_fail(v->error, EBADMSG,
+					 "block %s: %" PRIu64 " bytes stored, "
+					 "the map has %" PRIu64,
+					 b->name, b->stored,
+					 v->stored * SNAP_PAGE);
+		v->stored = 0;
+		v->block++;
+	}
+	return 0;
+}
+
+static int check_node(struct verify *v, guint index, const struct snap_entry *e)
+{
+	uint64_t first = (uint64_t)index * SNAP_NODE_ENTRIES;
+	struct snap_node node;
+	int r = snap_reader_node(v->r, index, &node);
+
+	if (r < 0)
+		return fail_frame(v, r, "map node", e);
+	v->named[SNAP_WALK_NODE] += e->length != 0;
+	for (guint i = 0; r == 0 && i < node.n; i++) {
+		r = check_blocks(v, first + i);
+		v->stored += node.entries[i].stored;
+		if (r < 0 || !node.entries[i].length)
+			continue;
+		v->named[SNAP_WALK_LEAF]++;
+		r = check_leaf(v, first + i, &node.entries[i]);
+	}
+	return r;
+}
+
+/* Reads the whole tree, and checks the runs that refer into [begin, end). */
+static int check_tree(struct verify *v, uint64_t end)
+{
+	const struct snap_entry *top;
+	guint n;
+	int r = 0;
+
+	v->end = end;
+	v->block = 0;
+	v->stored = 0;
+	memset(v->named, 0, sizeof(v->named));
+	top = snap_reader_top(v->r, &n);
+	for (guint i = 0; r == 0 && i < n; i++)
+		r = check_node(v, i, &top[i]);
+	if (r == 0)
+		r = check_blocks(v, v->r->trailer.regions);
+	v->n = 0;
+	v->begin = end;
+	return r;
+}
+
+/* ---- the file ---- */
+
+/* What opening has read may have changed since. */
+static int check_trailer(struct verify *v)
+{
+	struct snap_disk_trailer d;
+	struct snap_trailer t = { 0 };
+	uint64_t size;
+	int r = v->r->file->ops->size(v->r->file, &size);
+
+	if (r == 0)
+		r = snap_reader_read(v->r, &d, sizeof(d),
+				     v->r->trailer.file_size - sizeof(d));
+	if (r < 0)
+		return snap_fail_errno(v->error, -r, "reading the trailer");
+	r = snap_disk_get_trailer(&d, size, &t, v->error);
+	if (r == 0 && t.body_crc32c != v->r->trailer.body_crc32c)
+		r = snap_fail(v->error, ESTALE, "the file was replaced");
+	return r;
+}
+
+static int tell(struct verify *v, uint64_t done)
+{
+	uint64_t all = snap_reader_file_size(v->r);
+
+	if (!v->progress || (done == v->told && done < all))
+		return 0;
+	v->told = done;
+	if (v->progress(done, all, v->data))
+		return 0;
+	return snap_fail(v->error, ECANCELED, "stopped");
+}
+
+static int check_frames(struct verify *v, SnapWalk *walk)
+{
+	struct snap_walk_frame f;
+	int r;
+
+	while ((r = snap_walk_next(walk, &f, v->error)) > 0) {
+		v->frames[f.kind]++;
+		if (f.kind == SNAP_WALK_EXTENT)
+			index_add(v, &f);
+		if (v->n == INDEX_SIZE)
+			r = check_tree(v, f.offset + f.length);
+		if (r >= 0)
+			r = tell(v, snap_walk_position(walk));
+		if (r < 0)
+			return r;
+	}
+	return r;
+}
+
+/* That the tree names every frame of the map, and the sum of all bytes. */
+static int check_sums(struct verify *v, SnapWalk *walk)
+{
+	if (v->frames[SNAP_WALK_LEAF] != v->named[SNAP_WALK_LEAF] ||
+	    v->frames[SNAP_WALK_NODE] != v->named[SNAP_WALK_NODE] ||
+	    v->frames[SNAP_WALK_TOP] != 1 ||
+	    v->frames[SNAP_WALK_PROPERTIES] != 1)
+		return snap_fail(v->error, EBADMSG,
+				 "frames of a map that nobody refers to");
+	if (snap_walk_crc32c(walk) != v->r->trailer.body_crc32c)
+		return snap_fail(v->error, EBADMSG,
+				 "wrong checksum over bytes 0 to %" PRIu64,
+				 snap_walk_position(walk));
+	return 0;
+}
+
+int snap_verify(SnapReader *r, snap_verify_progress progress, void *data,
+		GError **error)
+{
+	g_autoptr(SnapWalk) walk = snap_walk_new(r);
+	struct verify v = {
+		.r = r, .progress = progress, .data = data, .error = error
+	};
+	int ret = check_trailer(&v);
+
+	if (ret == 0)
+		ret = check_frames(&v, walk);
+	if (ret == 0)
+		ret = check_tree(&v, r->trailer.file_size);
+	if (ret == 0)
+		ret = check_sums(&v, walk);
+	if (ret == 0)
+		ret = tell(&v, snap_reader_file_size(r));
+	g_free(v.index);
+	return ret;
+}
