@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The inside of the parser.
+ *
+ * The parser is in one phase at a time; a phase reads one item of the stream:
+ *
+ *	header → configuration → subsections ┐
+ *	┌────────────────────────────────────┘
+ *	└→ element ─→ START, PART, END ─→ payload ─→ section end ─→ element …
+ *	      ├────→ COMMAND ──────────────────────────────────────→ element …
+ *	      └────→ FULL, EOF, or what cannot be split ─→ tail
+ *
+ * A phase looks at its item with snap_parse_peek(), which wants it whole and
+ * keeps the beginning of one that is cut. Having understood it, it passes it
+ * on with snap_parse_state(), or drops it with snap_parse_drop() and gives a
+ * page instead, and names the phase that follows. Nothing is dropped or passed
+ * on before it was whole, so an item's meaning never depends on where the
+ * input was cut.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "format/base/bytes.h"
+#include "format/qemu/parse.h"
+
+/* The largest item: a target page. */
+#define SNAP_HOLD_SIZE 65536u
+
+/* What a phase answers, besides -errno. */
+enum snap_phase_result {
+	SNAP_PHASE_MORE = 0,  /* its item is not whole yet */
+	SNAP_PHASE_EVENT = 1, /* an event */
+	SNAP_PHASE_AGAIN = 2, /* no event; on with p->phase */
+};
+
+struct snap_phase {
+	int (*run)(SnapParser *p, struct snap_event *ev);
+	const char *expects; /* "the stream ends here; expected …" */
+};
+
+extern const struct snap_phase snap_phase_header;
+extern const struct snap_phase snap_phase_element;
+extern const struct snap_phase snap_phase_section_end;
+extern const struct snap_phase snap_phase_skip;
+extern const struct snap_phase snap_phase_tail;
+extern const struct snap_phase snap_phase_ram_total;
+extern const struct snap_phase snap_phase_ram_record;
+extern const struct snap_phase snap_phase_dirty_bitmap;
+extern const struct snap_phase snap_phase_htab;
+extern const struct snap_phase snap_phase_stattrib;
+
+/* The sections whose payload we can read. */
+enum snap_section_kind {
+	SNAP_SECTION_RAM,
+	SNAP_SECTION_DIRTY_BITMAP,
+	SNAP_SECTION_HTAB,
+	SNAP_SECTION_STATTRIB,
+	SNAP_SECTION_KINDS,
+};
+
+/* A section of a known kind in this stream. */
+struct snap_section {
+	bool begun; /* START was seen */
+	bool ended; /* END was seen */
+	uint32_t id;
+};
+
+/* The look-out for the end of the device state; see tail.c. */
+struct snap_tail {
+	uint64_t at;	    /* bytes seen */
+	uint64_t window;    /* the last 8 of them, the newest lowest */
+	uint64_t text;	    /* where the description's text begins */
+	uint64_t text_end;  /* and ends; 0: none in sight */
+	uint32_t ids[2048]; /* a bit for each id that a FULL may have had */
+};
+
+struct SnapParser {
+	const struct snap_phase *phase;
+	struct snap_cursor in; /* fed and not yet read */
+	uint8_t *hold;	       /* the beginning of an item that was cut */
+	size_t held;
+	struct snap_stream_info info;
+	GError *error; /* said again at every step */
+
+	bool devstate;	    /* no pages will come */
+	bool ignore_shared; /* x-ignore-shared is on */
+	struct snap_section sections[SNAP_SECTION_KINDS];
+	enum snap_section_kind kind; /* of the section we are in */
+	uint8_t type;		     /* its element: START, PART or END */
+	bool footers_known;	     /* info.footers has been found out */
+
+	uint32_t caps_left; /* names to come in the capability list */
+	uint64_t ram_left;  /* of the RAM list's total */
+	char *ram_name;	    /* of the block that is being listed */
+	uint64_t ram_length;
+	GHashTable *ram_names; /* name → index + 1 */
+	bool pages_begun;      /* a RAM PART or END was seen */
+	bool pages_placed;     /* info.pages_at has been found out */
+	int block;	       /* of the last page record, or -1 */
+	uint64_t page;	       /* offset of the page that comes next */
+
+	uint64_t skip; /* bytes to pass on unread */
+	const struct snap_phase *after_skip;
+
+	bool only_eof; /* in the tail by EOF: no devices */
+	struct snap_tail tail;
+	char *why;
+};
+
+/* A be32 within an item. */
+static inline uint32_t snap_parse_be32(const uint8_t *data)
+{
+	be32 v;
+
+	memcpy(&v, data, sizeof(v));
+	return snap_be32(v);
+}
+
+/* A be64 within an item. */
+static inline uint64_t snap_parse_be64(const uint8_t *data)
+{
+	be64 v;
+
+	memcpy(&v, data, sizeof(v));
+	return snap_be64(v);
+}
+
+/* Where the current item begins in the stream. */
+static inline uint64_t snap_parse_at(const SnapParser *p)
+{
+	return p->info.size - p->held;
+}
+
+/* The next `n` bytes (at most SNAP_HOLD_SIZE), or NULL until they are there.
+ * Good until the next call of the parser. */
+const uint8_t *snap_parse_peek(SnapParser *p, size_t n);
+
+/* Passes the `n` bytes last peeked at on as STATE. */
+int snap_parse_state(SnapParser *p, struct snap_event *ev, size_t n,
+		     const struct snap_phase *next);
+
+/* Steps over the `n` bytes last peeked at. */
+void snap_parse_drop(SnapParser *p, size_t n);
+
+/* Passes on `n` bytes from here unread, then goes on with `next`. Returns
+ * SNAP_PHASE_AGAIN. */
+int snap_parse_skip(SnapParser *p, uint64_t n, const struct snap_phase *next);
+
+/* Fails for good; puts "offset N: " before the sentence. */
+int snap_parse_fail(SnapParser *p, int code, const char *format, ...)
+	G_GNUC_PRINTF(3, 4);
+
+/* The stream cannot be split from here on: an event, or an error where pages
+ * have been given out already. */
+int snap_parse_opaque(SnapParser *p, struct snap_event *ev, const char *format,
+		      ...) G_GNUC_PRINTF(3, 4);
+
+/* Foreign bytes as they may stand in a sentence. */
+char *snap_parse_printable(const void *data, size_t size);
+
+/* The pages stand here, unless they stood somewhere before. */
+void snap_parse_place(SnapParser *p);
+
+/* The device state begins here. Returns SNAP_PHASE_AGAIN. */
+int snap_parse_devices(SnapParser *p);
+
+/* Takes note of the next `size` bytes of the device state. */
+void snap_tail_see(struct snap_tail *t, const uint8_t *data, size_t size);
+
+/* True when the bytes seen end in a whole description. */
+bool snap_tail_described(const struct snap_tail *t);
+
+/* True when they end in the footer of a device's section and the end mark. */
+bool snap_tail_ended(const struct snap_tail *t);

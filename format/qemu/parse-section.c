@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Elements: the headers and footers of sections, and commands.
+ *
+ * Whether sections have footers is not said anywhere (machine types up to 2.3
+ * have none), but it shows behind the first section: a footer begins with a
+ * byte that no element begins with.
+ */
+#include "format/qemu/parse-internal.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "format/base/error.h"
+#include "format/qemu/wire.h"
+
+/* The sections that can be read, with the only version of each. */
+static const struct {
+	const char *name;
+	uint32_t version;
+	const struct snap_phase *payload;
+} section_known[SNAP_SECTION_KINDS] = {
+	[SNAP_SECTION_RAM] = { WIRE_RAM, WIRE_RAM_VERSION,
+			       &snap_phase_ram_total },
+	[SNAP_SECTION_DIRTY_BITMAP] = { WIRE_DIRTY, WIRE_DIRTY_VERSION,
+					&snap_phase_dirty_bitmap },
+	[SNAP_SECTION_HTAB] = { WIRE_HTAB, WIRE_HTAB_VERSION,
+				&snap_phase_htab },
+	[SNAP_SECTION_STATTRIB] = { WIRE_STATTRIB, WIRE_STATTRIB_VERSION,
+				    &snap_phase_stattrib },
+};
+
+/* The header of a START or FULL, taken apart. */
+struct section_header {
+	uint32_t id;
+	const uint8_t *name;
+	size_t name_length;
+	uint32_t version;
+	size_t size;
+};
+
+static bool section_header(SnapParser *p, struct section_header *ret)
+{
+	const uint8_t *data = snap_parse_peek(p, 6);
+	size_t length, size;
+
+	if (!data)
+		return false;
+	length = data[5];
+	size = 6 + length + 8;
+	data = snap_parse_peek(p, size);
+	if (!data)
+		return false;
+	*ret = (struct section_header){
+		.id = snap_parse_be32(data + 1),
+		.name = data + 6,
+		.name_length = length,
+		.version = snap_parse_be32(data + size - 4),
+		.size = size,
+	};
+	return true;
+}
+
+static enum snap_section_kind section_kind(const struct section_header *h)
+{
+	enum snap_section_kind kind;
+
+	for (kind = 0; kind < SNAP_SECTION_KINDS; kind++)
+		if (h->version == section_known[kind].version &&
+		    h->name_length == strlen(section_known[kind].name) &&
+		    memcmp(h->name, section_known[kind].name, h->name_length) ==
+			    0)
+			break;
+	return kind;
+}
+
+/* The kind of the section with that id among those begun. */
+static enum snap_section_kind section_find(const SnapParser *p, uint32_t id)
+{
+	enum snap_section_kind kind;
+
+	for (kind = 0; kind < SNAP_SECTION_KINDS; kind++)
+		if (p->sections[kind].begun && p->sections[kind].id == id)
+			break;
+	return kind;
+}
+
+static int section_start(SnapParser *p, struct snap_event *ev)
+{
+	struct section_header h;
+	enum snap_section_kind kind;
+
+	if (!section_header(p, &h))
+		return SNAP_PHASE_MORE;
+	kind = section_kind(&h);
+	if (kind == SNAP_SECTION_KINDS) {
+		g_autofree char *name =
+			snap_parse_printable(h.name, h.name_length);
+
+		return snap_parse_opaque(p, ev,
+					 "section \"%s\" (version %" PRIu32
+					 ") is of unknown length",
+					 name, h.version);
+	}
+	if (p->sections[kind].begun)
+		return snap_parse_fail(p, EPROTO,
+				       "section \"%s\" begins a second time",
+				       section_known[kind].name);
+	if (section_find(p, h.id) != SNAP_SECTION_KINDS)
+		return snap_parse_fail(p, EPROTO,
+				       "section \"%s\" has the number of "
+				       "another, %" PRIu32,
+				       section_known[kind].name, h.id);
+	p->sections[kind] = (struct snap_section){ .begun = true, .id = h.id };
+	if (kind == SNAP_SECTION_RAM)
+		p->info.ram_section = h.id;
+	p->kind = kind;
+	p->type = WIRE_SECTION_START;
+	return snap_parse_state(p, ev, h.size, section_known[kind].payload);
+}
+
+/* A device before any RAM section but START: either the stream has no pages,
+ * or it is a device whose state comes early, and then what follows it cannot
+ * be found. */
+static int section_full(SnapParser *p, struct snap_event *ev)
+{
+	g_autofree char *name = NULL;
+	struct section_header h;
+
+	if (p->sections[SNAP_SECTION_RAM].begun &&
+	    (p->pages_begun || p->devstate || p->info.ram.n == 0))
+		return snap_parse_devices(p);
+	if (!section_header(p, &h))
+		return SNAP_PHASE_MORE;
+	name = snap_parse_printable(h.name, h.name_length);
+	return snap_parse_opaque(p, ev,
+				 "section \"%s\" is of unknown length and "
+				 "stands before the guest's memory",
+				 name);
+}
+
+/* A RAM section: PARTs vanish whole, of the END only the records. */
+static int section_ram(SnapParser *p, struct snap_event *ev)
+{
+	snap_parse_place(p);
+	p->pages_begun = true;
+	if (p->type == WIRE_SECTION_END)
+		return snap_parse_state(p, ev, 5, &snap_phase_ram_record);
+	snap_parse_drop(p, 5);
+	p->phase = &snap_phase_ram_record;
+	return SNAP_PHASE_AGAIN;
+}
+
+static int section_more(SnapParser *p, struct snap_event *ev)
+{
+	const uint8_t *data = snap_parse_peek(p, 5);
+	enum snap_section_kind kind;
+	struct snap_section *section;
+
+	if (!data)
+		return SNAP_PHASE_MORE;
+	kind = section_find(p, snap_parse_be32(data + 1));
+	if (kind == SNAP_SECTION_KINDS)
+		return snap_parse_fail(p, EPROTO,
+				       "section %" PRIu32
+				       " goes on, but none of that number "
+				       "was begun",
+				       snap_parse_be32(data + 1));
+	section = &p->sections[kind];
+	if (section->ended)
+		return snap_parse_fail(p, EPROTO,
+				       "section \"%s\" goes on behind its end",
+				       section_known[kind].name);
+	p->kind = kind;
+	p->type = data[0];
+	section->ended = p->type == WIRE_SECTION_END;
+	if (kind == SNAP_SECTION_RAM)
+		return section_ram(p, ev);
+	return snap_parse_state(p, ev, 5, section_known[kind].payload);
+}
+
+static int command(SnapParser *p, struct snap_event *ev)
+{
+	const uint8_t *data = snap_parse_peek(p, 5);
+	uint16_t number, length;
+
+	if (!data)
+		return SNAP_PHASE_MORE;
+	number = (uint16_t)(data[1] << 8 | data[2]);
+	length = (uint16_t)(data[3] << 8 | data[4]);
+	if (number == WIRE_CMD_PACKAGED)
+		return snap_parse_fail(p, EPROTO,
+				       "a packaged part of a postcopy "
+				       "migration, which is no snapshot");
+	snap_parse_skip(p, length, &snap_phase_element);
+	return snap_parse_state(p, ev, 5, &snap_phase_skip);
+}
+
+/* The end mark where a section could stand: there are no devices. */
+static int element_eof(SnapParser *p)
+{
+	if (!p->sections[SNAP_SECTION_RAM].begun)
+		return snap_parse_fail(p, EPROTO,
+				       "the stream ends without the guest's "
+				       "memory");
+	p->only_eof = true;
+	return snap_parse_devices(p);
+}
+
+static int element_run(SnapParser *p, struct snap_event *ev)
+{
+	const uint8_t *data = snap_parse_peek(p, 1);
+
+	if (!data)
+		return SNAP_PHASE_MORE;
+	/* In a devstate the PARTs are gone; they stood behind the STARTs. */
+	if (p->devstate && p->sections[SNAP_SECTION_RAM].begun &&
+	    data[0] != WIRE_SECTION_START)
+		snap_parse_place(p);
+	switch (data[0]) {
+	case WIRE_EOF:
+		return element_eof(p);
+	case WIRE_SECTION_START:
+		return section_start(p, ev);
+	case WIRE_SECTION_PART:
+	case WIRE_SECTION_END:
+		return section_more(p, ev);
+	case WIRE_SECTION_FULL:
+		return section_full(p, ev);
+	case WIRE_COMMAND:
+		return command(p, ev);
+	default:
+		return snap_parse_fail(p, EPROTO,
+				       "expected a section, found byte 0x%02x",
+				       data[0]);
+	}
+}
+
+const struct snap_phase snap_phase_element = { element_run, "a section" };
+
+static int footer(SnapParser *p, struct snap_event *ev)
+{
+	uint32_t id = p->sections[p->kind].id;
+	const uint8_t *data = snap_parse_peek(p, 5);
+
+	if (!data)
+		return SNAP_PHASE_MORE;
+	if (data[0] != WIRE_FOOTER || snap_parse_be32(data + 1) != id)
+		return snap_parse_fail(p, EPROTO,
+				       "expected the footer of section %" PRIu32
+				       " (\"%s\"), found 0x%02x and "
+				       "0x%08" PRIx32,
+				       id, section_known[p->kind].name, data[0],
+				       snap_parse_be32(data + 1));
+	if (p->kind != SNAP_SECTION_RAM || p->type != WIRE_SECTION_PART)
+		return snap_parse_state(p, ev, 5, &snap_phase_element);
+	snap_parse_drop(p, 5);
+	p->phase = &snap_phase_element;
+	return SNAP_PHASE_AGAIN;
+}
+
+static int section_end_run(SnapParser *p, struct snap_event *ev)
+{
+	const uint8_t *data;
+
+	if (!p->footers_known) {
+		data = snap_parse_peek(p, 1);
+		if (!data)
+			return SNAP_PHASE_MORE;
+		p->info.footers = data[0] == WIRE_FOOTER;
+		p->footers_known = true;
+	}
+	if (p->info.footers)
+		return footer(p, ev);
+	p->phase = &snap_phase_element;
+	return SNAP_PHASE_AGAIN;
+}
+
+const struct snap_phase snap_phase_section_end = { section_end_run,
+						   "a section's footer" };

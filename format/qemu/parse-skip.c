@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Sections other than RAM that may stand before its end and whose size can be
+ * told: they are carried along in devstate, unread.
+ */
+#include "format/qemu/parse-internal.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "format/base/error.h"
+#include "format/qemu/wire.h"
+
+static const struct snap_phase phase_htab_entries;
+
+/* Bytes of a dirty-bitmap chunk's flags, from their first two. */
+static size_t dirty_flags_size(const uint8_t *data, size_t there)
+{
+	if (!(data[0] & WIRE_DIRTY_EXTRA_FLAGS))
+		return 1;
+	if (there < 2 || !(data[1] & WIRE_DIRTY_EXTRA_FLAGS))
+		return 2;
+	return 4;
+}
+
+/* A chunk from its flags to what comes before its bits. NULL until whole. */
+static const uint8_t *dirty_chunk(SnapParser *p, uint8_t *ret_flags,
+				  size_t *ret_size)
+{
+	const uint8_t *data = snap_parse_peek(p, 1);
+	size_t size;
+	uint8_t flags;
+
+	if (!data)
+		return NULL;
+	size = dirty_flags_size(data, 1);
+	if (!(data = snap_parse_peek(p, size)))
+		return NULL;
+	size = dirty_flags_size(data, size);
+	if (!(data = snap_parse_peek(p, size)))
+		return NULL;
+	flags = data[size - 1];
+	for (uint8_t name = WIRE_DIRTY_NODE_NAME;
+	     name >= WIRE_DIRTY_BITMAP_NAME; name >>= 1) {
+		if (!(flags & name))
+			continue;
+		if (!(data = snap_parse_peek(p, size + 1)))
+			return NULL;
+		size += 1 + (size_t)data[size];
+	}
+	if (flags & WIRE_DIRTY_START)
+		size += 5;
+	else if (!(flags & WIRE_DIRTY_COMPLETE) && (flags & WIRE_DIRTY_BITS))
+		size += flags & WIRE_DIRTY_ZEROES ? 12 : 20;
+	*ret_flags = flags;
+	*ret_size = size;
+	return snap_parse_peek(p, size);
+}
+
+static int dirty_bitmap_run(SnapParser *p, struct snap_event *ev)
+{
+	const struct snap_phase *next;
+	const uint8_t *data;
+	uint64_t bits = 0;
+	uint8_t flags;
+	size_t size;
+
+	data = dirty_chunk(p, &flags, &size);
+	if (!data)
+		return SNAP_PHASE_MORE;
+	if (!(flags &
+	      (WIRE_DIRTY_START | WIRE_DIRTY_COMPLETE | WIRE_DIRTY_ZEROES)) &&
+	    (flags & WIRE_DIRTY_BITS))
+		bits = snap_parse_be64(data + size - 8);
+	if (bits > WIRE_DIRTY_BITS_MAX)
+		return snap_parse_fail(p, EPROTO,
+				       "a dirty bitmap's chunk of %" PRIu64
+				       " bytes, at most %u are possible",
+				       bits, WIRE_DIRTY_BITS_MAX);
+	next = flags & WIRE_DIRTY_EOS ? &snap_phase_section_end
+				      : &snap_phase_dirty_bitmap;
+	snap_parse_skip(p, bits, next);
+	return snap_parse_state(p, ev, size, &snap_phase_skip);
+}
+
+const struct snap_phase snap_phase_dirty_bitmap = { dirty_bitmap_run,
+						    "a dirty bitmap" };
+
+static int htab_run(SnapParser *p, struct snap_event *ev)
+{
+	static const uint8_t zero[4];
+	const uint8_t *data = snap_parse_peek(p, 4);
+
+	if (!data)
+		return SNAP_PHASE_MORE;
+	return snap_parse_state(p, ev, 4,
+				memcmp(data, zero, 4) == 0
+					? &phase_htab_entries
+					: &snap_phase_section_end);
+}
+
+const struct snap_phase snap_phase_htab = { htab_run,
+					    "the guest's hash table" };
+
+static int htab_entries_run(SnapParser *p, struct snap_event *ev)
+{
+	static const uint8_t zero[8];
+	const uint8_t *data = snap_parse_peek(p, 8);
+	uint64_t valid;
+
+	if (!data)
+		return SNAP_PHASE_MORE;
+	if (memcmp(data, zero, 8) == 0)
+		return snap_parse_state(p, ev, 8, &snap_phase_section_end);
+	valid = (uint64_t)data[4] << 8 | data[5];
+	snap_parse_skip(p, valid * WIRE_HTAB_ENTRY, &phase_htab_entries);
+	return snap_parse_state(p, ev, 8, &snap_phase_skip);
+}
+
+static const struct snap_phase phase_htab_entries = {
+	htab_entries_run, "entries of the guest's hash table"
+};
+
+static int stattrib_run(SnapParser *p, struct snap_event *ev)
+{
+	const uint8_t *data = snap_parse_peek(p, 8);
+	uint64_t value;
+
+	if (!data)
+		return SNAP_PHASE_MORE;
+	value = snap_parse_be64(data);
+	switch (value & WIRE_STATTRIB_MASK) {
+	case WIRE_STATTRIB_EOS:
+		return snap_parse_state(p, ev, 8, &snap_phase_section_end);
+	case WIRE_STATTRIB_DONE:
+		return snap_parse_state(p, ev, 8, &snap_phase_stattrib);
+	case WIRE_STATTRIB_MORE:
+		data = snap_parse_peek(p, 16);
+		if (!data)
+			return SNAP_PHASE_MORE;
+		snap_parse_skip(p, snap_parse_be64(data + 8),
+				&snap_phase_stattrib);
+		return snap_parse_state(p, ev, 16, &snap_phase_skip);
+	default:
+		return snap_parse_fail(p, EPROTO,
+				       "expected storage attributes, "
+				       "found 0x%016" PRIx64,
+				       value);
+	}
+}
+
+const struct snap_phase snap_phase_stattrib = { stattrib_run,
+						"storage attributes" };

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The parser of the classic migration stream: bytes in, events out.
+ *
+ * It has no threads, files or callbacks. The caller feeds whatever it has, cut
+ * anywhere, and steps until the parser asks for more:
+ *
+ *	snap_parser_feed(p, bytes, size);
+ *	while ((r = snap_parser_step(p, &event, error)) > 0)
+ *		... event ...
+ *
+ * The stream comes out split in two: pages (PAGE, FILL), and everything else
+ * (STATE), which put together is `devstate`: the same stream without its pages,
+ * which QEMU itself accepts.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "format/qemu/ramlist.h"
+
+enum snap_event_kind {
+	/* The list of RAM blocks is known: snap_parser_info(). Once, before
+	 * the first PAGE or FILL. */
+	SNAP_EVENT_RAM = 1,
+	/* `data`, `size`: one target page of `block` at `offset`. */
+	SNAP_EVENT_PAGE,
+	/* `size` bytes of `block` at `offset`, one or more target pages, are
+	 * all `fill` (mostly 0). */
+	SNAP_EVENT_FILL,
+	/* `data`, `size`: the next bytes of devstate. */
+	SNAP_EVENT_STATE,
+	/* The stream cannot be split: `why` says which section is in the way.
+	 * The STATE bytes so far are the stream from its beginning; all that
+	 * follows comes as STATE too, to be kept verbatim. Never after a PAGE
+	 * or FILL: a section of unknown length behind pages, which no QEMU
+	 * sends, is an error. Where RAM was given out before, pages_at says
+	 * where the section in the way begins. */
+	SNAP_EVENT_OPAQUE,
+};
+
+/* An event. Pointers are good until the next call on the parser. */
+struct snap_event {
+	enum snap_event_kind kind;
+	guint block; /* index into the RAM list */
+	uint8_t fill;
+	uint64_t offset; /* within the block */
+	const uint8_t *data;
+	size_t size;
+	const char *why;
+};
+
+/* What the stream says of itself; grows as it is parsed. */
+struct snap_stream_info {
+	char machine[256];    /* versioned machine type; "" when not sent */
+	uint32_t target_page; /* bytes */
+	uint32_t ram_section; /* the RAM section's id in this stream */
+	bool footers;	      /* sections end in a footer */
+	uint64_t pages_at;    /* where in devstate the pages stood */
+	uint64_t state_size;  /* bytes of devstate so far */
+	uint64_t size;	      /* bytes of the stream so far */
+	struct snap_ramlist ram;
+};
+
+typedef struct SnapParser SnapParser;
+
+/* A parser at the beginning of a stream. */
+SnapParser *snap_parser_new(void);
+void snap_parser_free(SnapParser *p);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapParser, snap_parser_free)
+
+/* The stream is a devstate: no pages will come, so a device right behind the
+ * RAM list is no reason for OPAQUE (the devstate of a background snapshot has
+ * no RAM END), and pages_at is where they stood in the stream that QEMU wrote.
+ * To be said before the first step. */
+void snap_parser_expect_devstate(SnapParser *p);
+
+/* Gives the parser `size` bytes; they are borrowed until it has asked for
+ * more, and only then may the next be fed. */
+void snap_parser_feed(SnapParser *p, const void *data, size_t size);
+
+/* One step: 1 with an event, 0 when more bytes are needed, -EPROTO or
+ * -EOPNOTSUPP with a sentence that names the offset in the stream and what was
+ * expected there. After an error the parser says the same again. */
+int snap_parser_step(SnapParser *p, struct snap_event *ret_event,
+		     GError **error);
+
+/* True when what was fed (and stepped through) up to now is a whole stream:
+ * the end mark, and behind it the description of the device state whose length
+ * ends exactly here. QEMU's last write ends so. */
+bool snap_parser_complete(const SnapParser *p);
+
+/* The input has ended. 0 when the stream is whole; so is one without a
+ * description (machine property suppress-vmdesc) whose last bytes are a section
+ * footer and the end mark. Of a stream with neither description nor footers
+ * (machine types up to 2.2) nobody can tell. -EPROTO with a sentence
+ * otherwise. */
+int snap_parser_end(const SnapParser *p, GError **error);
+
+/* What the stream has said of itself up to now; owned by the parser. */
+const struct snap_stream_info *snap_parser_info(const SnapParser *p);
