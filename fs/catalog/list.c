@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* All snapshots of a store, folder by folder. */
+#include "fs/catalog/catalog.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "format/base/cleanup.h"
+#include "format/base/error.h"
+
+/* A walk through a store. */
+struct walk {
+	snap_catalog_visit visit;
+	void *data;
+	GString *path; /* of the folder where the walk stands */
+	GError **error;
+};
+
+static gint compare_names(gconstpointer a, gconstpointer b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* The names of the folders in `fd`, in order. Takes `fd` over. */
+static int read_folders(int fd, GPtrArray *names)
+{
+	DIR *dir = fdopendir(fd);
+	struct dirent *d;
+
+	if (!dir) {
+		close(fd);
+		return -errno;
+	}
+	while ((errno = 0, d = readdir(dir)) != NULL) {
+		if (!strcmp(d->d_name, ".") || !strcmp(d->d_name, "..") ||
+		    snap_catalog_reserved(d->d_name))
+			continue;
+		if (d->d_type == DT_DIR || d->d_type == DT_UNKNOWN)
+			g_ptr_array_add(names, g_strdup(d->d_name));
+	}
+	fd = -errno;
+	closedir(dir);
+	g_ptr_array_sort(names, compare_names);
+	return fd;
+}
+
+static int walk_folder(struct walk *w, int fd);
+
+/* Goes into a folder of the one that is open, and comes back. */
+static int walk_into(struct walk *w, int fd, const char *name)
+{
+	gsize length = w->path->len;
+	snap_autofd int child = openat(
+		fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int r = 0;
+
+	/* Not a folder after all, or gone meanwhile. */
+	if (child < 0 &&
+	    (errno == ENOTDIR || errno == ENOENT || errno == ELOOP))
+		return 0;
+	g_string_append_printf(w->path, "%s%s", length ? "/" : "", name);
+	if (child < 0)
+		r = snap_fail_errno(w->error, errno, "folder %s", w->path->str);
+	else
+		r = walk_folder(w, child);
+	g_string_truncate(w->path, length);
+	return r;
+}
+
+static int walk_folder(struct walk *w, int fd)
+{
+	g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+	struct stat st;
+	int r = 0;
+
+	if (fstatat(fd, SNAP_CATALOG_SNAPSHOT, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		r = w->visit(w->path->str, fd, w->data);
+	if (r != 0)
+		return r;
+	r = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	r = r < 0 ? -errno : read_folders(r, names);
+	if (r < 0)
+		return snap_fail_errno(w->error, -r, "folder %s",
+				       *w->path->str ? w->path->str : ".");
+	for (guint i = 0; i < names->len && r == 0; i++)
+		r = walk_into(w, fd, names->pdata[i]);
+	return r;
+}
+
+/* Opens the folder `path` below `fd`, name by name, following no links. */
+static int open_below(int fd, const char *path)
+{
+	g_auto(GStrv) names = g_strsplit(path, "/", -1);
+	snap_autofd int at =
+		openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	for (char **name = names; *name && at >= 0; name++) {
+		int next;
+
+		if (!**name || !strcmp(*name, "."))
+			continue;
+		if (!strcmp(*name, ".."))
+			return -EINVAL;
+		next = openat(at, *name,
+			      O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (next < 0)
+			return -errno;
+		close(at);
+		at = next;
+	}
+	return at < 0 ? -errno : snap_steal_fd(&at);
+}
+
+int snap_catalog_list(SnapCatalog *c, const char *path,
+		      snap_catalog_visit visit, void *data, GError **error)
+{
+	snap_autofd int fd = open_below(snap_catalog_fd(c), path);
+	struct walk w = { .visit = visit, .data = data, .error = error };
+	int r;
+
+	if (fd < 0)
+		return snap_fail_errno(error, -fd, "store %s: folder %s",
+				       snap_catalog_path(c), path);
+	w.path = g_string_new(path);
+	while (w.path->len && w.path->str[w.path->len - 1] == '/')
+		g_string_truncate(w.path, w.path->len - 1);
+	r = walk_folder(&w, fd);
+	g_string_free(w.path, TRUE);
+	return r;
+}
