@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A few regions are open at a time, each with up to 16 pages waiting for
+ * neighbours. A stream that runs through memory fills one after the other;
+ * pages that come out of order (the guest's faults during a background
+ * snapshot) open others beside it.
+ *
+ * The last word on a page counts. Within a job that is kept so by taking back
+ * what the job said of the page before; between jobs by their order, since a
+ * page of a region goes into the region's open job or, if there is none, into
+ * one that is submitted later.
+ */
+#include "fs/save/gather.h"
+
+#include <string.h>
+
+#include "format/base/zero.h"
+
+#define GATHER_OPEN 8
+
+struct SnapGather {
+	SnapPool *pool;
+	SnapLane *lane;
+	struct snap_job *open[GATHER_OPEN]; /* the one used last first */
+	guint n_open;
+	/* A bit a region: something was submitted that is not zero. Zero pages
+	 * of other regions need no word at all. */
+	GByteArray *touched;
+};
+
+SnapGather *snap_gather_new(SnapPool *pool, SnapLane *lane)
+{
+	SnapGather *g = g_new0(SnapGather, 1);
+
+	g->pool = pool;
+	g->lane = lane;
+	g->touched = g_byte_array_new();
+	return g;
+}
+
+static bool region_touched(const SnapGather *g, uint64_t region)
+{
+	return region / 8 < g->touched->len &&
+	       g->touched->data[region / 8] >> region % 8 & 1;
+}
+
+static void region_touch(SnapGather *g, uint64_t region)
+{
+	guint old = g->touched->len;
+
+	if (region / 8 >= old) {
+		guint n = (guint)(region / 8 + 1) * 2;
+
+		g_byte_array_set_size(g->touched, n);
+		memset(g->touched->data + old, 0, n - old);
+	}
+	g->touched->data[region / 8] |= (guint8)(1 << region % 8);
+}
+
+/* Submits the open job at `i` and closes the gap. */
+static void gather_submit(SnapGather *g, guint i)
+{
+	struct snap_job *job = g->open[i];
+
+	g->n_open--;
+	memmove(g->open + i, g->open + i + 1,
+		(g->n_open - i) * sizeof(g->open[0]));
+	snap_lane_submit(g->lane, job);
+}
+
+void snap_gather_flush(SnapGather *g)
+{
+	while (g->n_open)
+		gather_submit(g, g->n_open - 1);
+}
+
+void snap_gather_free(SnapGather *g)
+{
+	if (!g)
+		return;
+	snap_gather_flush(g);
+	g_byte_array_unref(g->touched);
+	g_free(g);
+}
+
+/* The open job of a region, moved to the front, or NULL. */
+static struct snap_job *gather_find(SnapGather *g, uint64_t region)
+{
+	for (guint i = 0; i < g->n_open; i++) {
+		struct snap_job *job = g->open[i];
+
+		if (job->region != region)
+			continue;
+		memmove(g->open + 1, g->open, i * sizeof(g->open[0]));
+		g->open[0] = job;
+		return job;
+	}
+	return NULL;
+}
+
+/* A new open job for a region. When memory is short, ours is let go first: no
+ * save may wait for memory that it holds itself. */
+static struct snap_job *gather_open(SnapGather *g, uint64_t region)
+{
+	struct snap_job *job;
+
+	if (g->n_open == GATHER_OPEN)
+		gather_submit(g, g->n_open - 1);
+	job = snap_pool_take(g->pool, region, false);
+	if (!job) {
+		snap_gather_flush(g);
+		job = snap_pool_take(g->pool, region, true);
+	}
+	memmove(g->open + 1, g->open, g->n_open * sizeof(g->open[0]));
+	g->open[0] = job;
+	g->n_open++;
+	return job;
+}
+
+/* Takes back what the job says of the pages [page, page + n). */
+static void job_forget(struct snap_job *job, guint page, guint n)
+{
+	for (guint p = page; p < page + n && job->fills_any; p++)
+		job->fills[p / 64] &= ~((uint64_t)1 << p % 64);
+	for (guint i = 0; i < job->n;) {
+		if (job->pages[i] < page || job->pages[i] >= page + n) {
+			i++;
+			continue;
+		}
+		job->n--;
+		job->pages[i] = job->pages[job->n];
+		if (i < job->n)
+			memcpy(job->bytes + (size_t)i * SNAP_PAGE,
+			       job->bytes + (size_t)job->n * SNAP_PAGE,
+			       SNAP_PAGE);
+	}
+}
+
+void snap_gather_fill(SnapGather *g, uint64_t offset, size_t size, uint8_t fill)
+{
+	uint64_t region = offset / SNAP_REGION;
+	guint page = (guint)(offset % SNAP_REGION / SNAP_PAGE);
+	guint n = (guint)(size / SNAP_PAGE);
+	struct snap_job *job = gather_find(g, region);
+
+	if (!job && !fill && !region_touched(g, region))
+		return;
+	if (job && job->fills_any && job->fill != fill) {
+		gather_submit(g, 0);
+		job = NULL;
+	}
+	if (!job)
+		job = gather_open(g, region);
+	job_forget(job, page, n);
+	job->fill = fill;
+	job->fills_any = true;
+	for (guint p = page; p < page + n; p++)
+		job->fills[p / 64] |= (uint64_t)1 << p % 64;
+	region_touch(g, region);
+}
+
+void snap_gather_pages(SnapGather *g, uint64_t offset, const void *data,
+		       size_t size)
+{
+	uint64_t region = offset / SNAP_REGION;
+	guint page = (guint)(offset % SNAP_REGION / SNAP_PAGE);
+	guint n = (guint)(size / SNAP_PAGE);
+	struct snap_job *job;
+
+	if (snap_is_fill(data, size)) {
+		snap_gather_fill(g, offset, size, *(const uint8_t *)data);
+		return;
+	}
+	job = gather_find(g, region);
+	if (job)
+		job_forget(job, page, n);
+	if (job && job->n + n > SNAP_EXTENT_PAGES) {
+		gather_submit(g, 0);
+		job = NULL;
+	}
+	if (!job)
+		job = gather_open(g, region);
+	memcpy(job->bytes + (size_t)job->n * SNAP_PAGE, data, size);
+	for (guint i = 0; i < n; i++)
+		job->pages[job->n++] = (uint16_t)(page + i);
+	region_touch(g, region);
+	if (job->n == SNAP_EXTENT_PAGES)
+		gather_submit(g, 0);
+}

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Jobs are compressed by whichever worker is free and appended in the order in
+ * which they were submitted to their lane: the worker that finishes the oldest
+ * job of a lane appends it, and all behind it that are finished too. So a
+ * snapshot's bytes do not depend on who was faster, and no thread is needed
+ * that only appends.
+ *
+ * Memory is bounded by the number of jobs, which are recycled; who takes one
+ * waits while all are in use.
+ */
+#include "fs/save/pool.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct SnapPool {
+	GMutex lock;
+	GCond work;    /* a job is there, or the pool closes */
+	GCond freed;   /* memory is there */
+	GQueue queue;  /* of jobs to be compressed; protected by lock */
+	GQueue unused; /* protected by lock */
+	uint64_t limit;
+	uint64_t taken;	   /* bytes of jobs in use; protected by lock */
+	uint64_t reserved; /* protected by lock */
+	bool closing;	   /* protected by lock */
+	int level;
+	guint n_threads;
+	GThread **threads;
+};
+
+struct SnapLane {
+	SnapPool *pool;
+	snap_lane_append append;
+	void *ctx;
+	GMutex lock;
+	GCond empty;
+	GQueue order; /* protected by lock */
+	int error;    /* protected by lock */
+};
+
+#define JOB_COST sizeof(struct snap_job)
+
+/* ---- memory ---- */
+
+static bool room_locked(const SnapPool *pool)
+{
+	return pool->taken + pool->reserved + JOB_COST <= pool->limit;
+}
+
+struct snap_job *snap_pool_take(SnapPool *pool, uint64_t region, bool wait)
+{
+	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&pool->lock);
+	struct snap_job *job;
+	GList *link;
+
+	while (!room_locked(pool)) {
+		if (!wait)
+			return NULL;
+		g_cond_wait(&pool->freed, &pool->lock);
+	}
+	pool->taken += JOB_COST;
+	link = g_queue_pop_tail_link(&pool->unused);
+	job = link ? link->data : g_new(struct snap_job, 1);
+	memset(job, 0, offsetof(struct snap_job, bytes));
+	job->link.data = job;
+	job->region = region;
+	return job;
+}
+
+static void pool_give(SnapPool *pool, struct snap_job *job)
+{
+	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&pool->lock);
+
+	pool->taken -= JOB_COST;
+	g_queue_push_tail_link(&pool->unused, &job->link);
+	g_cond_broadcast(&pool->freed);
+}
+
+void snap_pool_reserve(SnapPool *pool, uint64_t bytes)
+{
+	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&pool->lock);
+
+	while (pool->reserved && pool->reserved + bytes > pool->limit / 2)
+		g_cond_wait(&pool->freed, &pool->lock);
+	pool->reserved += bytes;
+}
+
+void snap_pool_unreserve(SnapPool *pool, uint64_t bytes)
+{
+	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&pool->lock);
+
+	pool->reserved -= bytes;
+	g_cond_broadcast(&pool->freed);
+}
+
+uint64_t snap_pool_held(SnapPool *pool)
+{
+	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&pool->lock);
+
+	return pool->taken;
+}
+
+/* ---- lanes ---- */
+
+SnapLane *snap_lane_new(SnapPool *pool, snap_lane_append append, void *ctx)
+{
+	SnapLane *lane = g_new0(SnapLane, 1);
+
+	g_mutex_init(&lane->lock);
+	g_cond_init(&lane->empty);
+	lane->pool = pool;
+	lane->append = append;
+	lane->ctx = ctx;
+	return lane;
+}
+
+void snap_lane_free(SnapLane *lane)
+{
+	if (!lane)
+		return;
+	snap_lane_wait(lane);
+	g_cond_clear(&lane->empty);
+	g_mutex_clear(&lane->lock);
+	g_free(lane);
+}
+
+/* Appends what is finished at the head of the lane. */
+static void lane_append_locked(SnapLane *lane)
+{
+	struct snap_job *job;
+
+	while ((job = g_queue_peek_head(&lane->order)) && job->done) {
+		g_queue_unlink(&lane->order, &job->link);
+		if (!lane->error)
+			lane->error = job->error;
+		if (!lane->error)
+			lane->error = lane->append(lane->ctx, job);
+		pool_give(lane->pool, job);
+	}
+	if (!job)
+		g_cond_broadcast(&lane->empty);
+}
+
+static void job_finish(struct snap_job *job, int error)
+{
+	SnapLane *lane = job->lane;
+	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+
+	job->done = true;
+	job->error = error;
+	lane_append_locked(lane);
+}
+
+/* Brings the pages into ascending order; most are already. */
+static void job_sort(struct snap_job *job)
+{
+	uint8_t page[SNAP_PAGE];
+
+	for (guint i = 1; i < job->n; i++)
+		for (guint j = i; j && job->pages[j - 1] > job->pages[j]; j--) {
+			uint8_t *a = job->bytes + (size_t)(j - 1) * SNAP_PAGE;
+			uint8_t *b = job->bytes + (size_t)j * SNAP_PAGE;
+			uint16_t n = job->pages[j];
+
+			job->pages[j] = job->pages[j - 1];
+			job->pages[j - 1] = n;
+			memcpy(page, a, SNAP_PAGE);
+			memcpy(a, b, SNAP_PAGE);
+			memcpy(b, page, SNAP_PAGE);
+		}
+}
+
+void snap_lane_submit(SnapLane *lane, struct snap_job *job)
+{
+	SnapPool *pool = lane->pool;
+
+	job->lane = lane;
+	g_mutex_lock(&lane->lock);
+	g_queue_push_tail_link(&lane->order, &job->link);
+	g_mutex_unlock(&lane->lock);
+	if (!job->n) {
+		job_finish(job, 0);
+		return;
+	}
+	g_mutex_lock(&pool->lock);
+	g_queue_push_tail(&pool->queue, job);
+	g_cond_signal(&pool->work);
+	g_mutex_unlock(&pool->lock);
+}
+
+int snap_lane_wait(SnapLane *lane)
+{
+	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+
+	while (lane->order.head)
+		g_cond_wait(&lane->empty, &lane->lock);
+	return lane->error;
+}
+
+int snap_lane_error(SnapLane *lane)
+{
+	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+
+	return lane->error;
+}
+
+void snap_lane_lock(SnapLane *lane)
+{
+	g_mutex_lock(&lane->lock);
+}
+
+void snap_lane_unlock(SnapLane *lane)
+{
+	g_mutex_unlock(&lane->lock);
+}
+
+/* ---- workers ---- */
+
+static struct snap_job *pool_next(SnapPool *pool)
+{
+	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&pool->lock);
+
+	while (!pool->queue.head && !pool->closing)
+		g_cond_wait(&pool->work, &pool->lock);
+	return g_queue_pop_head(&pool->queue);
+}
+
+static gpointer pool_thread(gpointer data)
+{
+	SnapPool *pool = data;
+	g_autoptr(SnapCodec) codec = snap_codec_new(pool->level);
+	g_autofree uint8_t *frame = g_malloc(SNAP_EXTENT_BOUND);
+	struct snap_job *job;
+
+	while ((job = pool_next(pool))) {
+		ssize_t size;
+
+		job_sort(job);
+		size = snap_codec_compress(codec, job->bytes, job->n, frame);
+		if (size > 0) {
+			memcpy(job->bytes, frame, (size_t)size);
+			job->frame_size = (size_t)size;
+		}
+		job_finish(job, size < 0 ? (int)size : 0);
+	}
+	return NULL;
+}
+
+SnapPool *snap_pool_new(guint threads, int level, uint64_t limit)
+{
+	SnapPool *pool = g_new0(SnapPool, 1);
+
+	g_mutex_init(&pool->lock);
+	g_cond_init(&pool->work);
+	g_cond_init(&pool->freed);
+	pool->limit = limit;
+	pool->level = level;
+	pool->n_threads = threads;
+	pool->threads = g_new(GThread *, threads);
+	for (guint i = 0; i < threads; i++)
+		pool->threads[i] = g_thread_new("compress", pool_thread, pool);
+	return pool;
+}
+
+void snap_pool_free(SnapPool *pool)
+{
+	GList *link;
+
+	if (!pool)
+		return;
+	g_mutex_lock(&pool->lock);
+	pool->closing = true;
+	g_cond_broadcast(&pool->work);
+	g_mutex_unlock(&pool->lock);
+	for (guint i = 0; i < pool->n_threads; i++)
+		g_thread_join(pool->threads[i]);
+	while ((link = g_queue_pop_head_link(&pool->unused)))
+		g_free(link->data);
+	g_cond_clear(&pool->freed);
+	g_cond_clear(&pool->work);
+	g_mutex_clear(&pool->lock);
+	g_free(pool->threads);
+	g_free(pool);
+}

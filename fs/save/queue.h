@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Writes on their way from the kernel to the thread that parses them, and when
+ * they are answered. Inside fs/save.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fs/save/save.h"
+
+/* What the queues of all saves share: the memory that they may hold. */
+typedef struct SnapInbox SnapInbox;
+SnapInbox *snap_inbox_new(uint64_t limit);
+/* All its queues must be gone. */
+void snap_inbox_free(SnapInbox *inbox);
+
+/* Bytes held now, and how many writes had to wait for room. */
+struct snap_inbox_stats {
+	uint64_t held;
+	uint64_t waits;
+	uint64_t bytes; /* taken in since the start */
+};
+struct snap_inbox_stats snap_inbox_stats(SnapInbox *inbox);
+
+/* The queue of one save. */
+typedef struct SnapQueue SnapQueue;
+SnapQueue *snap_queue_new(SnapInbox *inbox);
+/* Must be closed. */
+void snap_queue_free(SnapQueue *q);
+
+/* A write, or several small ones; to be read by who got it. */
+struct snap_chunk {
+	GList link;    /* in its queue */
+	GList waiting; /* among those that wait for room */
+	SnapQueue *queue;
+	snap_save_answer answer; /* of the last write; NULL once answered */
+	void *answer_data;
+	size_t answer_size;
+	size_t size;
+	size_t room; /* that `data` has */
+	uint8_t data[];
+};
+
+/* Takes a write, as snap_save_write says. */
+void snap_queue_put(SnapQueue *q, const void *data, size_t size,
+		    uint64_t offset, snap_save_answer answer,
+		    void *answer_data);
+
+/* No write will come any more. */
+void snap_queue_end(SnapQueue *q);
+
+enum snap_queue_got {
+	SNAP_QUEUE_CHUNK, /* *ret_chunk is to be parsed, and then done with */
+	SNAP_QUEUE_IDLE,  /* nothing came for `patience` microseconds */
+	SNAP_QUEUE_ENDED, /* nothing will */
+};
+
+/* Waits for the next write. `patience` < 0: for as long as it takes. */
+enum snap_queue_got snap_queue_get(SnapQueue *q, gint64 patience,
+				   struct snap_chunk **ret_chunk);
+
+/* Is nothing behind what was got last? */
+bool snap_queue_empty(SnapQueue *q);
+
+/* Done with a chunk, which is freed: answers it if it still waits, and others
+ * for which there is room now. */
+void snap_queue_done(SnapQueue *q, struct snap_chunk *chunk);
+
+/* As snap_queue_done, but answers the chunk with `error` if that is not 0. */
+void snap_queue_last(SnapQueue *q, struct snap_chunk *chunk, int error);
+
+/* Answers what waits, and all that will come, with `error` (-errno), and frees
+ * what is queued. */
+void snap_queue_close(SnapQueue *q, int error);
+
+/* Bytes that have come. */
+uint64_t snap_queue_received(SnapQueue *q);

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A save is a queue of writes and a thread that takes them down the line
+ * (ingest.c) until the stream is complete, ends, or fails:
+ *
+ *	RUNNING --(last byte parsed, on disk, named)--> DONE
+ *	        --(error, or ended too early)---------> FAILED
+ *
+ * The write that completes the stream is answered after the change of state;
+ * so is every write that finds the save FAILED. A save that fails says so in
+ * the log and in a note in its folder, once, here.
+ */
+#include "fs/save/save.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#include "format/base/cleanup.h"
+#include "format/base/error.h"
+#include "format/base/log.h"
+#include "fs/save/ingest.h"
+#include "fs/save/queue.h"
+
+/* What a running save needs beside its queue and jobs: map, parser, stack. */
+#define SAVE_MEMORY (2 * SNAP_MIB)
+#define SAVE_MAP_MEMORY (1 * SNAP_MIB)
+/* How long pages wait for neighbours when nothing comes. */
+#define SAVE_PATIENCE (200 * G_TIME_SPAN_MILLISECOND)
+
+struct SnapSaver {
+	SnapCatalog *catalog;
+	SnapInbox *inbox;
+	SnapPool *pool;
+	int level;
+	GMutex lock;
+	GCond finished;
+	struct snap_saver_stats stats; /* protected by lock */
+};
+
+struct SnapSave {
+	SnapSaver *saver;
+	SnapQueue *queue;
+	int folder_fd;
+	char *path;
+	struct snap_catalog_owner owner;
+	GMutex lock;
+	GCond changed;
+	guint refs;  /* users; protected by lock, as the rest */
+	bool thread; /* it still runs */
+	enum snap_save_state state;
+	GError *error;
+};
+
+/* ---- what saves share ---- */
+
+SnapSaver *snap_saver_new(const struct snap_saver_opts *opts)
+{
+	SnapSaver *saver = g_new0(SnapSaver, 1);
+	guint threads = opts->threads ? opts->threads : g_get_num_processors();
+
+	g_mutex_init(&saver->lock);
+	g_cond_init(&saver->finished);
+	saver->catalog = opts->catalog;
+	saver->level = opts->level;
+	saver->inbox = snap_inbox_new(opts->buffer / 2);
+	saver->pool = snap_pool_new(threads, opts->level, opts->buffer / 2);
+	return saver;
+}
+
+void snap_saver_free(SnapSaver *saver)
+{
+	if (!saver)
+		return;
+	g_mutex_lock(&saver->lock);
+	while (saver->stats.running)
+		g_cond_wait(&saver->finished, &saver->lock);
+	g_mutex_unlock(&saver->lock);
+	snap_pool_free(saver->pool);
+	snap_inbox_free(saver->inbox);
+	g_cond_clear(&saver->finished);
+	g_mutex_clear(&saver->lock);
+	g_free(saver);
+}
+
+struct snap_saver_stats snap_saver_stats(SnapSaver *saver)
+{
+	struct snap_inbox_stats inbox = snap_inbox_stats(saver->inbox);
+	uint64_t held = snap_pool_held(saver->pool);
+	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&saver->lock);
+	struct snap_saver_stats stats = saver->stats;
+
+	stats.bytes_in = inbox.bytes;
+	stats.waits = inbox.waits;
+	stats.buffered = inbox.held + held;
+	return stats;
+}
+
+static void saver_begin(SnapSaver *saver)
+{
+	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&saver->lock);
+
+	saver->stats.saves++;
+	saver->stats.running++;
+}
+
+/* The last thing that a save's thread does with the saver. */
+static void saver_end(SnapSaver *saver, const struct snap_ingest_result *result)
+{
+	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&saver->lock);
+
+	saver->stats.running--;
+	if (result) {
+		saver->stats.completed++;
+		saver->stats.bytes_out += result->file;
+		saver->stats.compactions += result->compactions;
+	} else {
+		saver->stats.failed++;
+	}
+	g_cond_broadcast(&saver->finished);
+}
+
+/* ---- the outcome ---- */
+
+static void save_set_state(SnapSave *save, enum snap_save_state state,
+			   GError *error)
+{
+	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&save->lock);
+
+	save->state = state;
+	save->error = error;
+	g_cond_broadcast(&save->changed);
+}
+
+static void save_failed(SnapSave *save, GError *error)
+{
+	snap_log(SNAP_LOG_ERROR, "%s/stream: not saved: %s", save->path,
+		 error->message);
+	snap_catalog_note(save->folder_fd, error->message);
+	save_set_state(save, SNAP_SAVE_FAILED, error);
+}
+
+static void save_done(SnapSave *save, const struct snap_ingest_result *res)
+{
+	g_autofree char *ram = snap_size_format(res->ram);
+	g_autofree char *stored = snap_size_format(res->stored);
+	g_autofree char *file = snap_size_format(res->file);
+
+	if (res->why[0])
+		snap_log(SNAP_LOG_WARNING,
+			 "%s/stream: saved as it came, %s on disk, without ram "
+			 "and devstate: %s",
+			 save->path, file, res->why);
+	else
+		snap_log(SNAP_LOG_INFO,
+			 "%s/stream: saved, %s of RAM, %s of it not zero, %s "
+			 "on disk",
+			 save->path, ram, stored, file);
+	snap_catalog_note(save->folder_fd, NULL);
+	save_set_state(save, SNAP_SAVE_DONE, NULL);
+}
+
+/* ---- the thread ---- */
+
+/* Takes writes down the line until the stream is whole: 0, with the write that
+ * completed it, if one did, still to be answered. */
+static int save_take(SnapSave *save, SnapIngest *in,
+		     struct snap_chunk **ret_last, GError **error)
+{
+	struct snap_chunk *c;
+	int r;
+
+	for (;;) {
+		switch (snap_queue_get(save->queue, SAVE_PATIENCE, &c)) {
+		case SNAP_QUEUE_IDLE:
+			snap_ingest_idle(in);
+			/* and now for as long as it takes */
+			if (snap_queue_get(save->queue, -1, &c) !=
+			    SNAP_QUEUE_CHUNK)
+				return snap_ingest_end(in, error);
+			break;
+		case SNAP_QUEUE_ENDED:
+			return snap_ingest_end(in, error);
+		case SNAP_QUEUE_CHUNK:
+			break;
+		}
+		r = snap_ingest_feed(in, c->data, c->size, error);
+		if (r < 0 || (snap_queue_empty(save->queue) &&
+			      snap_ingest_complete(in))) {
+			*ret_last = c;
+			return r;
+		}
+		snap_queue_done(save->queue, c);
+	}
+}
+
+static int save_run(SnapSave *save, struct snap_chunk **ret_last,
+		    struct snap_ingest_result *ret_result, GError **error)
+{
+	struct snap_ingest_opts opts = {
+		.catalog = save->saver->catalog,
+		.pool = save->saver->pool,
+		.path = save->path,
+		.owner = save->owner,
+		.map_memory = SAVE_MAP_MEMORY,
+		.level = save->saver->level,
+	};
+	g_autoptr(SnapIngest) in = NULL;
+	int r = snap_ingest_new(&opts, &in, error);
+
+	if (r == 0)
+		r = save_take(save, in, ret_last, error);
+	if (r == 0)
+		r = snap_ingest_commit(in, save->folder_fd, ret_result, error);
+	return r;
+}
+
+static void save_free(SnapSave *save)
+{
+	snap_queue_free(save->queue);
+	g_clear_error(&save->error);
+	g_cond_clear(&save->changed);
+	g_mutex_clear(&save->lock);
+	close(save->folder_fd);
+	g_free(save->path);
+	g_free(save);
+}
+
+static gpointer save_thread(gpointer data)
+{
+	SnapSave *save = data;
+	SnapSaver *saver = save->saver;
+	struct snap_chunk *last = NULL;
+	struct snap_ingest_result result = { 0 };
+	GError *error = NULL;
+	bool unused;
+	int r;
+
+	snap_pool_reserve(saver->pool, SAVE_MEMORY);
+	r = save_run(save, &last, &result, &error);
+	snap_pool_unreserve(saver->pool, SAVE_MEMORY);
+	if (r < 0)
+		save_failed(save, error);
+	else
+		save_done(save, &result);
+	snap_queue_close(save->queue, r < 0 ? r : -EPROTO);
+	if (last)
+		snap_queue_last(save->queue, last, r);
+	g_mutex_lock(&save->lock);
+	save->thread = false;
+	unused = !save->refs;
+	g_mutex_unlock(&save->lock);
+	if (unused)
+		save_free(save);
+	saver_end(saver, r < 0 ? NULL : &result);
+	return NULL;
+}
+
+/* ---- the door ---- */
+
+int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
+		  SnapSave **ret_save, GError **error)
+{
+	snap_autofd int fd = fcntl(opts->folder_fd, F_DUPFD_CLOEXEC, 0);
+	g_autoptr(GThread) thread = NULL;
+	SnapSave *save;
+
+	if (fd < 0)
+		return snap_fail_errno(error, errno, "%s", opts->path);
+	save = g_new0(SnapSave, 1);
+	g_mutex_init(&save->lock);
+	g_cond_init(&save->changed);
+	save->saver = saver;
+	save->queue = snap_queue_new(saver->inbox);
+	save->folder_fd = snap_steal_fd(&fd);
+	save->path = g_strdup(opts->path);
+	save->owner = opts->owner;
+	save->refs = 1;
+	save->thread = true;
+	saver_begin(saver);
+	thread = g_thread_try_new("save", save_thread, save, NULL);
+	if (!thread) {
+		saver_end(saver, NULL);
+		save_free(save);
+		return snap_fail(error, EAGAIN, "%s: no thread to be had",
+				 opts->path);
+	}
+	*ret_save = save;
+	return 0;
+}
+
+SnapSave *snap_save_ref(SnapSave *save)
+{
+	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&save->lock);
+
+	save->refs++;
+	return save;
+}
+
+void snap_save_unref(SnapSave *save)
+{
+	bool last, unused;
+
+	if (!save)
+		return;
+	g_mutex_lock(&save->lock);
+	last = --save->refs == 0;
+	unused = last && !save->thread;
+	if (last && !unused)
+		snap_queue_end(save->queue);
+	g_mutex_unlock(&save->lock);
+	if (unused)
+		save_free(save);
+}
+
+void snap_save_write(SnapSave *save, const void *data, size_t size,
+		     uint64_t offset, snap_save_answer answer,
+		     void *answer_data)
+{
+	snap_queue_put(save->queue, data, size, offset, answer, answer_data);
+}
+
+void snap_save_end(SnapSave *save)
+{
+	snap_queue_end(save->queue);
+}
+
+enum snap_save_state snap_save_state(SnapSave *save, uint64_t *ret_bytes)
+{
+	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&save->lock);
+
+	if (ret_bytes)
+		*ret_bytes = snap_queue_received(save->queue);
+	return save->state;
+}
+
+int snap_save_wait(SnapSave *save, GError **error)
+{
+	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&save->lock);
+
+	while (save->state == SNAP_SAVE_RUNNING)
+		g_cond_wait(&save->changed, &save->lock);
+	if (save->state == SNAP_SAVE_DONE)
+		return 0;
+	if (error)
+		*error = g_error_copy(save->error);
+	return -save->error->code;
+}

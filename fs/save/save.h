@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Bytes in: a migration stream on its way to become a snapshot.
+ *
+ * A write is answered from a bounded buffer; behind it one thread a save parses
+ * and gathers pages into extents, the mount's workers compress them, and they
+ * are appended in the order in which they were gathered. A write that ends in
+ * '}' may be the stream's last and is answered only when that is known: the one
+ * that completes the stream, when the snapshot is on disk and has its name, or
+ * with the error that prevented it.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "fs/catalog/catalog.h"
+
+/* What all saves of a store share: workers, memory, counters. */
+typedef struct SnapSaver SnapSaver;
+
+#define SNAP_SAVER_BUFFER_DEFAULT (64 * SNAP_MIB)
+#define SNAP_SAVER_BUFFER_MIN (16 * SNAP_MIB)
+
+struct snap_saver_opts {
+	SnapCatalog *catalog; /* borrowed */
+	uint64_t buffer;      /* bytes that all saves together may hold */
+	guint threads;	      /* workers; 0: one a processor */
+	int level;	      /* of zstd */
+};
+
+SnapSaver *snap_saver_new(const struct snap_saver_opts *opts);
+/* All its saves must be gone. */
+void snap_saver_free(SnapSaver *saver);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapSaver, snap_saver_free)
+
+/* Counters since the start, and gauges. */
+struct snap_saver_stats {
+	uint64_t saves; /* begun */
+	uint64_t completed;
+	uint64_t failed;
+	uint64_t running;   /* now */
+	uint64_t bytes_in;  /* of streams */
+	uint64_t bytes_out; /* of snapshot files */
+	uint64_t buffered;  /* bytes held now */
+	uint64_t waits;	    /* writes that had to wait for the buffer */
+	uint64_t compactions;
+};
+struct snap_saver_stats snap_saver_stats(SnapSaver *saver);
+
+/* A save. Reference counted; any thread. */
+typedef struct SnapSave SnapSave;
+
+enum snap_save_state {
+	SNAP_SAVE_RUNNING,
+	SNAP_SAVE_DONE, /* on disk, and has its name */
+	SNAP_SAVE_FAILED,
+};
+
+struct snap_save_opts {
+	int folder_fd;	  /* where the snapshot is to be; borrowed, dup'd */
+	const char *path; /* the folder's within the store, for people */
+	struct snap_catalog_owner owner; /* of the snapshot */
+};
+
+/* Begins a save. -errno. */
+int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
+		  SnapSave **ret_save, GError **error);
+SnapSave *snap_save_ref(SnapSave *save);
+/* The last reference to one that still runs is as snap_save_end. */
+void snap_save_unref(SnapSave *save);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapSave, snap_save_unref)
+
+/* Told the outcome of a write: its size, or -errno. From any thread, also from
+ * within snap_save_write. */
+typedef void (*snap_save_answer)(void *data, ssize_t result);
+
+/* Takes `size` bytes at `offset` of the stream (copied before it returns) and
+ * answers when there is room, or when the outcome is known. -EINVAL where the
+ * offset is not where the stream goes on; after a failure, that failure. */
+void snap_save_write(SnapSave *save, const void *data, size_t size,
+		     uint64_t offset, snap_save_answer answer,
+		     void *answer_data);
+
+/* The stream has ended as far as its writer is concerned. Returns at once. A
+ * stream that is whole without saying so is committed behind, any other failed:
+ * the log and the folder's note say why. */
+void snap_save_end(SnapSave *save);
+
+/* Where the save stands, and how many bytes of the stream have come. */
+enum snap_save_state snap_save_state(SnapSave *save, uint64_t *ret_bytes);
+
+/* Waits until it is done or has failed: 0, or -errno with the sentence. For
+ * tools; the file system never waits. */
+int snap_save_wait(SnapSave *save, GError **error);
