@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A hash table of frames and a queue of those that may be dropped, the one
+ * wanted longest ago first.
+ *
+ * A frame is LOADING, READY or FAILED. Whoever misses puts a LOADING frame in
+ * the table and loads without the lock; who finds one waits on the condition. A
+ * FAILED frame has left the table and is freed by the last who holds it. Frames
+ * that are held are not in the queue, so what is over the limit is at most what
+ * readers hold at the moment.
+ */
+#include "fs/load/cache.h"
+
+enum frame_state {
+	FRAME_LOADING,
+	FRAME_READY,
+	FRAME_FAILED,
+};
+
+struct frame {
+	struct snap_cached cached; /* first: callers hold a pointer to it */
+	uint64_t owner;
+	uint64_t offset;
+	enum frame_state state; /* the rest is protected by cache->lock */
+	int error;
+	guint held;
+	GList link; /* in cache->idle while not held */
+};
+
+struct SnapCache {
+	GMutex lock;
+	GCond loaded;
+	GHashTable *frames; /* protected by lock */
+	GQueue idle;	    /* protected by lock */
+	uint64_t limit;
+	struct snap_cache_stats stats; /* protected by lock */
+};
+
+static guint frame_hash(gconstpointer p)
+{
+	const struct frame *f = p;
+
+	return (guint)((f->offset ^ f->owner << 40) * 0x9e3779b97f4a7c15u >>
+		       32);
+}
+
+static gboolean frame_equal(gconstpointer a, gconstpointer b)
+{
+	const struct frame *x = a, *y = b;
+
+	return x->offset == y->offset && x->owner == y->owner;
+}
+
+SnapCache *snap_cache_new(uint64_t limit)
+{
+	SnapCache *cache = g_new0(SnapCache, 1);
+
+	g_mutex_init(&cache->lock);
+	g_cond_init(&cache->loaded);
+	cache->frames = g_hash_table_new(frame_hash, frame_equal);
+	cache->limit = limit;
+	return cache;
+}
+
+static uint64_t frame_cost(const struct frame *f)
+{
+	return f->cached.size + sizeof(*f) + 64;
+}
+
+static void frame_free(struct frame *f)
+{
+	g_free(f->cached.data);
+	g_free(f);
+}
+
+/* Takes an idle frame out of everything and frees it. */
+static void cache_drop_locked(SnapCache *cache, struct frame *f)
+{
+	g_queue_unlink(&cache->idle, &f->link);
+	g_hash_table_remove(cache->frames, f);
+	cache->stats.bytes -= frame_cost(f);
+	frame_free(f);
+}
+
+static void cache_shrink_locked(SnapCache *cache)
+{
+	while (cache->stats.bytes > cache->limit && cache->idle.head)
+		cache_drop_locked(cache, cache->idle.head->data);
+}
+
+void snap_cache_free(SnapCache *cache)
+{
+	if (!cache)
+		return;
+	cache->limit = 0;
+	cache_shrink_locked(cache);
+	g_assert(g_hash_table_size(cache->frames) == 0);
+	g_hash_table_destroy(cache->frames);
+	g_cond_clear(&cache->loaded);
+	g_mutex_clear(&cache->lock);
+	g_free(cache);
+}
+
+static void frame_release_locked(SnapCache *cache, struct frame *f)
+{
+	if (--f->held)
+		return;
+	if (f->state == FRAME_FAILED) {
+		frame_free(f);
+		return;
+	}
+	g_queue_push_tail_link(&cache->idle, &f->link);
+	cache_shrink_locked(cache);
+}
+
+/* A frame that is there: waits until it is loaded. */
+static int cache_found_locked(SnapCache *cache, struct frame *f,
+			      const struct snap_cached **ret_frame)
+{
+	if (f->held++ == 0)
+		g_queue_unlink(&cache->idle, &f->link);
+	if (f->state == FRAME_LOADING)
+		cache->stats.waits++;
+	else
+		cache->stats.hits++;
+	while (f->state == FRAME_LOADING)
+		g_cond_wait(&cache->loaded, &cache->lock);
+	if (f->state == FRAME_FAILED) {
+		int error = f->error;
+
+		frame_release_locked(cache, f);
+		return error;
+	}
+	*ret_frame = &f->cached;
+	return 0;
+}
+
+int snap_cache_get(SnapCache *cache, uint64_t owner, uint64_t offset,
+		   snap_cache_load load, void *ctx,
+		   const struct snap_cached **ret_frame)
+{
+	struct frame key = { .owner = owner, .offset = offset };
+	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&cache->lock);
+	struct frame *f = g_hash_table_lookup(cache->frames, &key);
+	int r;
+
+	if (f)
+		return cache_found_locked(cache, f, ret_frame);
+	f = g_new0(struct frame, 1);
+	f->owner = owner;
+	f->offset = offset;
+	f->held = 1;
+	f->link.data = f;
+	g_hash_table_add(cache->frames, f);
+	cache->stats.misses++;
+	g_mutex_unlock(&cache->lock);
+	r = load(ctx, &f->cached.data, &f->cached.size);
+	g_mutex_lock(&cache->lock);
+	f->state = r < 0 ? FRAME_FAILED : FRAME_READY;
+	f->error = r;
+	g_cond_broadcast(&cache->loaded);
+	if (r < 0) {
+		cache->stats.errors++;
+		g_hash_table_remove(cache->frames, f);
+		frame_release_locked(cache, f);
+		return r;
+	}
+	cache->stats.bytes += frame_cost(f);
+	cache_shrink_locked(cache);
+	*ret_frame = &f->cached;
+	return 0;
+}
+
+void snap_cache_put(SnapCache *cache, const struct snap_cached *frame)
+{
+	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&cache->lock);
+
+	frame_release_locked(cache, (struct frame *)frame);
+}
+
+void snap_cache_forget(SnapCache *cache, uint64_t owner)
+{
+	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&cache->lock);
+	GList *next;
+
+	for (GList *l = cache->idle.head; l; l = next) {
+		struct frame *f = l->data;
+
+		next = l->next;
+		if (f->owner == owner)
+			cache_drop_locked(cache, f);
+	}
+}
+
+struct snap_cache_stats snap_cache_stats(SnapCache *cache)
+{
+	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&cache->lock);
+
+	return cache->stats;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Frames in memory: each is loaded once, however many wait for it. Inside
+ * fs/load. */
+#pragma once
+
+#include <glib.h>
+#include <stdint.h>
+
+typedef struct SnapCache SnapCache;
+
+/* What is cached; the bytes may be read while the frame is held. */
+struct snap_cached {
+	void *data;
+	size_t size;
+};
+
+/* A cache of up to `limit` bytes. */
+SnapCache *snap_cache_new(uint64_t limit);
+/* Nothing of it may be held any more. */
+void snap_cache_free(SnapCache *cache);
+
+/* Loads what is missing: *ret_data is to be allocated by g_malloc. 0 or
+ * -errno. Called without the cache's lock. */
+typedef int (*snap_cache_load)(void *ctx, void **ret_data, size_t *ret_size);
+
+/* Holds the frame of `owner` at `offset`, loading it if need be; who comes
+ * while it is being loaded waits for that. -errno from `load`; a failed load is
+ * not remembered. */
+int snap_cache_get(SnapCache *cache, uint64_t owner, uint64_t offset,
+		   snap_cache_load load, void *ctx,
+		   const struct snap_cached **ret_frame);
+
+/* Lets go of a frame. */
+void snap_cache_put(SnapCache *cache, const struct snap_cached *frame);
+
+/* Drops all frames of `owner`, none of which is held. */
+void snap_cache_forget(SnapCache *cache, uint64_t owner);
+
+/* Counters since the start, and the bytes held now. */
+struct snap_cache_stats {
+	uint64_t hits;
+	uint64_t misses;
+	uint64_t waits;
+	uint64_t errors;
+	uint64_t bytes;
+};
+struct snap_cache_stats snap_cache_stats(SnapCache *cache);

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What pages.c and index.c share. Inside fs/load. */
+#pragma once
+
+#include "fs/load/cache.h"
+#include "fs/load/pages.h"
+
+struct SnapPages {
+	gint refs; /* atomic */
+	SnapLoader *loader;
+	SnapReader *reader;
+	uint64_t id; /* the owner of its frames in the cache */
+	char *name;
+	const struct snap_entry *top;
+	guint n_nodes;
+	uint64_t n_regions;
+	uint64_t logged; /* offset of the last damage logged; atomic */
+};
+
+/* A leaf that is held, or none: then the region is all zero. */
+struct held_leaf {
+	const struct snap_cached *frame;
+	const struct snap_leaf *leaf;
+};
+
+/* Holds the leaf of a region; snap_pages_put_leaf lets go. -errno. */
+int snap_pages_get_leaf(SnapPages *pages, uint64_t region,
+			struct held_leaf *ret_leaf);
+void snap_pages_put_leaf(SnapPages *pages, struct held_leaf *leaf);
+
+/* Holds node `index`, which is not empty; snap_cache_put lets go. -errno. */
+int snap_pages_get_node(SnapPages *pages, guint index,
+			const struct snap_cached **ret_frame);
+
+/* The cache of the loader. */
+SnapCache *snap_loader_cache(SnapLoader *loader);
