@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the files of fs/fuse share. */
+#pragma once
+
+#define FUSE_USE_VERSION 312
+#include <fuse_lowlevel.h>
+
+#include "fs/fuse/session.h"
+
+/* Requests and answers are up to this size. */
+#define SNAP_REQUEST_MAX (1u << 20)
+
+extern const struct fuse_lowlevel_ops snap_fuse_ops;
+
+/* ---- numbers of nodes (inode.c) ---- */
+
+/* The node that the kernel knows as `ino`; and its number. */
+SnapNode *snap_inode_node(fuse_req_t req, fuse_ino_t ino);
+fuse_ino_t snap_inode_number(SnapNode *node);
+
+/* What the kernel may believe of a node, and for how long. Takes no
+ * reference. */
+void snap_inode_entry(SnapNode *node, const struct snap_attr *attr,
+		      struct fuse_entry_param *ret_entry);
+double snap_inode_attr_timeout(const struct snap_attr *attr);
+
+/* Answers with a node, to which the kernel then holds the reference. */
+void snap_inode_reply(fuse_req_t req, SnapNode *node,
+		      const struct snap_attr *attr);
+
+/* Who asks. */
+struct snap_caller snap_inode_caller(fuse_req_t req);
+
+/* Answers with 0 or an error; `r` is 0 or -errno. */
+void snap_inode_reply_result(fuse_req_t req, int r);
+
+/* ---- open files (ops-file.c) ---- */
+
+/* Requests, as struct fuse_lowlevel_ops has them. */
+void snap_op_create(fuse_req_t req, fuse_ino_t parent, const char *name,
+		    mode_t mode, struct fuse_file_info *fi);
+void snap_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void snap_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		  struct fuse_file_info *fi);
+void snap_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size,
+		   off_t off, struct fuse_file_info *fi);
+void snap_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void snap_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
+		   struct fuse_file_info *fi);
+void snap_op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
+		   struct fuse_file_info *fi);
+void snap_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
+		       off_t length, struct fuse_file_info *fi);
+void snap_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void snap_op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		     struct fuse_file_info *fi);
+void snap_op_releasedir(fuse_req_t req, fuse_ino_t ino,
+			struct fuse_file_info *fi);
+void snap_op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
+		      struct fuse_file_info *fi);
+
+/* ---- once mounted (ready.c) ---- */
+
+/* Waits until the mount at `point` answers, and lets the kernel read ahead as
+ * far as a request is long, if we may. -errno. */
+int snap_ready_wait(const char *point);

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The kernel's requests on open files and folders. */
+#include "fs/fuse/fuse-internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+static SnapHandle *handle_of(const struct fuse_file_info *fi)
+{
+	return (SnapHandle *)(uintptr_t)fi->fh;
+}
+
+/* Says how the kernel is to treat an open file. */
+static void fill_info(SnapHandle *handle, struct fuse_file_info *fi)
+{
+	enum snap_handle_mode mode = snap_handle_mode(handle);
+
+	fi->fh = (uint64_t)(uintptr_t)handle;
+	fi->keep_cache = mode == SNAP_HANDLE_KEPT;
+	fi->direct_io = mode == SNAP_HANDLE_DIRECT;
+}
+
+void snap_op_create(fuse_req_t req, fuse_ino_t parent, const char *name,
+		    mode_t mode, struct fuse_file_info *fi)
+{
+	struct snap_caller caller = snap_inode_caller(req);
+	struct fuse_entry_param entry;
+	struct snap_attr attr;
+	SnapHandle *handle;
+	SnapNode *node;
+	int r = snap_node_create(snap_inode_node(req, parent), name, fi->flags,
+				 mode, &caller, &node, &attr, &handle);
+
+	if (r < 0) {
+		snap_inode_reply_result(req, r);
+		return;
+	}
+	snap_inode_entry(node, &attr, &entry);
+	fill_info(handle, fi);
+	if (fuse_reply_create(req, &entry, fi) < 0) {
+		snap_handle_close(handle);
+		snap_node_unref(node, 1);
+	}
+}
+
+void snap_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct snap_caller caller = snap_inode_caller(req);
+	SnapHandle *handle;
+	int r = snap_node_open(snap_inode_node(req, ino), fi->flags, &caller,
+			       &handle);
+
+	if (r < 0) {
+		snap_inode_reply_result(req, r);
+		return;
+	}
+	fill_info(handle, fi);
+	if (fuse_reply_open(req, fi) < 0)
+		snap_handle_close(handle);
+}
+
+/* A thread's buffer for answers; it is made as large as was ever needed. */
+struct answer_buffer {
+	size_t size;
+	void *data;
+};
+
+static void answer_buffer_free(gpointer data)
+{
+	struct answer_buffer *b = data;
+
+	g_free(b->data);
+	g_free(b);
+}
+
+static GPrivate answer_key = G_PRIVATE_INIT(answer_buffer_free);
+
+static void *answer_buffer(size_t size)
+{
+	struct answer_buffer *b = g_private_get(&answer_key);
+
+	if (!b) {
+		b = g_new0(struct answer_buffer, 1);
+		g_private_set(&answer_key, b);
+	}
+	if (b->size < size) {
+		g_free(b->data);
+		b->data = g_malloc(size);
+		b->size = size;
+	}
+	return b->data;
+}
+
+void snap_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		  struct fuse_file_info *fi)
+{
+	void *buf = answer_buffer(size);
+	ssize_t n = snap_handle_read(handle_of(fi), buf, size, (uint64_t)off);
+
+	if (n < 0)
+		snap_inode_reply_result(req, (int)n);
+	else
+		fuse_reply_buf(req, buf, (size_t)n);
+}
+
+static void answer_write(void *data, ssize_t result)
+{
+	fuse_req_t req = data;
+
+	if (result < 0)
+		snap_inode_reply_result(req, (int)result);
+	else
+		fuse_reply_write(req, (size_t)result);
+}
+
+void snap_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size,
+		   off_t off, struct fuse_file_info *fi)
+{
+	snap_handle_write(handle_of(fi), buf, size, (uint64_t)off, answer_write,
+			  req);
+}
+
+void snap_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	snap_handle_close(handle_of(fi));
+	fuse_reply_err(req, 0);
+}
+
+void snap_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
+		   struct fuse_file_info *fi)
+{
+	snap_inode_reply_result(req, snap_handle_sync(handle_of(fi), datasync));
+}
+
+void snap_op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
+		   struct fuse_file_info *fi)
+{
+	int64_t at = snap_handle_seek(handle_of(fi), off, whence);
+
+	if (at < 0)
+		snap_inode_reply_result(req, (int)at);
+	else
+		fuse_reply_lseek(req, at);
+}
+
+void snap_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
+		       off_t length, struct fuse_file_info *fi)
+{
+	snap_inode_reply_result(
+		req, snap_handle_allocate(handle_of(fi), mode, offset, length));
+}
+
+/* ---- folders ---- */
+
+/* An open folder: its names, as they were when it was read from its
+ * beginning. */
+struct folder_handle {
+	SnapList *list;
+	gboolean read;
+};
+
+static struct folder_handle *folder_of(const struct fuse_file_info *fi)
+{
+	return (struct folder_handle *)(uintptr_t)fi->fh;
+}
+
+static void folder_free(struct folder_handle *f)
+{
+	snap_list_free(f->list);
+	g_free(f);
+}
+
+void snap_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct folder_handle *f = g_new0(struct folder_handle, 1);
+	int r = snap_node_list(snap_inode_node(req, ino), &f->list);
+
+	if (r < 0) {
+		g_free(f);
+		snap_inode_reply_result(req, r);
+		return;
+	}
+	fi->fh = (uint64_t)(uintptr_t)f;
+	if (fuse_reply_open(req, fi) < 0)
+		folder_free(f);
+}
+
+/* Reads the folder anew when it is read from its beginning again. */
+static int folder_rewind(struct folder_handle *f, SnapNode *node)
+{
+	SnapList *list;
+	int r;
+
+	if (!f->read) {
+		f->read = TRUE;
+		return 0;
+	}
+	r = snap_node_list(node, &list);
+	if (r < 0)
+		return r;
+	snap_list_free(f->list);
+	f->list = list;
+	return 0;
+}
+
+void snap_op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		     struct fuse_file_info *fi)
+{
+	struct folder_handle *f = folder_of(fi);
+	char *buf = answer_buffer(size);
+	struct snap_listed listed;
+	size_t used = 0;
+	int r = off == 0 ? folder_rewind(f, snap_inode_node(req, ino)) : 0;
+
+	if (r < 0) {
+		snap_inode_reply_result(req, r);
+		return;
+	}
+	while (snap_list_get(f->list, (uint64_t)off, &listed)) {
+		struct stat st = { .st_ino = listed.ino,
+				   .st_mode = (mode_t)listed.type << 12 };
+		size_t n = fuse_add_direntry(req, buf + used, size - used,
+					     listed.name, &st, off + 1);
+
+		if (n > size - used)
+			break;
+		used += n;
+		off++;
+	}
+	fuse_reply_buf(req, buf, used);
+}
+
+void snap_op_releasedir(fuse_req_t req, fuse_ino_t ino,
+			struct fuse_file_info *fi)
+{
+	folder_free(folder_of(fi));
+	fuse_reply_err(req, 0);
+}
+
+void snap_op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
+		      struct fuse_file_info *fi)
+{
+	snap_inode_reply_result(req, snap_node_sync(snap_inode_node(req, ino)));
+}

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The kernel's requests: each gets its node, makes one call, and answers.
+ *
+ * Not there, and meant so: flush (what a writer must know it is told by write;
+ * the kernel then never asks again), poll (a file is always ready), locks (the
+ * kernel keeps them), access (default_permissions).
+ */
+#include "fs/fuse/fuse-internal.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+static void op_init(void *userdata, struct fuse_conn_info *conn)
+{
+	conn->max_write = SNAP_REQUEST_MAX;
+	conn->max_background = 64;
+	conn->congestion_threshold = 48;
+	conn->want |= conn->capable &
+		      (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
+		       FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_AUTO_INVAL_DATA);
+	/* A write must be answered by us, and a file that is opened to be
+	 * written anew must not lose its size for those who read it. */
+	conn->want &=
+		~(unsigned)(FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_ATOMIC_O_TRUNC |
+			    FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
+			    FUSE_CAP_SPLICE_MOVE);
+}
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct snap_caller caller = snap_inode_caller(req);
+	struct snap_attr attr;
+	SnapNode *node;
+	int r = snap_node_lookup(snap_inode_node(req, parent), name, &caller,
+				 &node, &attr);
+
+	if (r < 0)
+		snap_inode_reply_result(req, r);
+	else
+		snap_inode_reply(req, node, &attr);
+}
+
+static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
+{
+	if (ino != FUSE_ROOT_ID)
+		snap_node_unref(snap_inode_node(req, ino), nlookup);
+	fuse_reply_none(req);
+}
+
+static void op_forget_multi(fuse_req_t req, size_t count,
+			    struct fuse_forget_data *forgets)
+{
+	for (size_t i = 0; i < count; i++)
+		if (forgets[i].ino != FUSE_ROOT_ID)
+			snap_node_unref(snap_inode_node(req, forgets[i].ino),
+					forgets[i].nlookup);
+	fuse_reply_none(req);
+}
+
+static SnapHandle *handle_of(struct fuse_file_info *fi)
+{
+	return fi ? (SnapHandle *)(uintptr_t)fi->fh : NULL;
+}
+
+static void op_getattr(fuse_req_t req, fuse_ino_t ino,
+		       struct fuse_file_info *fi)
+{
+	struct snap_attr attr;
+	int r = snap_node_getattr(snap_inode_node(req, ino), handle_of(fi),
+				  &attr);
+
+	if (r < 0)
+		snap_inode_reply_result(req, r);
+	else
+		fuse_reply_attr(req, &attr.st, snap_inode_attr_timeout(&attr));
+}
+
+/* Translates what is to be set, and times that are now. */
+static unsigned translate_set(int to_set, struct stat *st)
+{
+	unsigned set = 0;
+
+	if (to_set & FUSE_SET_ATTR_MODE)
+		set |= SNAP_SET_MODE;
+	if (to_set & FUSE_SET_ATTR_UID)
+		set |= SNAP_SET_UID;
+	if (to_set & FUSE_SET_ATTR_GID)
+		set |= SNAP_SET_GID;
+	if (to_set & FUSE_SET_ATTR_SIZE)
+		set |= SNAP_SET_SIZE;
+	if (to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW))
+		set |= SNAP_SET_ATIME;
+	if (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW))
+		set |= SNAP_SET_MTIME;
+	if (to_set & FUSE_SET_ATTR_ATIME_NOW)
+		st->st_atim.tv_nsec = UTIME_NOW;
+	if (to_set & FUSE_SET_ATTR_MTIME_NOW)
+		st->st_mtim.tv_nsec = UTIME_NOW;
+	return set;
+}
+
+static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
+		       int to_set, struct fuse_file_info *fi)
+{
+	struct stat want = *st;
+	unsigned set = translate_set(to_set, &want);
+	struct snap_attr attr;
+	int r = snap_node_setattr(snap_inode_node(req, ino), handle_of(fi), set,
+				  &want, &attr);
+
+	if (r < 0)
+		snap_inode_reply_result(req, r);
+	else
+		fuse_reply_attr(req, &attr.st, snap_inode_attr_timeout(&attr));
+}
+
+static void op_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+	char target[PATH_MAX];
+	int r = snap_node_readlink(snap_inode_node(req, ino), target,
+				   sizeof(target));
+
+	if (r < 0)
+		snap_inode_reply_result(req, r);
+	else
+		fuse_reply_readlink(req, target);
+}
+
+static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name,
+		     mode_t mode, dev_t rdev)
+{
+	struct snap_caller caller = snap_inode_caller(req);
+	struct snap_attr attr;
+	SnapNode *node;
+	int r = snap_node_mknod(snap_inode_node(req, parent), name, mode, rdev,
+				&caller, &node, &attr);
+
+	if (r < 0)
+		snap_inode_reply_result(req, r);
+	else
+		snap_inode_reply(req, node, &attr);
+}
+
+static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name,
+		     mode_t mode)
+{
+	struct snap_caller caller = snap_inode_caller(req);
+	struct snap_attr attr;
+	SnapNode *node;
+	int r = snap_node_mkdir(snap_inode_node(req, parent), name, mode,
+				&caller, &node, &attr);
+
+	if (r < 0)
+		snap_inode_reply_result(req, r);
+	else
+		snap_inode_reply(req, node, &attr);
+}
+
+static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
+		       const char *name)
+{
+	struct snap_caller caller = snap_inode_caller(req);
+	struct snap_attr attr;
+	SnapNode *node;
+	int r = snap_node_symlink(snap_inode_node(req, parent), name, target,
+				  &caller, &node, &attr);
+
+	if (r < 0)
+		snap_inode_reply_result(req, r);
+	else
+		snap_inode_reply(req, node, &attr);
+}
+
+static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent,
+		    const char *name)
+{
+	struct snap_attr attr;
+	SnapNode *node;
+	int r = snap_node_link(snap_inode_node(req, ino),
+			       snap_inode_node(req, parent), name, &node,
+			       &attr);
+
+	if (r < 0)
+		snap_inode_reply_result(req, r);
+	else
+		snap_inode_reply(req, node, &attr);
+}
+
+static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	snap_inode_reply_result(
+		req, snap_node_unlink(snap_inode_node(req, parent), name));
+}
+
+static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	snap_inode_reply_result(
+		req, snap_node_rmdir(snap_inode_node(req, parent), name));
+}
+
+static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
+		      fuse_ino_t newparent, const char *newname, unsigned flags)
+{
+	snap_inode_reply_result(
+		req, snap_node_rename(snap_inode_node(req, parent), name,
+				      snap_inode_node(req, newparent), newname,
+				      flags));
+}
+
+static void op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	const struct snap_session_opts *opts = fuse_req_userdata(req);
+	struct statvfs st;
+	int r = snap_tree_statfs(opts->tree, &st);
+
+	if (r < 0)
+		snap_inode_reply_result(req, r);
+	else
+		fuse_reply_statfs(req, &st);
+}
+
+/* Answers getxattr and listxattr: a size, or the bytes. */
+static void reply_xattr(fuse_req_t req, ssize_t n, const void *buf, size_t size)
+{
+	if (n == -ENODATA)
+		fuse_reply_err(req, ENODATA);
+	else if (n < 0)
+		snap_inode_reply_result(req, (int)n);
+	else if (size == 0)
+		fuse_reply_xattr(req, (size_t)n);
+	else
+		fuse_reply_buf(req, buf, (size_t)n);
+}
+
+static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
+			size_t size)
+{
+	g_autofree char *buf = size ? g_malloc(size) : NULL;
+
+	reply_xattr(
+		req,
+		snap_node_getxattr(snap_inode_node(req, ino), name, buf, size),
+		buf, size);
+}
+
+static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	g_autofree char *buf = size ? g_malloc(size) : NULL;
+
+	reply_xattr(req,
+		    snap_node_listxattr(snap_inode_node(req, ino), buf, size),
+		    buf, size);
+}
+
+static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
+			const char *value, size_t size, int flags)
+{
+	snap_inode_reply_result(req,
+				snap_node_setxattr(snap_inode_node(req, ino),
+						   name, value, size, flags));
+}
+
+static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	int r = snap_node_removexattr(snap_inode_node(req, ino), name);
+
+	fuse_reply_err(req, r == -ENODATA ? ENODATA
+			    : r < 0	  ? snap_view_errno(r)
+					  : 0);
+}
+
+const struct fuse_lowlevel_ops snap_fuse_ops = {
+	.init = op_init,
+	.lookup = op_lookup,
+	.forget = op_forget,
+	.forget_multi = op_forget_multi,
+	.getattr = op_getattr,
+	.setattr = op_setattr,
+	.readlink = op_readlink,
+	.mknod = op_mknod,
+	.mkdir = op_mkdir,
+	.symlink = op_symlink,
+	.link = op_link,
+	.unlink = op_unlink,
+	.rmdir = op_rmdir,
+	.rename = op_rename,
+	.statfs = op_statfs,
+	.getxattr = op_getxattr,
+	.listxattr = op_listxattr,
+	.setxattr = op_setxattr,
+	.removexattr = op_removexattr,
+	.create = snap_op_create,
+	.open = snap_op_open,
+	.read = snap_op_read,
+	.write = snap_op_write,
+	.release = snap_op_release,
+	.fsync = snap_op_fsync,
+	.lseek = snap_op_lseek,
+	.fallocate = snap_op_fallocate,
+	.opendir = snap_op_opendir,
+	.readdir = snap_op_readdir,
+	.releasedir = snap_op_releasedir,
+	.fsyncdir = snap_op_fsyncdir,
+};

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What is done once the mount answers.
+ *
+ * The kernel offers to read 128 KiB ahead and a server can only lower that; who
+ * is root raises it in /sys, under the number of the mount. That number is
+ * looked up in /proc, never by asking the mount itself for something it might
+ * not answer.
+ */
+#include "fs/fuse/fuse-internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "format/base/cleanup.h"
+
+/* Undoes the octal escapes of /proc/self/mountinfo, in place. */
+static void unescape(char *text)
+{
+	char *to = text;
+	unsigned byte;
+
+	for (const char *p = text; *p;) {
+		if (*p == '\\' && sscanf(p + 1, "%3o", &byte) == 1) {
+			*to++ = (char)byte;
+			p += 4;
+		} else {
+			*to++ = *p++;
+		}
+	}
+	*to = '\0';
+}
+
+/* The number of the device mounted last at `point`, as "0:42". */
+static bool find_device(const char *point, char ret[32])
+{
+	g_autofree char *text = NULL;
+	g_auto(GStrv) lines = NULL;
+	bool found = false;
+
+	if (!g_file_get_contents("/proc/self/mountinfo", &text, NULL, NULL))
+		return false;
+	lines = g_strsplit(text, "\n", -1);
+	for (char **line = lines; *line; line++) {
+		g_auto(GStrv) words = g_strsplit(*line, " ", 6);
+
+		if (g_strv_length(words) < 6 ||
+		    !strstr(words[5], " - fuse.snapfs "))
+			continue;
+		unescape(words[4]);
+		if (strcmp(words[4], point))
+			continue;
+		g_strlcpy(ret, words[2], 32);
+		found = true;
+	}
+	return found;
+}
+
+/* Writes the length of a request as that of reading ahead. Best effort. */
+static void raise_readahead(const char *point)
+{
+	char device[32], path[128], text[16];
+	snap_autofd int fd = -1;
+	int n;
+
+	if (geteuid() != 0 || !find_device(point, device))
+		return;
+	snprintf(path, sizeof(path), "/sys/class/bdi/%s/read_ahead_kb", device);
+	n = snprintf(text, sizeof(text), "%u\n", SNAP_REQUEST_MAX / 1024);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd >= 0 && write(fd, text, (size_t)n) < 0)
+		return;
+}
+
+int snap_ready_wait(const char *point)
+{
+	struct statfs st;
+
+	if (statfs(point, &st) < 0)
+		return -errno;
+	raise_readahead(point);
+	return 0;
+}

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A mount from its beginning to its end.
+ *
+ * Set-up goes session, mount, signals, threads; the end goes back the same way.
+ * Between the last request and the unmount, saves that still run are ended, so
+ * that every write that is held gets its answer while there is somebody to
+ * answer to.
+ */
+#include "fs/fuse/fuse-internal.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+
+#include "format/base/error.h"
+#include "format/base/log.h"
+
+/* Threads that serve: reads decompress in them, so more than processors. */
+#define THREADS_MIN 8u
+#define THREADS_A_PROCESSOR 2u
+
+struct session {
+	const struct snap_session_opts *opts;
+	struct fuse_session *se;
+	GThread *ready;
+	GThread *notifier;
+	GAsyncQueue *changes; /* of struct change */
+	gint ending;	      /* atomic */
+};
+
+/* ---- names that stand for something else now ---- */
+
+/* A name in a folder (a reference), or NULL: no more will come. */
+struct change {
+	SnapNode *folder;
+	char *name;
+};
+
+static void change_free(struct change *c)
+{
+	if (c->folder)
+		snap_node_unref(c->folder, 1);
+	g_free(c->name);
+	g_free(c);
+}
+
+static void on_change(void *data, SnapNode *folder, const char *name)
+{
+	struct session *s = data;
+	struct change *c = g_new0(struct change, 1);
+
+	c->folder = snap_node_ref(folder);
+	c->name = g_strdup(name);
+	g_async_queue_push(s->changes, c);
+}
+
+/* Tells the kernel to forget names: else it would hold a snapshot that was
+ * replaced, and its space, for as long as it likes. The call waits for the
+ * folder's lock in the kernel, hence a thread of its own. */
+static gpointer notifier_thread(gpointer data)
+{
+	struct session *s = data;
+	SnapNode *root = snap_tree_root(s->opts->tree);
+
+	for (;;) {
+		struct change *c = g_async_queue_pop(s->changes);
+		bool last = !c->folder;
+
+		if (!last && !g_atomic_int_get(&s->ending))
+			fuse_lowlevel_notify_inval_entry(
+				s->se,
+				c->folder == root
+					? FUSE_ROOT_ID
+					: snap_inode_number(c->folder),
+				c->name, strlen(c->name));
+		change_free(c);
+		if (last)
+			return NULL;
+	}
+}
+
+static void notifier_start(struct session *s)
+{
+	s->changes = g_async_queue_new();
+	s->notifier = g_thread_new("notify", notifier_thread, s);
+	snap_tree_on_change(s->opts->tree, on_change, s);
+}
+
+static void notifier_stop(struct session *s)
+{
+	snap_tree_on_change(s->opts->tree, NULL, NULL);
+	g_async_queue_push(s->changes, g_new0(struct change, 1));
+	g_thread_join(s->notifier);
+	g_async_queue_unref(s->changes);
+}
+
+/* ---- libfuse's own words ---- */
+
+/* What libfuse said last; written before threads are started. */
+static char *last_words;
+
+static void keep_words(enum fuse_log_level level, const char *format,
+		       va_list args)
+{
+	g_free(last_words);
+	last_words = g_strdup_vprintf(format, args);
+	g_strchomp(last_words);
+}
+
+static void log_words(enum fuse_log_level level, const char *format,
+		      va_list args)
+{
+	g_autofree char *line = g_strdup_vprintf(format, args);
+
+	g_strchomp(line);
+	snap_log(level <= FUSE_LOG_ERR	     ? SNAP_LOG_ERROR
+		 : level <= FUSE_LOG_WARNING ? SNAP_LOG_WARNING
+					     : SNAP_LOG_DEBUG,
+		 "%s", line);
+}
+
+/* ---- mounting ---- */
+
+/* The options as libfuse wants them, in one text; NULL without memory. */
+static char *join_options(const struct snap_session_opts *opts)
+{
+	g_autofree char *source = g_strconcat("fsname=", opts->source, NULL);
+	char *joined = NULL;
+
+	if (fuse_opt_add_opt(&joined, "subtype=snapfs,default_permissions") ==
+		    0 &&
+	    fuse_opt_add_opt_escaped(&joined, source) == 0 &&
+	    (!*opts->options || fuse_opt_add_opt(&joined, opts->options) == 0))
+		return joined;
+	free(joined);
+	return NULL;
+}
+
+static int session_mount(struct session *s, GError **error)
+{
+	char *options = join_options(s->opts);
+	char *argv[] = { (char *)"mount.snapfs", (char *)"-o", options, NULL };
+	struct fuse_args args = FUSE_ARGS_INIT(3, argv);
+	int r;
+
+	if (!options)
+		return snap_fail_errno(error, ENOMEM, "mount options");
+	fuse_set_log_func(keep_words);
+	s->se = fuse_session_new(&args, &snap_fuse_ops, sizeof(snap_fuse_ops),
+				 (void *)s->opts);
+	fuse_opt_free_args(&args);
+	free(options);
+	if (!s->se)
+		return snap_fail(error, EINVAL, "mount options: %s",
+				 last_words ? last_words : "not understood");
+	errno = 0;
+	r = fuse_session_mount(s->se, s->opts->point);
+	if (r < 0) {
+		fuse_session_destroy(s->se);
+		return snap_fail(error, errno ? errno : EIO,
+				 "cannot mount at %s: %s", s->opts->point,
+				 last_words ? last_words : "no reason given");
+	}
+	fuse_set_log_func(log_words);
+	return 0;
+}
+
+/* ---- serving ---- */
+
+static gpointer ready_thread(gpointer data)
+{
+	struct session *s = data;
+
+	if (snap_ready_wait(s->opts->point) == 0)
+		s->opts->ready(s->opts->data);
+	return NULL;
+}
+
+static int session_serve(struct session *s)
+{
+	struct fuse_loop_config *config = fuse_loop_cfg_create();
+	guint threads = s->opts->threads;
+	int r;
+
+	if (!threads)
+		threads = MAX(THREADS_MIN,
+			      THREADS_A_PROCESSOR * g_get_num_processors());
+	fuse_loop_cfg_set_clone_fd(config, 0);
+	fuse_loop_cfg_set_max_threads(config, threads);
+	fuse_loop_cfg_set_idle_threads(config, threads);
+	r = fuse_session_loop_mt(s->se, config);
+	fuse_loop_cfg_destroy(config);
+	return r;
+}
+
+/* Lets this thread alone have the signals that end the mount. */
+static void take_signals(int how)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	pthread_sigmask(how, &set, NULL);
+}
+
+int snap_session_run(const struct snap_session_opts *opts, GError **error)
+{
+	struct session s = { .opts = opts };
+	int r = session_mount(&s, error);
+
+	if (r < 0)
+		return r;
+	if (fuse_set_signal_handlers(s.se) < 0) {
+		fuse_session_unmount(s.se);
+		fuse_session_destroy(s.se);
+		return snap_fail(error, EIO, "signals cannot be handled");
+	}
+	notifier_start(&s);
+	s.ready = g_thread_new("ready", ready_thread, &s);
+	take_signals(SIG_UNBLOCK);
+	r = session_serve(&s);
+	take_signals(SIG_BLOCK);
+	if (r < 0)
+		snap_log(SNAP_LOG_ERROR, "%s: serving ended: %s", opts->point,
+			 g_strerror(-r));
+	g_atomic_int_set(&s.ending, 1);
+	snap_tree_quiesce(opts->tree);
+	fuse_session_unmount(s.se);
+	g_thread_join(s.ready);
+	notifier_stop(&s);
+	fuse_remove_signal_handlers(s.se);
+	fuse_session_destroy(s.se);
+	return 0;
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * mount.snapfs: puts the rooms together and serves the mount.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "format/base/error.h"
+#include "format/base/log.h"
+#include "fs/catalog/catalog.h"
+#include "fs/fuse/session.h"
+#include "fs/load/pages.h"
+#include "fs/mount/options.h"
+#include "fs/mount/process.h"
+#include "fs/save/save.h"
+#include "fs/view/view.h"
+
+/* A mount as main() sees it. */
+struct mount {
+	struct snap_mount_opts opts;
+	char *store; /* absolute */
+	char *point; /* absolute, as the kernel will list it */
+	int tell;    /* the parent, or -1 */
+	int errors;  /* where errors of the start go */
+};
+
+/* Prints the one sentence of a start that failed. */
+static void complain(int fd, const GError *error)
+{
+	dprintf(fd, "mount.snapfs: %s\n", error->message);
+}
+
+/* The folder to mount on must be one, and not lie within the store: the mount
+ * would show itself. */
+static int check_point(struct mount *m, GError **error)
+{
+	char *store = m->store, *point = realpath(m->opts.point, NULL);
+	size_t length = strlen(store);
+	struct stat st;
+
+	if (!point && errno == ENOTCONN)
+		return snap_fail(error, ENOTCONN,
+				 "%s is a mount whose program has ended; "
+				 "umount it first",
+				 m->opts.point);
+	if (!point || stat(point, &st) < 0) {
+		int code = errno;
+
+		free(point);
+		return snap_fail_errno(error, code, "cannot mount at %s",
+				       m->opts.point);
+	}
+	m->point = g_strdup(point);
+	free(point);
+	if (!S_ISDIR(st.st_mode))
+		return snap_fail(error, ENOTDIR,
+				 "cannot mount at %s: it is no folder",
+				 m->point);
+	if (!strncmp(m->point, store, length) && m->point[length] == '/')
+		return snap_fail(error, ELOOP,
+				 "cannot mount at %s: it lies within the store",
+				 m->point);
+	return 0;
+}
+
+static int resolve_store(struct mount *m, GError **error)
+{
+	char *path = realpath(m->opts.store, NULL);
+
+	if (!path)
+		return snap_fail_errno(error, errno,
+				       "store %s cannot be opened",
+				       m->opts.store);
+	m->store = g_strdup(path);
+	free(path);
+	return 0;
+}
+
+/* The mount answers. */
+static void on_ready(void *data)
+{
+	struct mount *m = data;
+
+	snap_log(SNAP_LOG_INFO, "store %s is mounted at %s%s", m->store,
+		 m->point, m->opts.read_only ? ", read-only" : "");
+	if (m->tell >= 0)
+		snap_process_detach(m->tell, m->errors, m->opts.log != NULL);
+}
+
+/* Puts the rooms together on an open store, and serves until the end. */
+static int serve(struct mount *m, SnapCatalog *catalog, GError **error)
+{
+	struct snap_mount_opts *o = &m->opts;
+	struct snap_saver_opts saver_opts = { .catalog = catalog,
+					      .buffer = o->buffer,
+					      .threads = (guint)o->threads,
+					      .level = (int)o->level };
+	struct snap_loader_opts loader_opts = { .cache = o->cache,
+						.threads = (guint)o->threads };
+	g_autoptr(SnapSaver) saver =
+		o->read_only ? NULL : snap_saver_new(&saver_opts);
+	g_autoptr(SnapLoader) loader = snap_loader_new(&loader_opts);
+	struct snap_tree_opts tree_opts = { .catalog = catalog,
+					    .saver = saver,
+					    .loader = loader,
+					    .uid = (uid_t)o->uid,
+					    .gid = (gid_t)o->gid,
+					    .umask = (mode_t)o->umask };
+	g_autoptr(SnapTree) tree = NULL;
+	struct snap_session_opts session = {
+		.source = *o->store == '/' ? o->store : m->store,
+		.point = m->point,
+		.options = o->passed->str,
+		.threads = (guint)o->max_threads,
+		.ready = on_ready,
+		.data = m,
+	};
+	int r = snap_tree_new(&tree_opts, &tree, error);
+
+	if (r < 0)
+		return r;
+	session.tree = tree;
+	return snap_session_run(&session, error);
+}
+
+static int run(struct mount *m, GError **error)
+{
+	g_autoptr(SnapCatalog) catalog = NULL;
+	g_autofree char *holder = NULL;
+	int r = resolve_store(m, error);
+
+	/* Without a namespace of its own, the point is known before the store
+	 * is touched. */
+	if (r == 0 && !m->opts.ns)
+		r = check_point(m, error);
+	if (r < 0)
+		return r;
+	holder = g_strdup_printf("mounted at %s",
+				 m->point ? m->point : m->opts.point);
+	r = snap_catalog_open(m->store, m->opts.read_only, holder, &catalog,
+			      error);
+	if (r == 0 && m->opts.ns)
+		r = snap_process_enter(m->opts.ns, error);
+	if (r == 0 && m->opts.ns)
+		r = check_point(m, error);
+	if (r == 0 && m->tell >= 0 && chdir("/") < 0)
+		r = snap_fail_errno(error, errno, "/");
+	return r < 0 ? r : serve(m, catalog, error);
+}
+
+/* From the command line to the end of the mount: an exit code. */
+static int mount_and_serve(struct mount *m, GError **error)
+{
+	int r = 0;
+
+	if (!m->opts.foreground)
+		r = snap_process_fork(&m->tell, error);
+	if (r == 0)
+		r = snap_process_prepare(&m->opts, &m->errors, error);
+	if (r < 0)
+		return SNAP_MOUNT_SYSTEM;
+	return run(m, error) < 0 ? SNAP_MOUNT_FAILED : SNAP_MOUNT_OK;
+}
+
+static int command(struct mount *m, int argc, char **argv, GError **error)
+{
+	if (snap_options_parse(argc, argv, &m->opts, error) < 0)
+		return SNAP_MOUNT_USAGE;
+	if (m->opts.help) {
+		snap_options_help();
+		return SNAP_MOUNT_OK;
+	}
+	if (m->opts.version) {
+		printf("mount.snapfs %s\n", SNAPFS_VERSION);
+		return SNAP_MOUNT_OK;
+	}
+	/* By "mount -f" a person means: all but the mount itself. */
+	if (m->opts.foreground && snap_process_from_mount())
+		return SNAP_MOUNT_OK;
+	return mount_and_serve(m, error);
+}
+
+int main(int argc, char **argv)
+{
+	struct mount m = { .tell = -1, .errors = 2 };
+	g_autoptr(GError) error = NULL;
+	int code = command(&m, argc, argv, &error);
+
+	if (error)
+		complain(m.errors, error);
+	g_free(m.store);
+	g_free(m.point);
+	snap_options_clear(&m.opts);
+	return code;
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * From a command to a daemon.
+ *
+ * The fork comes first and the child does all the work: threads and rings do
+ * not survive a fork, and the lock of the store names the process that holds
+ * it. The parent only waits to be told.
+ */
+#include "fs/mount/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "format/base/cleanup.h"
+#include "format/base/error.h"
+
+/* Waits for the child to tell, or to end. */
+static void G_GNUC_NORETURN wait_for_child(int fd, pid_t child)
+{
+	char byte;
+	ssize_t n;
+	int status;
+
+	do
+		n = read(fd, &byte, 1);
+	while (n < 0 && errno == EINTR);
+	if (n == 1)
+		_exit(SNAP_MOUNT_OK);
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : SNAP_MOUNT_SYSTEM);
+}
+
+int snap_process_fork(int *ret_tell, GError **error)
+{
+	int fds[2];
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return snap_fail_errno(error, errno, "pipe");
+	pid = fork();
+	if (pid < 0)
+		return snap_fail_errno(error, errno, "fork");
+	if (pid > 0) {
+		close(fds[1]);
+		wait_for_child(fds[0], pid);
+	}
+	close(fds[0]);
+	setsid();
+	*ret_tell = fds[1];
+	return 0;
+}
+
+void snap_process_detach(int tell, int errors, bool keep_stderr)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (int fd = 0; fd < (keep_stderr ? 2 : 3) && null >= 0; fd++)
+		dup2(null, fd);
+	snap_close_fd(&null);
+	if (errors > 2)
+		close(errors);
+	if (write(tell, "", 1) < 0)
+		errno = 0;
+	close(tell);
+}
+
+/* As many open files as we may have: every file that the kernel knows takes
+ * one. */
+static void raise_limits(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* The signals that end the mount are for the thread that serves it. */
+static void block_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+int snap_process_prepare(const struct snap_mount_opts *opts, int *ret_stderr,
+			 GError **error)
+{
+	snap_autofd int fd = -1;
+
+	if (access("/proc/self/fd", X_OK) < 0)
+		return snap_fail_errno(error, errno,
+				       "/proc is needed and not there");
+	if (opts->log) {
+		fd = open(opts->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC,
+			  0640);
+		if (fd < 0)
+			return snap_fail_errno(error, errno, "log file %s",
+					       opts->log);
+	}
+	*ret_stderr = fcntl(2, F_DUPFD_CLOEXEC, 3);
+	if (fd >= 0 && dup2(fd, 2) < 0)
+		return snap_fail_errno(error, errno, "log file %s", opts->log);
+	snap_log_open(!opts->foreground && !opts->log, opts->log_level);
+	raise_limits();
+	block_signals();
+	umask(0);
+	return 0;
+}
+
+int snap_process_enter(const char *ns, GError **error)
+{
+	snap_autofd int fd = open(ns, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || setns(fd, CLONE_NEWNS) < 0)
+		return snap_fail_errno(error, errno, "mount namespace %s", ns);
+	return 0;
+}
+
+bool snap_process_from_mount(void)
+{
+	g_autofree char *path =
+		g_strdup_printf("/proc/%d/comm", (int)getppid());
+	g_autofree char *comm = NULL;
+
+	if (!g_file_get_contents(path, &comm, NULL, NULL))
+		return false;
+	return !strcmp(g_strchomp(comm), "mount");
+}

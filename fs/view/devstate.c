@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* `devstate`: the migration stream without its pages, which is a stream that
+ * QEMU itself accepts. */
+#include "fs/view/view-internal.h"
+
+static const struct snap_block *state_block(const SnapSealed *sealed)
+{
+	return snap_meta_find(snap_sealed_meta(sealed), SNAP_BLOCK_STATE);
+}
+
+static bool devstate_present(const SnapSealed *sealed)
+{
+	const struct snap_meta *meta = snap_sealed_meta(sealed);
+
+	return meta && meta->form == SNAP_FORM_CLASSIC && state_block(sealed);
+}
+
+static uint64_t devstate_size(const SnapSealed *sealed)
+{
+	return state_block(sealed)->length;
+}
+
+static int devstate_read(SnapSealed *sealed, void *buf, size_t size,
+			 uint64_t offset, struct snap_pages_hint *hint)
+{
+	return snap_pages_read(sealed->pages, buf, size,
+			       state_block(sealed)->base + offset, hint);
+}
+
+const struct snap_view snap_view_devstate = {
+	.name = "devstate",
+	.present = devstate_present,
+	.size = devstate_size,
+	.read = devstate_read,
+};

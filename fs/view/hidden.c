@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Views that were removed while others of the same snapshot were not.
+ *
+ * They are the same bytes, so removing one frees nothing; it is hidden until
+ * the last one is removed, and with it the snapshot. This is kept in memory
+ * only: after a remount all are there again.
+ */
+#include "fs/view/view-internal.h"
+
+/* What a snapshot is called here: its file, and itself. */
+static char *hidden_key(const SnapSealed *s)
+{
+	const struct snap_meta *meta = snap_sealed_meta(s);
+	GString *key = g_string_new(NULL);
+
+	g_string_printf(key, "%" G_GINT64_MODIFIER "x:%" G_GINT64_MODIFIER "x:",
+			s->key.dev, s->key.ino);
+	for (guint i = 0; meta && i < sizeof(meta->uuid); i++)
+		g_string_append_printf(key, "%02x", meta->uuid[i]);
+	return g_string_free(key, FALSE);
+}
+
+unsigned snap_hidden_get(const SnapSealed *sealed)
+{
+	SnapTree *tree = sealed->tree;
+	g_autofree char *key = NULL;
+	unsigned bits = 0;
+
+	g_mutex_lock(&tree->lock);
+	if (g_hash_table_size(tree->hidden)) {
+		key = hidden_key(sealed);
+		bits = GPOINTER_TO_UINT(g_hash_table_lookup(tree->hidden, key));
+	}
+	g_mutex_unlock(&tree->lock);
+	return bits;
+}
+
+unsigned snap_hidden_add(const SnapSealed *sealed, guint view)
+{
+	SnapTree *tree = sealed->tree;
+	char *key = hidden_key(sealed);
+	unsigned bits;
+
+	g_mutex_lock(&tree->lock);
+	bits = GPOINTER_TO_UINT(g_hash_table_lookup(tree->hidden, key));
+	bits |= 1u << view;
+	g_hash_table_replace(tree->hidden, key, GUINT_TO_POINTER(bits));
+	g_mutex_unlock(&tree->lock);
+	return bits;
+}
+
+void snap_hidden_drop(const SnapSealed *sealed)
+{
+	SnapTree *tree = sealed->tree;
+	g_autofree char *key = hidden_key(sealed);
+
+	g_mutex_lock(&tree->lock);
+	g_hash_table_remove(tree->hidden, key);
+	g_mutex_unlock(&tree->lock);
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* `ram`: guest RAM, flat: the RAM blocks one after the other, each on a 2 MiB
+ * boundary. Zero pages are holes. */
+#include "fs/view/view-internal.h"
+
+static bool ram_present(const SnapSealed *sealed)
+{
+	const struct snap_meta *meta = snap_sealed_meta(sealed);
+
+	return meta && meta->form == SNAP_FORM_CLASSIC;
+}
+
+static uint64_t ram_size(const SnapSealed *sealed)
+{
+	return snap_meta_end(snap_sealed_meta(sealed), SNAP_BLOCK_RAM);
+}
+
+/* RAM is what the page space begins with. */
+static int ram_read(SnapSealed *sealed, void *buf, size_t size, uint64_t offset,
+		    struct snap_pages_hint *hint)
+{
+	return snap_pages_read(sealed->pages, buf, size, offset, hint);
+}
+
+static int ram_seek(SnapSealed *sealed, uint64_t offset, bool hole,
+		    uint64_t *ret_offset)
+{
+	uint64_t end = snap_div_up(ram_size(sealed), SNAP_PAGE), page;
+	int r = snap_pages_seek(sealed->pages, offset / SNAP_PAGE, end, hole,
+				&page);
+
+	if (r < 0)
+		return r;
+	*ret_offset = MAX(offset, page * SNAP_PAGE);
+	return 0;
+}
+
+const struct snap_view snap_view_ram = {
+	.name = "ram",
+	.present = ram_present,
+	.size = ram_size,
+	.read = ram_read,
+	.seek = ram_seek,
+};

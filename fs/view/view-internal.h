@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the files of fs/view share: the tables of functions behind nodes,
+ * handles and views, and the objects they work on.
+ *
+ * Locks: a writer's (SnapIncoming) before the tree's; nothing is called with
+ * the tree's lock held.
+ */
+#pragma once
+
+#include "fs/view/view.h"
+
+#include "format/qemu/synth.h"
+
+/* ---- counters (stats.c) ---- */
+
+enum snap_count {
+	SNAP_COUNT_LOOKUP,
+	SNAP_COUNT_GETATTR,
+	SNAP_COUNT_SETATTR,
+	SNAP_COUNT_LIST,
+	SNAP_COUNT_NAME, /* made, moved or removed */
+	SNAP_COUNT_OPEN,
+	SNAP_COUNT_READ,
+	SNAP_COUNT_WRITE,
+	SNAP_COUNT_SEEK,
+	SNAP_COUNT_XATTR,
+	SNAP_COUNTS,
+};
+
+/* ---- nodes and handles (node.c) ---- */
+
+/* What a kind of node can do; NULL: -EPERM, or as noted. */
+struct snap_node_ops {
+	bool is_store; /* a SnapStoreNode */
+	int (*getattr)(SnapNode *node, SnapHandle *handle,
+		       struct snap_attr *ret_attr);
+	int (*setattr)(SnapNode *node, SnapHandle *handle, unsigned set,
+		       const struct stat *st);
+	/* -EISDIR without */
+	int (*open)(SnapNode *node, int flags, const struct snap_caller *caller,
+		    SnapHandle **ret_handle);
+	/* frees all of it but the node's own memory */
+	void (*clear)(SnapNode *node);
+};
+
+/* Tells nodes apart; compared byte by byte, so zeroed before it is filled. */
+struct snap_node_key {
+	const void *kind;
+	uint64_t folder_dev;
+	uint64_t folder_ino;
+	uint64_t dev;
+	uint64_t ino;
+	uint64_t size;
+	int64_t mtime_sec;
+	int64_t mtime_nsec;
+	uint64_t extra;
+};
+
+struct SnapNode {
+	const struct snap_node_ops *ops;
+	SnapTree *tree;
+	uint64_t serial;
+	uint64_t refs; /* protected by tree->lock */
+	struct snap_node_key key;
+};
+
+/* What an open file can do; NULL: -EBADF for read and write, -EINVAL else. */
+struct snap_handle_ops {
+	enum snap_handle_mode mode;
+	ssize_t (*read)(SnapHandle *handle, void *buf, size_t size,
+			uint64_t offset);
+	void (*write)(SnapHandle *handle, const void *buf, size_t size,
+		      uint64_t offset, snap_handle_answer answer, void *data);
+	int (*truncate)(SnapHandle *handle, uint64_t size);
+	int (*sync)(SnapHandle *handle, bool data_only); /* 0 without */
+	int64_t (*seek)(SnapHandle *handle, int64_t offset, int whence);
+	int (*allocate)(SnapHandle *handle, int mode, int64_t offset,
+			int64_t length); /* -EOPNOTSUPP without */
+	/* frees all of it but the handle's own memory */
+	void (*clear)(SnapHandle *handle);
+};
+
+struct SnapHandle {
+	const struct snap_handle_ops *ops;
+	SnapNode *node; /* a reference */
+};
+
+/* The node of the tree that has the key of `fresh`, or `fresh` itself, which is
+ * taken over: a new reference in both cases. */
+SnapNode *snap_node_intern(SnapNode *fresh);
+
+/* A new handle of `size` bytes, zeroed, that holds a reference to `node`. */
+void *snap_handle_new(size_t size, const struct snap_handle_ops *ops,
+		      SnapNode *node);
+
+/* ---- the tree (tree.c) ---- */
+
+struct SnapTree {
+	struct snap_tree_opts opts;
+	SnapNode *root;
+	bool read_only;
+	bool privileged; /* may give files to others */
+	struct timespec began;
+	snap_tree_changed changed;
+	void *changed_data;
+	uint64_t counts[SNAP_COUNTS]; /* atomic */
+
+	GMutex lock; /* protects all below */
+	GCond idle;
+	uint64_t serial;
+	guint writes;	     /* not answered yet */
+	GHashTable *nodes;   /* by key; not references */
+	GHashTable *sealed;  /* by key; not references */
+	GHashTable *writers; /* by folder; not references */
+	GHashTable *hidden;  /* bits, by a snapshot's name for itself */
+	GHashTable *tickets; /* by thread */
+	GHashTable *saves;   /* that were begun and may run; references */
+};
+
+typedef struct SnapSealed SnapSealed;
+
+/* A kind of view; the table of them is in tree.c. */
+struct snap_view {
+	const char *name;
+	/* Whether a snapshot has it, and its size. */
+	bool (*present)(const SnapSealed *sealed);
+	uint64_t (*size)(const SnapSealed *sealed);
+	/* Reads within the size; as snap_pages_read. */
+	int (*read)(SnapSealed *sealed, void *buf, size_t size, uint64_t offset,
+		    struct snap_pages_hint *hint);
+	/* SEEK_DATA (or _HOLE) within the size; NULL: all is data. */
+	int (*seek)(SnapSealed *sealed, uint64_t offset, bool hole,
+		    uint64_t *ret_offset);
+	/* Opens the view of a snapshot to be written; NULL: -EROFS. */
+	int (*open_to_write)(SnapNode *node, const struct snap_caller *caller,
+			     SnapHandle **ret_handle);
+};
+
+#define SNAP_VIEWS_MAX 8
+extern const struct snap_view *const snap_views[];
+extern const guint snap_n_views;
+extern const struct snap_view snap_view_stream;
+extern const struct snap_view snap_view_ram;
+extern const struct snap_view snap_view_devstate;
+
+/* What a name is in every folder. */
+enum snap_name {
+	SNAP_NAME_ORDINARY,
+	SNAP_NAME_PRIVATE, /* snapfs's own, never shown */
+	SNAP_NAME_VIEW,
+};
+
+/* Sorts a name; for one of a view, *ret_view is its number in the table, or -1
+ * for views that this version does not have. `ret_view` may be NULL. */
+enum snap_name snap_tree_name(const char *name, int *ret_view);
+
+/* ---- folders and ordinary files (folder.c, plain.c) ---- */
+
+/* Something that lies in the store as it is. */
+typedef struct {
+	SnapNode node;
+	int fd; /* O_PATH */
+	mode_t type;
+} SnapStoreNode;
+
+extern const struct snap_node_ops snap_folder_ops;
+extern const struct snap_node_ops snap_plain_ops;
+
+/* The same, seen as what it is. */
+static inline SnapStoreNode *snap_store_node(SnapNode *node)
+{
+	return (SnapStoreNode *)node;
+}
+
+/* True for folders of the store. */
+static inline bool snap_is_folder(const SnapNode *node)
+{
+	return node->ops == &snap_folder_ops;
+}
+
+/* The node of what `fd` (O_PATH, taken over) is open on. */
+int snap_store_node_new(SnapTree *tree, int fd, SnapNode **ret_node);
+
+/* The node `name` of a folder, as it lies in the store. */
+int snap_folder_child(SnapNode *folder, const char *name, SnapNode **ret_node);
+
+/* Attributes of what lies in the store, and their change. */
+int snap_store_getattr(SnapNode *node, SnapHandle *handle,
+		       struct snap_attr *ret_attr);
+/* The change of all but the size. */
+int snap_store_setattr(int path_fd, unsigned set, const struct stat *st);
+
+/* The path within the store of `name` (may be NULL) in a folder, for people;
+ * g_free. */
+char *snap_folder_path(SnapNode *folder, const char *name);
+
+/* What the file behind an O_PATH descriptor is called to be opened anew. */
+#define SNAP_PROC_PATH 32
+void snap_proc_path(char ret[SNAP_PROC_PATH], int fd);
+
+/* Opens an ordinary file by its node; `flags` as open(2). */
+int snap_plain_open(SnapNode *node, int flags, const struct snap_caller *caller,
+		    SnapHandle **ret_handle);
+/* A handle on `fd`, which is taken over. */
+SnapHandle *snap_plain_handle(SnapNode *node, int fd);
+
+/* ---- sealed snapshots (sealed.c) ---- */
+
+/* Tells snapshot files apart; compared byte by byte. */
+struct snap_sealed_key {
+	uint64_t dev;
+	uint64_t ino;
+	uint64_t size;
+	int64_t mtime_sec;
+	int64_t mtime_nsec;
+};
+
+/* A snapshot on disk, as all its views share it. One that cannot be read has
+ * no pages but an error. */
+struct SnapSealed {
+	SnapTree *tree;
+	guint refs; /* protected by tree->lock */
+	struct snap_sealed_key key;
+	int fd; /* O_PATH, of the snapshot's file */
+	int error;
+	char *why; /* the error's sentence */
+	SnapPages *pages;
+	struct snap_stream_info info; /* classic only */
+	SnapLayout *layout;	      /* classic only */
+};
+
+/* The snapshot in a folder: a new reference. -ENOENT where there is none. */
+int snap_sealed_get(SnapNode *folder, SnapSealed **ret_sealed);
+SnapSealed *snap_sealed_ref(SnapSealed *sealed);
+void snap_sealed_unref(SnapSealed *sealed);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapSealed, snap_sealed_unref)
+
+/* What it says of itself; NULL when it cannot be read. */
+const struct snap_meta *snap_sealed_meta(const SnapSealed *sealed);
+
+/* Views of it that were removed and are not shown (hidden.c), as bits. */
+unsigned snap_hidden_get(const SnapSealed *sealed);
+/* Hides one more; returns what is then hidden. */
+unsigned snap_hidden_add(const SnapSealed *sealed, guint view);
+/* Forgets what was hidden. */
+void snap_hidden_drop(const SnapSealed *sealed);
+
+/* True when the snapshot has the view and it was not removed. */
+bool snap_sealed_shows(const SnapSealed *sealed, guint view);
+
+/* ---- views of sealed snapshots (view.c) ---- */
+
+typedef struct {
+	SnapNode node;
+	SnapNode *folder; /* a reference */
+	SnapSealed *sealed;
+	guint view;
+} SnapViewNode;
+
+extern const struct snap_node_ops snap_view_ops;
+
+/* The node of a view; a new reference. */
+SnapNode *snap_view_node(SnapNode *folder, SnapSealed *sealed, guint view);
+
+/* The inode number of a view: the same for the same snapshot, always. */
+uint64_t snap_view_ino(const SnapSealed *sealed, guint view);
+
+/* ---- streams being written (incoming.c, writers.c) ---- */
+
+/* A stream on its way into a folder, and its handles. */
+typedef struct {
+	SnapNode node;
+	SnapNode *folder; /* a reference */
+	struct snap_catalog_owner owner;
+	struct timespec began;
+
+	GMutex lock;	    /* protects all below */
+	SnapSave *save;	    /* NULL before the first byte */
+	SnapHandle *writer; /* who wrote the first byte */
+	uint64_t received;
+	guint handles;
+	bool ended;   /* no new handle may join */
+	bool removed; /* its name; nothing more is taken */
+} SnapIncoming;
+
+extern const struct snap_node_ops snap_incoming_ops;
+
+/* Makes one for a folder; a reference. It is not in the table yet. */
+SnapIncoming *snap_incoming_new(SnapNode *folder,
+				const struct snap_catalog_owner *owner);
+
+/* True while a writer that comes to the folder joins this one. */
+bool snap_incoming_open_for(SnapIncoming *in);
+
+/* Its inode number. */
+uint64_t snap_incoming_ino(const SnapNode *node);
+
+/* True while it is seen in its folder. */
+bool snap_incoming_shown(SnapIncoming *in);
+
+/* Opens it to be written, by whichever node; NULL when nobody may join. */
+SnapHandle *snap_incoming_handle(SnapIncoming *in, SnapNode *node);
+
+/* Cuts it to a size, asked for without a handle: what open(2) does with O_TRUNC
+ * once it has the file open. */
+int snap_incoming_cut(SnapIncoming *in, uint64_t size);
+
+/* Its name was removed: what was received is dropped. */
+void snap_incoming_remove(SnapIncoming *in);
+
+/* The one that is shown in a folder, a reference, or NULL. */
+SnapIncoming *snap_writers_find(SnapNode *folder);
+
+/* The one that a new writer joins, made if need be; a reference. */
+SnapIncoming *snap_writers_join(SnapNode *folder,
+				const struct snap_catalog_owner *owner);
+
+/* Opens the one that a new writer joins, by `node`, or by its own if that is
+ * NULL. */
+SnapHandle *snap_writers_open(SnapNode *folder,
+			      const struct snap_catalog_owner *owner,
+			      SnapNode *node);
+
+/* Takes one out of the table; false when it was not in it. */
+bool snap_writers_drop(SnapIncoming *in);
+
+/* Puts one into the table, in the place of another. */
+void snap_writers_put(SnapIncoming *in);
+
+/* Remembers a save that was begun, until it is over; forgets those that are. */
+void snap_writers_watch(SnapTree *tree, SnapSave *save);
+
+/* Remembers that a thread was sent to look `stream` up again; true when it had
+ * been sent before, which is forgotten by that. */
+bool snap_ticket_issue(SnapNode *folder, pid_t thread);
+
+/* True when the thread was sent to look `stream` up again in this folder;
+ * `done` forgets it. */
+bool snap_ticket_find(SnapNode *folder, pid_t thread, bool done);
+
+/* Who a stream that `caller` makes in the folder belongs to. */
+struct snap_catalog_owner snap_owner_new(SnapNode *folder, mode_t mode,
+					 const struct snap_caller *caller);
+
+/* ---- what is said of the mount (stats.c) ---- */
+
+/* The folder `.snapfs`; a new reference. */
+SnapNode *snap_service_folder(SnapTree *tree);
+/* True for it. */
+bool snap_is_service_folder(const SnapNode *node);
+/* The node `name` in it. */
+int snap_service_lookup(SnapTree *tree, const char *name, SnapNode **ret_node);
+/* Name number `i` in it. */
+bool snap_service_listed(guint i, struct snap_listed *ret_listed);
+
+/* One more of something. */
+void snap_count(SnapTree *tree, enum snap_count what);

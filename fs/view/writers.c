@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Which folders have a stream on its way into them, and who writes to them.
+ *
+ * The table says which stream a new writer joins. A stream leaves it when its
+ * save is over, when its name is removed, or when nobody holds it any more.
+ */
+#include "fs/view/view-internal.h"
+
+#include "format/base/error.h"
+
+/* For how long a lookup believes a ticket. */
+#define TICKET_US (10 * G_USEC_PER_SEC)
+
+/* A thread that was sent to look `stream` up again. */
+struct ticket {
+	const SnapNode *folder; /* compared only */
+	gint64 until;
+};
+
+/* The stream in the table, a reference, or NULL. */
+static SnapIncoming *in_table(SnapNode *folder)
+{
+	SnapTree *tree = folder->tree;
+	SnapIncoming *in;
+
+	g_mutex_lock(&tree->lock);
+	in = g_hash_table_lookup(tree->writers, folder);
+	/* One that is being freed is no more. */
+	if (in && !in->node.refs)
+		in = NULL;
+	if (in)
+		in->node.refs++;
+	g_mutex_unlock(&tree->lock);
+	return in;
+}
+
+bool snap_writers_drop(SnapIncoming *in)
+{
+	SnapTree *tree = in->node.tree;
+	bool was;
+
+	g_mutex_lock(&tree->lock);
+	was = g_hash_table_lookup(tree->writers, in->folder) == in;
+	if (was)
+		g_hash_table_remove(tree->writers, in->folder);
+	g_mutex_unlock(&tree->lock);
+	return was;
+}
+
+void snap_writers_put(SnapIncoming *in)
+{
+	SnapTree *tree = in->node.tree;
+
+	g_mutex_lock(&tree->lock);
+	g_hash_table_replace(tree->writers, in->folder, in);
+	g_mutex_unlock(&tree->lock);
+}
+
+/* Puts one into the table where there is none. */
+static bool put_first(SnapIncoming *in)
+{
+	SnapTree *tree = in->node.tree;
+	SnapIncoming *other;
+	bool first;
+
+	g_mutex_lock(&tree->lock);
+	other = g_hash_table_lookup(tree->writers, in->folder);
+	first = !other || !other->node.refs;
+	if (first)
+		g_hash_table_replace(tree->writers, in->folder, in);
+	g_mutex_unlock(&tree->lock);
+	return first;
+}
+
+SnapIncoming *snap_writers_find(SnapNode *folder)
+{
+	SnapIncoming *in = in_table(folder);
+
+	if (in && !snap_incoming_shown(in)) {
+		snap_node_unref(&in->node, 1);
+		in = NULL;
+	}
+	return in;
+}
+
+SnapIncoming *snap_writers_join(SnapNode *folder,
+				const struct snap_catalog_owner *owner)
+{
+	for (;;) {
+		SnapIncoming *in = in_table(folder);
+
+		if (in && snap_incoming_open_for(in))
+			return in;
+		if (in) {
+			snap_writers_drop(in);
+			snap_node_unref(&in->node, 1);
+		}
+		in = snap_incoming_new(folder, owner);
+		if (put_first(in))
+			return in;
+		snap_node_unref(&in->node, 1);
+	}
+}
+
+SnapHandle *snap_writers_open(SnapNode *folder,
+			      const struct snap_catalog_owner *owner,
+			      SnapNode *node)
+{
+	for (;;) {
+		SnapIncoming *in = snap_writers_join(folder, owner);
+		SnapHandle *handle =
+			snap_incoming_handle(in, node ? node : &in->node);
+
+		snap_node_unref(&in->node, 1);
+		if (handle)
+			return handle;
+	}
+}
+
+struct snap_catalog_owner snap_owner_new(SnapNode *folder, mode_t mode,
+					 const struct snap_caller *caller)
+{
+	struct snap_catalog_owner owner = { .uid = caller->uid,
+					    .gid = caller->gid,
+					    .mode = mode & 0777 };
+	struct snap_attr attr = { 0 };
+
+	/* A folder with the set-group-ID bit gives its group on. */
+	if (snap_store_getattr(folder, NULL, &attr) == 0 &&
+	    (attr.st.st_mode & S_ISGID))
+		owner.gid = attr.st.st_gid;
+	return owner;
+}
+
+/* ---- saves ---- */
+
+static gboolean is_over(gpointer save, gpointer value, gpointer data)
+{
+	uint64_t bytes;
+
+	return snap_save_state(save, &bytes) != SNAP_SAVE_RUNNING;
+}
+
+void snap_writers_watch(SnapTree *tree, SnapSave *save)
+{
+	snap_save_ref(save);
+	g_mutex_lock(&tree->lock);
+	g_hash_table_foreach_remove(tree->saves, is_over, NULL);
+	g_hash_table_add(tree->saves, save);
+	g_mutex_unlock(&tree->lock);
+}
+
+void snap_tree_quiesce(SnapTree *tree)
+{
+	g_autoptr(GPtrArray) saves = NULL;
+	GHashTableIter iter;
+	gpointer save;
+
+	saves = g_ptr_array_new_with_free_func((GDestroyNotify)snap_save_unref);
+	g_mutex_lock(&tree->lock);
+	g_hash_table_iter_init(&iter, tree->saves);
+	while (g_hash_table_iter_next(&iter, &save, NULL))
+		g_ptr_array_add(saves, snap_save_ref(save));
+	g_hash_table_remove_all(tree->saves);
+	g_mutex_unlock(&tree->lock);
+	for (guint i = 0; i < saves->len; i++)
+		snap_save_end(saves->pdata[i]);
+	for (guint i = 0; i < saves->len; i++)
+		snap_save_wait(saves->pdata[i], NULL);
+	g_mutex_lock(&tree->lock);
+	while (tree->writes)
+		g_cond_wait(&tree->idle, &tree->lock);
+	g_mutex_unlock(&tree->lock);
+}
+
+/* ---- tickets ---- */
+
+static gboolean is_old(gpointer key, gpointer ticket, gpointer now)
+{
+	return ((struct ticket *)ticket)->until < *(gint64 *)now;
+}
+
+bool snap_ticket_issue(SnapNode *folder, pid_t thread)
+{
+	SnapTree *tree = folder->tree;
+	gint64 now = g_get_monotonic_time();
+	struct ticket *t;
+	bool again;
+
+	g_mutex_lock(&tree->lock);
+	t = g_hash_table_lookup(tree->tickets, GINT_TO_POINTER(thread));
+	again = t && t->folder == folder;
+	g_hash_table_remove(tree->tickets, GINT_TO_POINTER(thread));
+	if (!again) {
+		if (g_hash_table_size(tree->tickets) > 256)
+			g_hash_table_foreach_remove(tree->tickets, is_old,
+						    &now);
+		t = g_new(struct ticket, 1);
+		t->folder = folder;
+		t->until = now + TICKET_US;
+		g_hash_table_insert(tree->tickets, GINT_TO_POINTER(thread), t);
+	}
+	g_mutex_unlock(&tree->lock);
+	return again;
+}
+
+bool snap_ticket_find(SnapNode *folder, pid_t thread, bool done)
+{
+	SnapTree *tree = folder->tree;
+	struct ticket *t;
+	bool found;
+
+	if (!thread)
+		return false;
+	g_mutex_lock(&tree->lock);
+	t = g_hash_table_lookup(tree->tickets, GINT_TO_POINTER(thread));
+	found = t && t->folder == folder && t->until >= g_get_monotonic_time();
+	if (found && done)
+		g_hash_table_remove(tree->tickets, GINT_TO_POINTER(thread));
+	g_mutex_unlock(&tree->lock);
+	return found;
+}
