@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * snapfs import: a migration stream from a pipe or a file into a store.
+ *
+ * QEMU runs it as the other end of its pipe, so it says nothing on standard
+ * output and ends as soon as the snapshot is on disk.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "format/base/cleanup.h"
+#include "format/base/error.h"
+#include "tools/log.h"
+#include "tools/print.h"
+#include "tools/progress.h"
+#include "tools/signals.h"
+#include "tools/tree.h"
+#include "tools/verb.h"
+
+#define BLOCK (1 * SNAP_MIB)
+
+static char *file_name;
+static char *buffer_text;
+static int level = SNAP_LEVEL_DEFAULT;
+static int threads;
+
+static const GOptionEntry options[] = {
+	{ "file", 'f', 0, G_OPTION_ARG_FILENAME, &file_name,
+	  "read FILE, not standard input", "FILE" },
+	{ "level", 'l', 0, G_OPTION_ARG_INT, &level,
+	  "compress so hard: 1 to 19 (1)", "N" },
+	{ "threads", 't', 0, G_OPTION_ARG_INT, &threads,
+	  "compress by N threads (one a processor)", "N" },
+	{ "buffer", 'b', 0, G_OPTION_ARG_STRING, &buffer_text,
+	  "memory to work with, from 16m (64m)", "SIZE" },
+	{ NULL }
+};
+
+static int check_options(struct snap_saver_opts *ret_opts, GError **error)
+{
+	uint64_t buffer = SNAP_SAVER_BUFFER_DEFAULT;
+	g_autoptr(GError) cause = NULL;
+
+	if (buffer_text && snap_size_parse(buffer_text, &buffer, &cause) < 0)
+		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+			    "--buffer: %s", cause->message);
+	else if (buffer < SNAP_SAVER_BUFFER_MIN || buffer > SNAP_GIB * 1024)
+		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+			    "--buffer=%s: want 16m to 1t", buffer_text);
+	else if (level < 1 || level > SNAP_LEVEL_MAX)
+		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+			    "--level=%d: want 1 to %d", level, SNAP_LEVEL_MAX);
+	else if (threads < 0 || threads > 1024)
+		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+			    "--threads=%d: want 0 to 1024", threads);
+	else {
+		*ret_opts = (struct snap_saver_opts){
+			.buffer = buffer,
+			.threads = (guint)threads,
+			.level = level,
+		};
+		return 0;
+	}
+	return -EINVAL;
+}
+
+/* ---- the stream ---- */
+
+/* Where it comes from. */
+struct source {
+	int fd;
+	int signals;
+	const char *name;
+	uint64_t size; /* 0: not known */
+};
+
+static int open_source(struct source *s, GError **error)
+{
+	struct stat st;
+
+	s->name = file_name ? file_name : "standard input";
+	s->fd = file_name ? open(file_name, O_RDONLY | O_CLOEXEC)
+			  : STDIN_FILENO;
+	if (s->fd < 0 || fstat(s->fd, &st) < 0)
+		return snap_fail_errno(error, errno, "%s", s->name);
+	if (S_ISDIR(st.st_mode))
+		return snap_fail_errno(error, EISDIR, "%s", s->name);
+	if (isatty(s->fd))
+		return snap_fail(error, EINVAL,
+				 "%s is a terminal; want a migration stream "
+				 "from a pipe, or --file",
+				 s->name);
+	if (S_ISREG(st.st_mode))
+		s->size = (uint64_t)st.st_size;
+	/* Fewer, larger reads; a pipe that may not grow does as well. */
+	if (S_ISFIFO(st.st_mode))
+		fcntl(s->fd, F_SETPIPE_SZ, (int)BLOCK);
+	return 0;
+}
+
+/* The next bytes of the stream: their count, 0 at its end, -errno; -EINTR with
+ * *ret_signal when a signal came. */
+static ssize_t read_block(struct source *s, void *buf, int *ret_signal)
+{
+	ssize_t n;
+
+	do {
+		*ret_signal = snap_signals_wait(s->signals, s->fd);
+		if (*ret_signal)
+			return -EINTR;
+		n = read(s->fd, buf, BLOCK);
+	} while (n < 0 && (errno == EINTR || errno == EAGAIN));
+	return n < 0 ? -errno : n;
+}
+
+/* Waits for the answer to a write. */
+struct answer {
+	GMutex lock;
+	GCond came;
+	bool here;
+	ssize_t result;
+};
+
+static void take_answer(void *data, ssize_t result)
+{
+	struct answer *a = data;
+	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&a->lock);
+
+	a->result = result;
+	a->here = true;
+	g_cond_signal(&a->came);
+}
+
+static ssize_t write_block(SnapSave *save, const void *data, size_t size,
+			   uint64_t offset)
+{
+	struct answer a = { 0 };
+
+	g_mutex_init(&a.lock);
+	g_cond_init(&a.came);
+	snap_save_write(save, data, size, offset, take_answer, &a);
+	g_mutex_lock(&a.lock);
+	while (!a.here)
+		g_cond_wait(&a.came, &a.lock);
+	g_mutex_unlock(&a.lock);
+	g_cond_clear(&a.came);
+	g_mutex_clear(&a.lock);
+	return a.result;
+}
+
+/* Writes all of the source: 0, -errno with a sentence unless the save has its
+ * own, or the signal that came. */
+static int pump(struct source *s, SnapSave *save, SnapProgress *progress,
+		GError **error)
+{
+	g_autofree void *buf = g_malloc(BLOCK);
+	uint64_t at = 0;
+	int came;
+
+	for (;;) {
+		ssize_t n = read_block(s, buf, &came);
+
+		if (came || n == 0)
+			return came;
+		if (n < 0)
+			return snap_fail_errno(error, (int)-n, "%s", s->name);
+		if (snap_save_state(save, NULL) == SNAP_SAVE_DONE)
+			return snap_fail(error, EPROTO,
+					 "%s: more follows the end of the "
+					 "stream, at byte %" G_GUINT64_FORMAT
+					 "; the snapshot was saved without it",
+					 s->name, at);
+		n = write_block(save, buf, (size_t)n, at);
+		if (n < 0)
+			return (int)n;
+		at += (uint64_t)n;
+		snap_progress_show(progress, at, s->size);
+	}
+}
+
+/* ---- the verb ---- */
+
+/* Saves the source into the folder `path`, which is there. */
+static int save_into(SnapOpenTree *t, struct source *s, const char *path,
+		     GError **error)
+{
+	g_autoptr(SnapProgress) progress = snap_progress_new(path);
+	snap_autofd int fd = snap_place_folder(t->catalog, path, error);
+	struct snap_save_opts opts = { .folder_fd = fd, .path = path };
+	g_autoptr(SnapSave) save = NULL;
+	g_autoptr(GError) cause = NULL;
+	mode_t mask = umask(0);
+	int r, ended;
+
+	umask(mask);
+	opts.owner = (struct snap_catalog_owner){ .uid = (uid_t)-1,
+						  .gid = (gid_t)-1,
+						  .mode = 0666 & ~mask };
+	r = fd < 0 ? fd : snap_save_new(t->saver, &opts, &save, error);
+	if (r < 0)
+		return r;
+	r = pump(s, save, progress, &cause);
+	snap_save_end(save);
+	ended = snap_save_wait(save, cause ? NULL : error);
+	if (!cause)
+		/* A signal that came when all was there came too late. */
+		return ended == 0 ? 0 : r > 0 ? r : ended;
+	g_propagate_error(error, g_steal_pointer(&cause));
+	return r;
+}
+
+static int import(const SnapPlace *place, struct source *s,
+		  const struct snap_saver_opts *saver, const char *path,
+		  GError **error)
+{
+	g_autofree char *holder = g_strconcat("snapfs import of ", path, NULL);
+	g_autofree char *warning = NULL;
+	g_autoptr(SnapOpenTree) t = NULL;
+	guint made = 0;
+	int r = snap_open_tree_new(place, saver, holder, &t, error);
+
+	if (r < 0)
+		return r;
+	r = snap_open_tree_make(t, path, &made, error);
+	if (r == 0) {
+		r = save_into(t, s, path, error);
+		warning = snap_log_take();
+		/* What was logged of a failure, its error says. */
+		if (r == 0 && warning)
+			snap_print_error("%s", warning);
+	}
+	if (r != 0)
+		snap_open_tree_unmake(t, path, made);
+	return r;
+}
+
+static int run(char **arguments, guint n, GError **error)
+{
+	g_autoptr(SnapPlace) place = NULL;
+	g_autofree char *path = NULL;
+	struct snap_saver_opts saver;
+	struct source source = { .fd = -1 };
+	int r = check_options(&saver, error);
+
+	if (r == 0)
+		r = snap_place_find(arguments[0], &place, error);
+	if (r < 0)
+		return r;
+	path = snap_place_path(place, arguments[1]);
+	if (!*path)
+		return snap_fail(error, EINVAL, "the snapshot needs a name");
+	r = open_source(&source, error);
+	/* To open a pipe may take long; no thread has been begun yet. */
+	source.signals = snap_signals_hold();
+	if (r == 0)
+		r = import(place, &source, &saver, path, error);
+	if (file_name)
+		snap_close_fd(&source.fd);
+	if (r <= 0)
+		return r;
+	snap_print_error("import: interrupted, nothing was saved");
+	g_clear_error(error);
+	return 128 + r;
+}
+
+const struct snap_verb snap_verb_import = {
+	.name = "import",
+	.arguments = "STORE NAME",
+	.min_arguments = 2,
+	.max_arguments = 2,
+	.summary = "save a migration stream as a snapshot",
+	.help = "Reads a migration stream from standard input, as QEMU's\n"
+		"  migrate \"exec:exec snapfs import STORE NAME\"\n"
+		"writes it, and saves it as the snapshot NAME, in the place "
+		"of the one that was\nthere. The store must not be mounted.",
+	.options = options,
+	.run = run,
+};
