@@ -1,0 +1,302 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Prints what snapfs costs and gives, against plain files on the same disk.
+
+Every figure is the median of five counted runs (a first one is thrown away),
+with its least and greatest; what is compared is measured in turn, so that a
+machine whose speed drifts treats both alike. README.md beside this file says
+how to read the table.
+
+usage: bench.py [store] [save] [read] [--memory MiB] [--runs N] [--dir FOLDER]
+"""
+import argparse
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(os.path.dirname(HERE), 'lib'))
+
+import guest as guests                               # noqa: E402
+from harness import build_path, run                  # noqa: E402
+from mount import Mount                              # noqa: E402
+from qemu import Qemu                                # noqa: E402
+
+MIB = 1 << 20
+PAGE = 4096
+
+
+class Figure:
+    """Some runs of one thing."""
+
+    def __init__(self, name, unit, values):
+        self.name, self.unit, self.values = name, unit, values
+
+    def median(self):
+        return statistics.median(self.values)
+
+    def __str__(self):
+        low, high = min(self.values), max(self.values)
+        return (f'{self.name:58} {self.median():9.3f} {self.unit:5} '
+                f'({low:.3f} to {high:.3f})')
+
+
+def say(*figures):
+    for figure in figures:
+        print(figure, flush=True)
+
+
+def ratio(name, over, under):
+    """The two medians against each other, and run by run."""
+    pairs = [a / b for a, b in zip(over.values, under.values)]
+    print(f'{name:58} {over.median() / under.median():9.2f} x     '
+          f'({min(pairs):.2f} to {max(pairs):.2f})', flush=True)
+
+
+def timed(function):
+    start = time.monotonic()
+    function()
+    return time.monotonic() - start
+
+
+def in_turn(runs, *functions):
+    """`runs` counted values of each function, in turn, after one of each that
+    is not counted."""
+    values = [[] for _ in functions]
+    for number in range(runs + 1):
+        for function, into in zip(functions, values):
+            value = function()
+            if number:
+                into.append(value)
+    return values
+
+
+def sync_file(path):
+    fd = os.open(path, os.O_RDONLY)
+    os.fdatasync(fd)
+    os.close(fd)
+
+
+def drop_caches():
+    os.sync()
+    with open('/proc/sys/vm/drop_caches', 'w') as file:
+        file.write('3')
+
+
+def read_all(path, block=MIB):
+    """Reads a file from end to end; MB/s."""
+    fd = os.open(path, os.O_RDONLY)
+    buffer = bytearray(block)
+    start, size = time.monotonic(), 0
+    while True:
+        got = os.readv(fd, [buffer])
+        if not got:
+            break
+        size += got
+    seconds = time.monotonic() - start
+    os.close(fd)
+    return size / seconds / 1e6
+
+
+def stored_pages(path):
+    """The offsets of pages of `path` that are not holes."""
+    fd = os.open(path, os.O_RDONLY)
+    end, at, offsets = os.fstat(fd).st_size, 0, []
+    while at < end:
+        try:
+            data = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError:
+            break
+        at = os.lseek(fd, data, os.SEEK_HOLE)
+        offsets += range(data, at, PAGE)
+    os.close(fd)
+    return offsets
+
+
+def random_reads(path, offsets):
+    """One page at each offset; the times of all, in microseconds."""
+    fd = os.open(path, os.O_RDONLY)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+    times = []
+    for offset in offsets:
+        start = time.perf_counter()
+        os.pread(fd, PAGE, offset)
+        times.append((time.perf_counter() - start) * 1e6)
+    os.close(fd)
+    times.sort()
+    return times
+
+
+class Bench:
+    """A big Linux guest, stopped, and a mount; all in one folder."""
+
+    def __init__(self, options):
+        self.runs = options.runs
+        self.memory = options.memory
+        self.work = tempfile.mkdtemp(prefix='snapfs-bench-', dir=options.dir)
+        self.raw = os.path.join(self.work, 'raw')
+        self.mount = Mount(os.path.join(self.work, 'store'),
+                           os.path.join(self.work, 'snaps'))
+        self.snapshot = self.mount.store_path('vm', 'snapshot.zst')
+        self.guest = guests.LinuxGuest(memory=self.memory + 256, fill=self.memory)
+
+    def __enter__(self):
+        self.mount.start()
+        os.mkdir(self.mount.path('vm'))
+        return self
+
+    def __exit__(self, *_):
+        self.mount.kill()
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    # ---- saving ----
+
+    def save(self, qemu, path, caps):
+        """Until it is on disk, seconds."""
+        def whole():
+            qemu.migrate(f'file:{path}', caps=caps)
+            sync_file(path)
+        seconds = timed(whole)
+        if not caps:
+            qemu.cont()
+            qemu.stop()
+        return seconds
+
+    def save_raw(self, qemu, caps):
+        if os.path.exists(self.raw):
+            os.unlink(self.raw)
+        return self.save(qemu, self.raw, caps)
+
+    def save_both(self, qemu, what, caps):
+        raw, ours = in_turn(
+            self.runs, lambda: self.save_raw(qemu, caps),
+            lambda: self.save(qemu, self.mount.path('vm', 'stream'), caps))
+        raw = Figure(f'{what}: file: on the disk, and synced', 's', raw)
+        ours = Figure(f'{what}: file: into the mount', 's', ours)
+        say(raw, ours)
+        ratio(f'{what}: mount / disk', ours, raw)
+
+    def saves(self):
+        with Qemu(self.guest, self.work) as qemu:
+            qemu.wait_serial(r'^tick 1 ', timeout=600)
+            qemu.stop()
+            self.save_both(qemu, 'save stopped', {})
+            self.save_both(qemu, 'save in the background',
+                           {'background-snapshot': True})
+
+    def sizes(self):
+        raw = os.stat(self.raw).st_size
+        ours = os.stat(self.snapshot).st_size
+        packed = os.path.join(self.work, 'raw.zst')
+        seconds = timed(lambda: subprocess.run(
+            ['zstd', '-1', '-q', '-f', self.raw, '-o', packed], check=True))
+        zstd = os.stat(packed).st_size
+        os.unlink(packed)
+        print(f'raw stream {raw / MIB:.0f} MiB, snapshot {ours / MIB:.0f} MiB, '
+              f'zstd -1 {zstd / MIB:.0f} MiB (in {seconds:.1f} s)')
+        print(f'{"size: raw stream / snapshot":58} {raw / ours:9.2f} x')
+        print(f'{"size: snapshot / zstd -1 of the raw stream":58} '
+              f'{ours / zstd:9.2f} x')
+
+    # ---- reverting ----
+
+    def revert(self, path, cold):
+        """From migrate-incoming to completed, seconds."""
+        if cold:
+            drop_caches()
+        with Qemu(self.guest, self.work, incoming=True) as qemu:
+            return timed(lambda: qemu.incoming(f'file:{path}', timeout=600))
+
+    def revert_both(self, what, cold):
+        def ours():
+            if cold:
+                self.mount.remount()
+            return self.revert(self.mount.path('vm', 'stream'), cold)
+        raw, mount = in_turn(self.runs, lambda: self.revert(self.raw, cold),
+                             ours)
+        raw = Figure(f'eager revert, {what}: raw file', 's', raw)
+        mount = Figure(f'eager revert, {what}: mount', 's', mount)
+        say(raw, mount)
+        ratio(f'eager revert, {what}: mount / raw', mount, raw)
+
+    # ---- plain reads ----
+
+    def sequential(self, path, cold):
+        if cold:
+            self.mount.remount()
+            drop_caches()
+        return read_all(path)
+
+    def reads(self):
+        ram = self.mount.path('vm', 'ram')
+        plain = os.path.join(self.work, 'ram')
+        subprocess.run(['cp', '--sparse=always', ram, plain], check=True)
+        for what, cold in (('cold', True), ('warm', False)):
+            disk, ours = in_turn(self.runs,
+                                 lambda c=cold: self.sequential(plain, c),
+                                 lambda c=cold: self.sequential(ram, c))
+            disk = Figure(f'ram read in order, {what}: plain file', 'MB/s', disk)
+            ours = Figure(f'ram read in order, {what}: mount', 'MB/s', ours)
+            say(disk, ours)
+            ratio(f'ram read in order, {what}: mount / plain', ours, disk)
+        self.random(ram, plain)
+
+    def random(self, ram, plain):
+        pages = stored_pages(ram)
+        chooser = random.Random(1)
+
+        def cold(path):
+            self.mount.remount()
+            drop_caches()
+            times = random_reads(path, chooser.sample(pages, 2000))
+            return times[len(times) // 2], times[len(times) * 99 // 100]
+        disk, ours = in_turn(self.runs, lambda: cold(plain), lambda: cold(ram))
+        for name, values in (('plain file', disk), ('mount', ours)):
+            for i, which in enumerate(('p50', 'p99')):
+                say(Figure(f'4 KiB at random, cold: {name}, {which}', 'us',
+                           [value[i] for value in values]))
+
+    def open_cost(self):
+        program = build_path('tests', 'bench', 'open-cost')
+        sys.stdout.write(run(program, timeout=600).stdout)
+
+
+def machine():
+    """What the figures were measured on."""
+    model = next((line.split(':')[1].strip() for line in open('/proc/cpuinfo')
+                  if line.startswith('model name')), 'unknown')
+    qemu = run('qemu-system-x86_64', '--version').stdout.split('\n')[0]
+    print(f'{os.cpu_count()} x {model}, Linux {os.uname().release}, {qemu}')
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('parts', nargs='*',
+                        help='store, save, read (default: all)')
+    parser.add_argument('--memory', type=int, default=1024,
+                        help='MiB of the guest that are not zero')
+    parser.add_argument('--runs', type=int, default=5)
+    parser.add_argument('--dir', help='a folder on the disk to measure')
+    options = parser.parse_args()
+    parts = options.parts or ['store', 'save', 'read']
+    machine()
+    if 'store' in parts:
+        Bench.open_cost(None)
+    if not {'save', 'read'} & set(parts):
+        return
+    with Bench(options) as bench:
+        bench.saves()
+        bench.sizes()
+        if 'read' in parts:
+            bench.revert_both('cold', True)
+            bench.revert_both('warm', False)
+            bench.reads()
+
+
+if __name__ == '__main__':
+    main()

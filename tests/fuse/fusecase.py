@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the tests of the mount share: a store mounted for each test, and
+streams written into it."""
+import errno
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import harness  # noqa: E402
+import makestream  # noqa: E402
+from mount import Mount, need_views  # noqa: E402
+
+MIB = 1 << 20
+# As QEMU writes: 64 headers and pages a call.
+QEMU_WRITE = 131328
+
+
+def setUpModule():
+    harness.need_fuse()
+    need_views()
+
+
+def write_stream(path, data, size=QEMU_WRITE):
+    """Writes a stream as QEMU does; OSError is the caller's."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(fd, 0)
+        write_all(fd, data, size)
+    finally:
+        os.close(fd)
+
+
+def write_all(fd, data, size=QEMU_WRITE):
+    view = memoryview(data)
+    at = 0
+    while at < len(view):
+        at += os.write(fd, view[at:at + size])
+
+
+def read_file(path):
+    with open(path, 'rb') as file:
+        return file.read()
+
+
+class FuseCase(harness.Case):
+    """`self.mount` is a store of its own, mounted."""
+    options = ()
+
+    def setUp(self):
+        super().setUp()
+        self.mount = self.enter(Mount(self.path('store'), self.path('snaps'), self.options))
+        self.guest = makestream.Guest({'pc.ram': 4 * MIB, 'vga.vram': MIB}, seed=1)
+        self.data = makestream.stream(self.guest)
+        self.addCleanup(self.check_healthy)
+
+    def check_healthy(self):
+        self.assertEqual(self.mount.suspicious(), [])
+        if self.mount.process:
+            self.assertIsNone(self.mount.process.poll(), 'the daemon has ended')
+
+    def snaps(self, *names):
+        return self.mount.path(*names)
+
+    def store(self, *names):
+        return self.mount.store_path(*names)
+
+    def save(self, name='vm1', guest=None, size=QEMU_WRITE):
+        """Saves a guest as QEMU would; returns the stream that was written."""
+        data = self.data if guest is None else makestream.stream(guest)
+        os.makedirs(self.snaps(name), exist_ok=True)
+        write_stream(self.snaps(name, 'stream'), data, size)
+        return data
+
+    def check_snapshot(self, name='vm1', guest=None):
+        """All views of a snapshot show the guest."""
+        guest = guest or self.guest
+        sizes, pages, _ = makestream.read_back(read_file(self.snaps(name, 'stream')))
+        self.assertEqual(sizes, guest.sizes)
+        self.assertTrue(pages == guest.pages, 'stream has the pages of the guest')
+        self.assertTrue(read_file(self.snaps(name, 'ram')) == guest.flat(), 'ram is flat RAM')
+        devstate = read_file(self.snaps(name, 'devstate'))
+        self.assertTrue(devstate.endswith(makestream.device_state()), 'devstate ends as it should')
+
+    def assert_errno(self, code, function, *arguments, **named):
+        with self.assertRaises(OSError) as caught:
+            function(*arguments, **named)
+        self.assertEqual(errno.errorcode[caught.exception.errno], errno.errorcode[code])
+
+    def wait_log(self, text):
+        return harness.wait_until(lambda: text in self.mount.log(), 10, f'the log says "{text}"')
+
+    def wait_gone(self, *names):
+        harness.wait_until(lambda: not os.path.lexists(self.snaps(*names)), 10,
+                           f'{"/".join(names)} is gone')
+
+    def check_no_leftovers(self):
+        """Nothing half-made lies in the store."""
+        harness.wait_until(lambda: not os.listdir(self.store('.snapfs', 'tmp')), 10,
+                           'the folder of half-made files is empty')

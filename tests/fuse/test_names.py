@@ -1,0 +1,287 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Names: every legal one, made, moved and removed; those kept by snapfs."""
+import errno
+import os
+import socket
+import stat
+
+from fusecase import FuseCase, read_file, setUpModule, write_stream  # noqa: F401
+import harness
+import makestream
+
+VIEWS = ['devstate', 'ram', 'stream']
+
+
+class LegalTest(FuseCase):
+    def setUp(self):
+        super().setUp()
+        self.small = makestream.Guest({'pc.ram': 64 << 10}, seed=9)
+        self.small_data = makestream.stream(self.small, device=100)
+
+    def save_at(self, folder):
+        write_stream(folder + b'/stream', self.small_data)
+        self.assertEqual(sorted(os.listdir(folder)), [v.encode() for v in VIEWS])
+        self.assertTrue(read_file(folder + b'/ram') == self.small.flat())
+
+    def test_every_byte(self):
+        top = os.fsencode(self.snaps())
+        for byte in range(1, 256):
+            name = bytes([byte])
+            if name in (b'/', b'.'):
+                continue
+            os.mkdir(os.path.join(top, name))
+            with open(os.path.join(top, b'file' + name + b'end'), 'wb') as file:
+                file.write(name)
+        self.assertEqual(len(os.listdir(top)), 2 * 253)
+        for byte in (1, 10, 32, 34, 39, 42, 92, 127, 128, 255):
+            self.save_at(os.path.join(top, bytes([byte])))
+        self.assertEqual(sorted(os.listdir(os.fsencode(self.store()))),
+                         sorted(os.listdir(top) + [b'.snapfs']))
+        for line in self.mount.log().split('\n'):
+            self.assertTrue(line.isprintable(), repr(line))
+
+    def test_long_and_deep(self):
+        name = b'\xc3\xa9' * 127 + b'x'
+        self.assertEqual(len(name), 255)
+        folder = os.fsencode(self.snaps())
+        for _ in range(8):
+            folder = os.path.join(folder, name)
+            os.mkdir(folder)
+        self.save_at(folder)
+        self.assert_errno(errno.ENAMETOOLONG, os.mkdir, os.path.join(folder, b'n' * 256))
+
+    def test_nested_snapshots_do_not_mind_each_other(self):
+        for name in ('a', 'a/b', 'a/b/c'):
+            self.save(name, self.small)
+        self.assertEqual(sorted(os.listdir(self.snaps('a'))), ['b'] + VIEWS)
+        self.run_ok('rm', '-r', self.snaps('a', 'b'))
+        self.check_views('a', self.small)
+
+    def check_views(self, name, guest):
+        self.assertTrue(read_file(self.snaps(name, 'ram')) == guest.flat())
+
+    def test_many_in_one_folder(self):
+        for number in range(300):
+            os.mkdir(self.snaps(f'folder-with-a-longer-name-{number:04}'))
+        self.assertEqual(len(os.listdir(self.snaps())), 300)
+
+
+class OrdinaryTest(FuseCase):
+    """Everything beside snapshots is as on any file system."""
+
+    def setUp(self):
+        super().setUp()
+        self.save()
+        self.name = self.snaps('vm1', 'domain.xml')
+        with open(self.name, 'w') as file:
+            file.write('<domain/>')
+
+    def test_files_lie_in_the_store(self):
+        self.assertEqual(read_file(self.store('vm1', 'domain.xml')), b'<domain/>')
+        with open(self.name, 'a') as file:
+            file.write('more')
+        self.assertEqual(read_file(self.store('vm1', 'domain.xml')), b'<domain/>more')
+        os.truncate(self.name, 3)
+        self.assertEqual(read_file(self.name), b'<do')
+        with open(self.store('vm1', 'other'), 'w') as file:
+            file.write('from behind')
+        self.assertEqual(read_file(self.snaps('vm1', 'other')), b'from behind')
+
+    def test_direct_and_sync_writes(self):
+        fd = os.open(self.name, os.O_RDWR | os.O_DIRECT | os.O_DSYNC)
+        self.addCleanup(os.close, fd)
+        self.assertEqual(os.pwrite(fd, b'y' * 1000, 3), 1000)
+        os.fsync(fd)
+        os.fdatasync(fd)
+        self.assertEqual(read_file(self.name), b'<do' + b'y' * 1000)
+
+    def test_holes_and_fallocate(self):
+        fd = os.open(self.snaps('sparse'), os.O_RDWR | os.O_CREAT)
+        self.addCleanup(os.close, fd)
+        os.ftruncate(fd, 1 << 20)
+        os.pwrite(fd, b'x', 1 << 19)
+        self.assertEqual(os.lseek(fd, 0, os.SEEK_DATA), 1 << 19)
+        blocks = os.fstat(fd).st_blocks
+        os.posix_fallocate(fd, 0, 1 << 19)
+        self.assertGreater(os.stat(self.store('sparse')).st_blocks, blocks)
+
+    def test_links_and_special_files(self):
+        os.symlink('domain.xml', self.snaps('vm1', 'link'))
+        self.assertEqual(os.readlink(self.snaps('vm1', 'link')), 'domain.xml')
+        self.assertEqual(read_file(self.snaps('vm1', 'link')), b'<domain/>')
+        os.link(self.name, self.snaps('hard'))
+        self.assertEqual(os.stat(self.name).st_nlink, 2)
+        self.assertEqual(os.stat(self.name).st_ino, os.stat(self.snaps('hard')).st_ino)
+        os.mkfifo(self.snaps('fifo'))
+        self.assertTrue(stat.S_ISFIFO(os.stat(self.snaps('fifo')).st_mode))
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(self.snaps('sock'))
+        self.assertTrue(stat.S_ISSOCK(os.stat(self.snaps('sock')).st_mode))
+        os.utime(self.snaps('vm1', 'link'), (1, 2), follow_symlinks=False)
+        self.assertEqual(os.lstat(self.snaps('vm1', 'link')).st_mtime, 2)
+
+    def test_link_out_of_the_store_is_not_followed_by_the_daemon(self):
+        os.symlink('/', self.store('out'))
+        self.assertTrue(stat.S_ISLNK(os.lstat(self.snaps('out')).st_mode))
+        os.mkdir(self.snaps('vm9'))
+        os.symlink('/etc/hostname', self.store('vm9', 'snapshot.zst'))
+        self.assert_errno(errno.EIO, read_file, self.snaps('vm9', 'stream'))
+        self.wait_log('symbolic link')
+
+    def test_owner_is_who_makes_it(self):
+        harness.need_root()
+        os.mkdir(self.snaps('shared'))
+        os.chown(self.snaps('shared'), 0, 77)
+        os.chmod(self.snaps('shared'), 0o2777)
+        os.mkdir(self.snaps('shared', 'sub'))
+        st = os.stat(self.snaps('shared', 'sub'))
+        self.assertEqual(st.st_gid, 77)
+        self.assertTrue(st.st_mode & stat.S_ISGID)
+
+    def test_renames_with_flags(self):
+        with open(self.snaps('b'), 'w') as file:
+            file.write('b')
+        self.run_ok('mv', '-n', self.name, self.snaps('b'))
+        self.assertEqual(read_file(self.snaps('b')), b'b')
+        os.rename(self.name, self.snaps('b'))
+        self.assertEqual(read_file(self.snaps('b')), b'<domain/>')
+
+
+class MoveTest(FuseCase):
+    def setUp(self):
+        super().setUp()
+        self.save()
+
+    def test_folder_keeps_its_snapshot(self):
+        os.mkdir(self.snaps('ci'))
+        os.rename(self.snaps('vm1'), self.snaps('ci', 'vm2'))
+        self.check_snapshot('ci/vm2')
+        self.assertEqual(os.listdir(self.snaps()), ['ci'])
+
+    def test_over_a_folder_with_a_snapshot_fails(self):
+        self.save('vm2')
+        self.assert_errno(errno.ENOTEMPTY, os.rename, self.snaps('vm1'), self.snaps('vm2'))
+
+    def test_over_a_folder_with_only_a_note(self):
+        os.mkdir(self.snaps('vm2'))
+        write_stream(self.snaps('vm2', 'stream'), self.data[:5000])
+        self.wait_log('not saved')
+        self.wait_gone('vm2', 'stream')
+        os.rename(self.snaps('vm1'), self.snaps('vm2'))
+        self.check_snapshot('vm2')
+
+    def test_views_are_copied_not_moved(self):
+        os.mkdir(self.snaps('vm2'))
+        self.assert_errno(errno.EXDEV, os.rename, self.snaps('vm1', 'stream'),
+                          self.snaps('vm2', 'stream'))
+        self.assert_errno(errno.EXDEV, os.rename, self.snaps('vm1', 'ram'), self.path('ram'))
+        self.run_ok('mv', self.snaps('vm1', 'stream'), self.snaps('vm2', 'stream'))
+        self.check_snapshot('vm2')
+        self.assertEqual(sorted(os.listdir(self.snaps('vm1'))), ['devstate', 'ram'])
+
+    def test_file_onto_stream_is_copied(self):
+        with open(self.snaps('vm1', '.stream.tmp'), 'wb') as file:
+            file.write(makestream.stream(makestream.Guest({'pc.ram': 1 << 20}, seed=4)))
+        self.assert_errno(errno.EXDEV, os.rename, self.snaps('vm1', '.stream.tmp'),
+                          self.snaps('vm1', 'stream'))
+        self.run_ok('mv', self.snaps('vm1', '.stream.tmp'), self.snaps('vm1', 'stream'))
+        self.check_snapshot('vm1', makestream.Guest({'pc.ram': 1 << 20}, seed=4))
+
+
+class RemoveTest(FuseCase):
+    def setUp(self):
+        super().setUp()
+        self.save()
+
+    def test_folder_with_a_snapshot_is_not_empty(self):
+        self.assert_errno(errno.ENOTEMPTY, os.rmdir, self.snaps('vm1'))
+
+    def test_rm_r(self):
+        with open(self.snaps('vm1', 'notes'), 'w') as file:
+            file.write('x')
+        self.run_ok('rm', '-r', self.snaps('vm1'))
+        self.assertEqual(os.listdir(self.snaps()), [])
+        self.assertEqual(os.listdir(self.store()), ['.snapfs'])
+
+    def test_rm_r_with_the_note_of_a_failed_save(self):
+        write_stream(self.snaps('vm1', 'stream'), self.data[:5000])
+        self.wait_log('not saved')
+        self.run_ok('rm', '-r', self.snaps('vm1'))
+        self.assertEqual(os.listdir(self.store()), ['.snapfs'])
+
+    def test_view_is_hidden_until_the_last_goes(self):
+        os.unlink(self.snaps('vm1', 'ram'))
+        self.assertEqual(sorted(os.listdir(self.snaps('vm1'))), ['devstate', 'stream'])
+        self.assert_errno(errno.ENOENT, os.stat, self.snaps('vm1', 'ram'))
+        self.assert_errno(errno.ENOENT, os.unlink, self.snaps('vm1', 'ram'))
+        self.assertTrue(os.path.exists(self.store('vm1', 'snapshot.zst')))
+        os.unlink(self.snaps('vm1', 'stream'))
+        os.unlink(self.snaps('vm1', 'devstate'))
+        self.assertFalse(os.path.exists(self.store('vm1', 'snapshot.zst')))
+        self.assertEqual(os.listdir(self.snaps('vm1')), [])
+        os.rmdir(self.snaps('vm1'))
+
+    def test_hidden_one_is_back_with_a_new_snapshot(self):
+        os.unlink(self.snaps('vm1', 'stream'))
+        self.save()
+        self.check_snapshot()
+
+
+class KeptTest(FuseCase):
+    """Names that nobody may take."""
+
+    def setUp(self):
+        super().setUp()
+        os.mkdir(self.snaps('vm1'))
+
+    def make(self, name):
+        os.close(os.open(self.snaps('vm1', name), os.O_WRONLY | os.O_CREAT))
+
+    def test_private_names(self):
+        for name in ('snapshot.zst', '.snapfs', '.snapfs-error', '.snapfsx'):
+            self.assert_errno(errno.EPERM, self.make, name)
+            self.assert_errno(errno.EPERM, os.mkdir, self.snaps('vm1', name))
+            self.assert_errno(errno.EPERM, os.symlink, 'x', self.snaps('vm1', name))
+            self.wait_log(f'vm1/{name}: ')
+        self.assertEqual(os.listdir(self.store('vm1')), [])
+
+    def test_private_names_of_the_store_are_not_shown(self):
+        self.save()
+        self.assertEqual(sorted(os.listdir(self.snaps('vm1'))), VIEWS)
+        self.assert_errno(errno.ENOENT, os.stat, self.snaps('vm1', 'snapshot.zst'))
+        self.assertEqual(os.listdir(self.snaps()), ['vm1'])
+
+    def test_views_cannot_be_made(self):
+        for name in ('ram', 'devstate', 'mapped', 'hot'):
+            self.assert_errno(errno.EPERM, self.make, name)
+            self.assert_errno(errno.EPERM, os.mkdir, self.snaps('vm1', name))
+            self.wait_log(f'vm1/{name}: ')
+        for name in ('stream',):
+            self.assert_errno(errno.EPERM, os.mkdir, self.snaps('vm1', name))
+            self.assert_errno(errno.EPERM, os.symlink, 'x', self.snaps('vm1', name))
+            self.assert_errno(errno.EPERM, os.mkfifo, self.snaps('vm1', name))
+
+    def test_no_name_moves_onto_them(self):
+        with open(self.snaps('file'), 'w') as file:
+            file.write('x')
+        for name in ('ram', 'devstate', 'mapped', 'snapshot.zst', '.snapfs-error'):
+            self.assert_errno(errno.EPERM, os.rename, self.snaps('file'), self.snaps('vm1', name))
+            self.assert_errno(errno.EPERM, os.link, self.snaps('file'), self.snaps('vm1', name))
+        self.assert_errno(errno.EPERM, os.link, self.snaps('file'), self.snaps('vm1', 'stream'))
+        self.assert_errno(errno.EPERM, os.rename, self.snaps('vm1'), self.snaps('ram'))
+
+    def test_views_have_one_name(self):
+        self.save()
+        self.assert_errno(errno.EPERM, os.link, self.snaps('vm1', 'ram'), self.snaps('copy'))
+
+    def test_file_that_stands_in_the_place_of_a_view(self):
+        with open(self.store('vm1', 'ram'), 'w') as file:
+            file.write('put there by hand')
+        self.assertEqual(os.listdir(self.snaps('vm1')), [])
+        self.assert_errno(errno.ENOTEMPTY, os.rmdir, self.snaps('vm1'))
+        self.wait_log('the store has a file ram')
+
+
+if __name__ == '__main__':
+    harness.main()

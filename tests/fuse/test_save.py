@@ -1,0 +1,323 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Streams written into the mount: what becomes of them, and of what was there."""
+import errno
+import os
+import random
+
+from fusecase import MIB, FuseCase, read_file, setUpModule, write_all, write_stream  # noqa: F401
+import harness
+import makestream
+
+
+def open_stream(path, flags=os.O_WRONLY | os.O_CREAT):
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+class SaveTest(FuseCase):
+    def test_becomes_a_snapshot_however_it_is_cut(self):
+        guest = makestream.Guest({'pc.ram': 2 * MIB}, seed=5)
+        for size in (4096, 8191, 65536, 131328, MIB + 17, 16 * MIB):
+            with self.subTest(size=size):
+                self.save('vm1', guest, size)
+                self.check_snapshot('vm1', guest)
+
+    def test_takes_single_bytes(self):
+        guest = makestream.Guest({'pc.ram': 64 << 10}, seed=5)
+        self.save('vm1', guest, size=1 << 20)
+        data = makestream.stream(guest, device=100)
+        os.mkdir(self.snaps('vm2'))
+        write_stream(self.snaps('vm2', 'stream'), data, size=97)
+        self.assertEqual(makestream.read_back(read_file(self.snaps('vm2', 'stream')))[1],
+                         guest.pages)
+
+    def test_takes_pages_in_any_order(self):
+        os.mkdir(self.snaps('vm1'))
+        write_stream(self.snaps('vm1', 'stream'), makestream.stream(self.guest, order=11))
+        self.check_snapshot()
+
+    def test_is_there_when_the_last_write_returns(self):
+        os.mkdir(self.snaps('vm1'))
+        fd = open_stream(self.snaps('vm1', 'stream'))
+        write_all(fd, self.data)
+        self.check_snapshot()
+        self.assertTrue(os.path.exists(self.store('vm1', 'snapshot.zst')))
+        os.close(fd)
+        self.check_snapshot()
+
+    def test_is_not_listed_before(self):
+        os.mkdir(self.snaps('vm1'))
+        fd = open_stream(self.snaps('vm1', 'stream'))
+        write_all(fd, self.data[:-1])
+        self.assertEqual(os.listdir(self.snaps('vm1')), ['stream'])
+        self.assertEqual(os.stat(self.snaps('vm1', 'stream')).st_size, len(self.data) - 1)
+        self.assert_errno(errno.EBUSY, read_file, self.snaps('vm1', 'stream'))
+        self.assertFalse(os.path.exists(self.store('vm1', 'snapshot.zst')))
+        os.close(fd)
+        self.wait_gone('vm1', 'stream')
+
+    def test_torn_one_is_gone_and_says_why(self):
+        os.mkdir(self.snaps('vm1'))
+        write_stream(self.snaps('vm1', 'stream'), self.data[:len(self.data) // 2])
+        self.wait_gone('vm1', 'stream')
+        self.assertEqual(os.listdir(self.snaps('vm1')), [])
+        self.wait_log('vm1/stream: not saved')
+        self.assertTrue(os.getxattr(self.snaps('vm1'), 'user.snapfs.error'))
+        self.check_no_leftovers()
+        self.save()
+        self.check_snapshot()
+        self.assertNotIn('user.snapfs.error', os.listxattr(self.snaps('vm1')))
+
+    def test_keeps_the_old_one_until_the_new_one_is_complete(self):
+        self.save()
+        ram = open(self.snaps('vm1', 'ram'), 'rb')
+        self.addCleanup(ram.close)
+        new = makestream.Guest({'pc.ram': 6 * MIB, 'vga.vram': MIB}, seed=2)
+        data = makestream.stream(new)
+        fd = open_stream(self.snaps('vm1', 'stream'))
+        os.ftruncate(fd, 0)
+        write_all(fd, data[:-5])
+        self.check_snapshot()
+        # The kernel knows the two apart: one's size does not become the other's.
+        self.assertEqual(os.fstat(fd).st_size, len(data) - 5)
+        self.assertNotEqual(os.fstat(fd).st_ino, os.stat(self.snaps('vm1', 'stream')).st_ino)
+        write_all(fd, data[-5:])
+        os.close(fd)
+        self.check_snapshot('vm1', new)
+        self.assertTrue(ram.read() == self.guest.flat(), 'who has it open reads the old one')
+
+    def test_torn_one_leaves_the_old_one(self):
+        self.save()
+        write_stream(self.snaps('vm1', 'stream'), self.data[:MIB])
+        self.wait_log('not saved')
+        self.check_snapshot()
+        self.check_no_leftovers()
+
+    def test_replaced_one_gives_its_space_back(self):
+        for seed in range(3):
+            self.save('vm1', makestream.Guest({'pc.ram': MIB}, seed=seed + 10))
+            read_file(self.snaps('vm1', 'ram'))
+
+        def deleted():
+            folder = f'/proc/{self.mount.pid}/fd'
+            return [n for n in os.listdir(folder)
+                    if 'snapshot.zst (deleted)' in readlink(f'{folder}/{n}')]
+        harness.wait_until(lambda: not deleted(), 10, 'replaced snapshots are let go')
+
+    def test_verbatim_stream_is_kept_whole(self):
+        data = makestream.verbatim_stream()
+        os.mkdir(self.snaps('vm1'))
+        write_stream(self.snaps('vm1', 'stream'), data)
+        self.assertEqual(os.listdir(self.snaps('vm1')), ['stream'])
+        self.assertTrue(read_file(self.snaps('vm1', 'stream')) == data)
+        self.assertEqual(os.getxattr(self.snaps('vm1', 'stream'), 'user.snapfs.form'),
+                         b'verbatim')
+        self.assertIn(b'virtio-mem', os.getxattr(self.snaps('vm1'), 'user.snapfs.why'))
+        self.assertGreater(os.stat(self.snaps('vm1', 'stream')).st_blocks, 1)
+
+    def test_empty_one_leaves_nothing(self):
+        os.mkdir(self.snaps('vm1'))
+        os.close(open_stream(self.snaps('vm1', 'stream')))
+        self.assertEqual(os.listdir(self.snaps('vm1')), [])
+        self.assertEqual(os.listxattr(self.snaps('vm1')), [])
+
+    def test_belongs_to_its_maker_as_made(self):
+        os.mkdir(self.snaps('vm1'))
+        fd = os.open(self.snaps('vm1', 'stream'), os.O_WRONLY | os.O_CREAT, 0o640)
+        write_all(fd, self.data)
+        os.close(fd)
+        for view in ('stream', 'ram', 'devstate'):
+            self.assertEqual(os.stat(self.snaps('vm1', view)).st_mode & 0o777, 0o640)
+        self.assertEqual(os.stat(self.store('vm1', 'snapshot.zst')).st_mode & 0o777, 0o640)
+        write_stream(self.snaps('vm1', 'stream'), self.data)
+        self.assertEqual(os.stat(self.snaps('vm1', 'ram')).st_mode & 0o777, 0o640)
+
+    def test_goes_on_when_its_folder_is_renamed(self):
+        os.mkdir(self.snaps('vm1'))
+        fd = open_stream(self.snaps('vm1', 'stream'))
+        write_all(fd, self.data[:MIB])
+        os.rename(self.snaps('vm1'), self.snaps('vm2'))
+        self.assertEqual(os.listdir(self.snaps('vm2')), ['stream'])
+        write_all(fd, self.data[MIB:])
+        os.close(fd)
+        self.check_snapshot('vm2')
+
+    def test_into_the_root_of_the_mount(self):
+        write_stream(self.snaps('stream'), self.data)
+        self.check_snapshot('')
+
+    def test_fsync_and_times_and_modes_are_taken(self):
+        os.mkdir(self.snaps('vm1'))
+        fd = open_stream(self.snaps('vm1', 'stream'))
+        write_all(fd, self.data)
+        os.fsync(fd)
+        os.fchmod(fd, 0o644)
+        os.utime(fd, (1000000000, 1000000000))
+        os.close(fd)
+        self.assertEqual(os.stat(self.snaps('vm1', 'ram')).st_mtime, 1000000000)
+        self.assertEqual(os.stat(self.snaps('vm1', 'ram')).st_mode & 0o777, 0o644)
+        self.check_snapshot()
+
+
+def readlink(path):
+    try:
+        return os.readlink(path)
+    except FileNotFoundError:
+        return ''
+
+
+class GarbageTest(FuseCase):
+    def write_until_error(self, data):
+        fd = open_stream(self.snaps('vm1', 'stream'))
+        try:
+            for _ in range(2000):
+                os.write(fd, data)
+        finally:
+            os.close(fd)
+
+    def test_is_refused_and_nothing_is_kept(self):
+        os.mkdir(self.snaps('vm1'))
+        self.assert_errno(errno.EPROTO, self.write_until_error, random.Random(1).randbytes(65536))
+        self.wait_gone('vm1', 'stream')
+        self.assertEqual(os.listdir(self.snaps('vm1')), [])
+        self.check_no_leftovers()
+        self.assertIn(b'offset', os.getxattr(self.snaps('vm1'), 'user.snapfs.error').lower())
+        lines = [line for line in self.mount.log().splitlines() if 'not saved' in line]
+        self.assertEqual(len(lines), 1, lines)
+        self.assertIn('vm1/stream', lines[0])
+
+    def test_in_the_middle_names_its_offset(self):
+        at = len(self.data) // 2
+        os.mkdir(self.snaps('vm1'))
+        with self.assertRaises(OSError) as caught:
+            fd = open_stream(self.snaps('vm1', 'stream'))
+            try:
+                write_all(fd, self.data[:at] + b'\xff' * 16 * MIB)
+            finally:
+                os.close(fd)
+        # What stands there may be read as a record of a kind we do not take.
+        self.assertIn(caught.exception.errno, (errno.EPROTO, errno.EOPNOTSUPP))
+        self.wait_log('vm1/stream: not saved')
+        self.check_no_leftovers()
+
+    def test_small_one_fails_too(self):
+        os.mkdir(self.snaps('vm1'))
+        try:
+            write_stream(self.snaps('vm1', 'stream'), b'hello\n')
+        except OSError as error:
+            self.assertEqual(error.errno, errno.EPROTO)
+        self.wait_log('vm1/stream: not saved')
+        self.wait_gone('vm1', 'stream')
+
+    def test_does_not_harm_the_old_one(self):
+        self.save()
+        self.assert_errno(errno.EPROTO, self.write_until_error, b'no stream at all\n' * 4096)
+        self.check_snapshot()
+
+
+class WritersTest(FuseCase):
+    def setUp(self):
+        super().setUp()
+        os.mkdir(self.snaps('vm1'))
+        self.first = open_stream(self.snaps('vm1', 'stream'))
+        self.addCleanup(self.close, 'first')
+
+    def close(self, name):
+        fd = getattr(self, name)
+        if fd is not None:
+            os.close(fd)
+        setattr(self, name, None)
+
+    def test_second_one_may_always_open(self):
+        for flags in (os.O_WRONLY, os.O_WRONLY | os.O_DIRECT, os.O_RDWR):
+            os.close(open_stream(self.snaps('vm1', 'stream'), flags))
+        write_all(self.first, self.data[:MIB])
+        for flags in (os.O_WRONLY, os.O_WRONLY | os.O_DIRECT, os.O_RDWR):
+            os.close(open_stream(self.snaps('vm1', 'stream'), flags))
+        write_all(self.first, self.data[MIB:])
+        self.check_snapshot()
+
+    def test_second_one_may_always_open_over_a_snapshot(self):
+        write_all(self.first, self.data)
+        self.close('first')
+        fds = [open_stream(self.snaps('vm1', 'stream'), os.O_WRONLY) for _ in range(4)]
+        write_all(fds[0], self.data[:MIB])
+        fds += [open_stream(self.snaps('vm1', 'stream'), os.O_WRONLY | os.O_DIRECT)
+                for _ in range(4)]
+        self.check_snapshot()
+        for fd in fds[1:]:
+            os.close(fd)
+        write_all(fds[0], self.data[MIB:])
+        os.close(fds[0])
+        self.check_snapshot()
+
+    def test_second_one_may_not_write_or_cut(self):
+        write_all(self.first, self.data[:MIB])
+        second = open_stream(self.snaps('vm1', 'stream'), os.O_WRONLY)
+        self.addCleanup(os.close, second)
+        self.assert_errno(errno.EBUSY, os.ftruncate, second, 0)
+        self.assert_errno(errno.EBUSY, os.write, second, self.data[:4096])
+        self.wait_log('vm1/stream: is being saved by another writer')
+        write_all(self.first, self.data[MIB:])
+        self.close('first')
+        self.check_snapshot()
+
+    def test_second_one_may_go_on_where_the_first_stands(self):
+        write_all(self.first, self.data[:MIB])
+        second = open_stream(self.snaps('vm1', 'stream'), os.O_WRONLY)
+        self.addCleanup(os.close, second)
+        self.assertEqual(os.pwrite(second, self.data[MIB:MIB + 4096], MIB), 4096)
+        os.lseek(self.first, MIB + 4096, os.SEEK_SET)
+        write_all(self.first, self.data[MIB + 4096:])
+        self.check_snapshot()
+
+    def test_first_one_may_begin_anew(self):
+        write_all(self.first, self.data[:MIB])
+        os.ftruncate(self.first, 0)
+        os.lseek(self.first, 0, os.SEEK_SET)
+        write_all(self.first, self.data)
+        self.check_snapshot()
+
+    def test_cannot_begin_in_the_middle_or_jump(self):
+        self.assert_errno(errno.EINVAL, os.pwrite, self.first, b'x' * 100, 4096)
+        self.wait_log('a stream is written from its beginning')
+        write_all(self.first, self.data[:MIB])
+        self.assert_errno(errno.EINVAL, os.pwrite, self.first, b'x' * 100, 2 * MIB)
+        self.assert_errno(errno.EINVAL, os.ftruncate, self.first, 4096)
+        os.ftruncate(self.first, MIB)
+        write_all(self.first, self.data[MIB:])
+        self.check_snapshot()
+
+    def test_removed_one_is_dropped(self):
+        write_all(self.first, self.data[:MIB])
+        os.unlink(self.snaps('vm1', 'stream'))
+        self.assertEqual(os.listdir(self.snaps('vm1')), [])
+        self.assert_errno(errno.ECANCELED, os.write, self.first, self.data[MIB:MIB + 4096])
+        self.wait_log('removed while it was being saved')
+        os.rmdir(self.snaps('vm1'))
+        self.close('first')
+        self.check_no_leftovers()
+
+    def test_folder_of_a_save_is_not_empty(self):
+        write_all(self.first, self.data[:MIB])
+        self.assert_errno(errno.ENOTEMPTY, os.rmdir, self.snaps('vm1'))
+
+    def test_writes_after_the_end_are_refused(self):
+        write_all(self.first, self.data)
+        with self.assertRaises(OSError):
+            os.write(self.first, b'more')
+        self.check_snapshot()
+
+    def test_two_folders_at_once(self):
+        os.mkdir(self.snaps('vm2'))
+        second = open_stream(self.snaps('vm2', 'stream'))
+        for at in range(0, len(self.data), 100000):
+            os.write(self.first, self.data[at:at + 100000])
+            os.write(second, self.data[at:at + 100000])
+        os.close(second)
+        self.check_snapshot('vm1')
+        self.check_snapshot('vm2')
+
+
+if __name__ == '__main__':
+    harness.main()

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The only program of the Linux test guest: /init of its initramfs.
+ *
+ * It fills memory with pages whose bytes follow from a nonce that exists in
+ * this guest's RAM alone, checks a part of them again at every tick, and says
+ * on the serial port how it stands:
+ *
+ *   nonce <16 hex digits> fill <MiB> touch <MiB>
+ *   sum <16 hex digits>
+ *   ready
+ *   tick <N> nonce <…> sum <…> pass <P> writes <W>
+ *   BAD <what>
+ *
+ * `sum` covers the filled pages and never changes; `pass` counts how often all
+ * of them were checked; `writes` counts the pages rewritten. A guest that went
+ * on after a revert therefore prints the same nonce and sum with N growing; one
+ * that was rebooted has another nonce, and one that lost a page prints BAD.
+ *
+ * Kernel command line:
+ *   snap.fill=MiB    memory filled once and checked for ever (default 32)
+ *   snap.touch=MiB   memory that is rewritten all the while (default 0)
+ *   snap.dirty=MiB/s how fast (default 0: not at all)
+ *   snap.tick=ms     time between ticks (default 200)
+ *   snap.check=MiB   how much is checked at each tick (default 4)
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PAGE = 4096, WORDS = PAGE / 8, PAGES_PER_MIB = 256 };
+
+typedef struct Area {
+	uint64_t *mem;
+	size_t pages;
+	/* How often each page was rewritten; its bytes follow from it. */
+	uint32_t *generation;
+	uint64_t salt;
+} Area;
+
+typedef struct Guest {
+	uint64_t nonce;
+	uint64_t sum;
+	Area fill;
+	Area touch;
+	uint64_t ticks;
+	uint64_t passes;
+	uint64_t writes;
+	size_t check_next;
+	size_t touch_next;
+	size_t touch_check_next;
+} Guest;
+
+static char cmdline[4096];
+
+static uint64_t option(const char *name, uint64_t fallback)
+{
+	const char *at = strstr(cmdline, name);
+
+	return at ? strtoull(at + strlen(name), NULL, 10) : fallback;
+}
+
+static void die(const char *why)
+{
+	printf("BAD %s\n", why);
+	fflush(stdout);
+	reboot(RB_POWER_OFF);
+	for (;;)
+		pause();
+}
+
+static uint64_t mix(uint64_t x)
+{
+	x ^= x >> 30;
+	x *= 0xbf58476d1ce4e5b9;
+	x ^= x >> 27;
+	x *= 0x94d049bb133111eb;
+	return x ^ (x >> 31);
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/*
+ * One page: about a quarter random bits, the rest like what programs keep, that
+ * is records with an address, a length and flags, and words of text. zstd -1
+ * makes it 2.5 to 3 times smaller, about what it does to a busy server's pages.
+ */
+static void make_page(uint64_t *page, uint64_t seed)
+{
+	static const char words[8][9] = {
+		"listener", "request ", "session=", "packets ",
+		"/var/lib", "x86_64  ", "timeout=", "snapshot",
+	};
+	uint64_t x = mix(seed) | 1;
+	uint64_t base = 0xffff888000000000 | (x & 0x3fffff000);
+	size_t i = 0;
+
+	while (i < WORDS) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		page[i] = x >> 12;
+		page[i + 1] = base + i * 64;
+		page[i + 2] = (x >> 60) * 24;
+		memcpy(&page[i + 3], words[x >> 13 & 7], 8);
+		i += 4;
+	}
+}
+
+static uint64_t page_seed(const Guest *guest, const Area *area, size_t page)
+{
+	uint64_t generation = area->generation ? area->generation[page] : 0;
+
+	return guest->nonce ^ area->salt ^ mix(page + (generation << 32));
+}
+
+static uint64_t page_sum(const uint64_t *page, size_t number)
+{
+	uint64_t sum = number;
+
+	for (size_t i = 0; i < WORDS; i++)
+		sum = (sum << 1 | sum >> 63) ^ page[i];
+	return mix(sum);
+}
+
+static void area_fill(Guest *guest, Area *area, uint64_t mib, uint64_t salt)
+{
+	area->salt = salt;
+	area->pages = mib * PAGES_PER_MIB;
+	if (!area->pages)
+		return;
+	area->mem = mmap(NULL, area->pages * PAGE, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (area->mem == MAP_FAILED)
+		die("no memory: snap.fill is more than the guest has");
+	for (size_t i = 0; i < area->pages; i++)
+		make_page(area->mem + i * WORDS, page_seed(guest, area, i));
+}
+
+static uint64_t area_sum(const Area *area)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < area->pages; i++)
+		sum ^= page_sum(area->mem + i * WORDS, i);
+	return sum;
+}
+
+static void check_page(const Guest *guest, const Area *area, size_t page,
+		       const char *what)
+{
+	uint64_t expected[WORDS];
+
+	make_page(expected, page_seed(guest, area, page));
+	if (memcmp(expected, area->mem + page * WORDS, PAGE))
+		printf("BAD %s page %zu tick %" PRIu64 "\n", what, page,
+		       guest->ticks);
+}
+
+/* Checks the next part of each area, round and round. */
+static void check_some(Guest *guest, size_t pages)
+{
+	for (size_t i = 0; i < pages && guest->fill.pages; i++) {
+		check_page(guest, &guest->fill, guest->check_next++, "filled");
+		if (guest->check_next < guest->fill.pages)
+			continue;
+		guest->check_next = 0;
+		guest->passes++;
+		if (area_sum(&guest->fill) != guest->sum)
+			printf("BAD sum tick %" PRIu64 "\n", guest->ticks);
+	}
+	for (size_t i = 0; i < pages && i < guest->touch.pages; i++) {
+		check_page(guest, &guest->touch, guest->touch_check_next++,
+			   "touched");
+		guest->touch_check_next %= guest->touch.pages;
+	}
+}
+
+static void dirty_some(Guest *guest, uint64_t pages)
+{
+	Area *area = &guest->touch;
+
+	for (; pages && area->pages; pages--) {
+		size_t page = guest->touch_next++;
+
+		guest->touch_next %= area->pages;
+		area->generation[page]++;
+		make_page(area->mem + page * WORDS,
+			  page_seed(guest, area, page));
+		guest->writes++;
+	}
+}
+
+/* Dirties at the given rate until the next tick is due. */
+static void wait_dirtying(Guest *guest, uint64_t tick_ms, uint64_t dirty_mib)
+{
+	enum { STEP_MS = 20 };
+	uint64_t end = now_ms() + tick_ms;
+
+	while (now_ms() < end) {
+		dirty_some(guest, dirty_mib * PAGES_PER_MIB * STEP_MS / 1000);
+		usleep(STEP_MS * 1000);
+	}
+}
+
+static void read_cmdline(void)
+{
+	FILE *file;
+
+	mount("proc", "/proc", "proc", 0, NULL);
+	file = fopen("/proc/cmdline", "r");
+	if (!file || !fgets(cmdline, sizeof cmdline, file))
+		die("/proc/cmdline");
+	fclose(file);
+}
+
+static uint64_t make_nonce(void)
+{
+	uint64_t nonce;
+
+	/* What the kernel gives each program at its start; in RAM alone. */
+	memcpy(&nonce, (void *)getauxval(AT_RANDOM), sizeof nonce);
+	return mix(nonce ^ __builtin_ia32_rdtsc());
+}
+
+static void set_up(Guest *guest)
+{
+	uint64_t fill = option("snap.fill=", 32);
+	uint64_t touch = option("snap.touch=", 0);
+
+	guest->nonce = make_nonce();
+	printf("nonce %016" PRIx64 " fill %" PRIu64 " touch %" PRIu64 "\n",
+	       guest->nonce, fill, touch);
+	area_fill(guest, &guest->fill, fill, 0);
+	guest->sum = area_sum(&guest->fill);
+	if (touch) {
+		guest->touch.generation =
+			calloc(touch * PAGES_PER_MIB, sizeof(uint32_t));
+		if (!guest->touch.generation)
+			die("no memory for generations");
+		area_fill(guest, &guest->touch, touch, 0x746f756368);
+	}
+	printf("sum %016" PRIx64 "\nready\n", guest->sum);
+}
+
+int main(void)
+{
+	Guest guest = { 0 };
+	uint64_t tick_ms, dirty, check;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	read_cmdline();
+	tick_ms = option("snap.tick=", 200);
+	dirty = option("snap.dirty=", 0);
+	check = option("snap.check=", 4);
+	set_up(&guest);
+	for (;;) {
+		check_some(&guest, check * PAGES_PER_MIB);
+		printf("tick %" PRIu64 " nonce %016" PRIx64 " sum %016" PRIx64
+		       " pass %" PRIu64 " writes %" PRIu64 "\n",
+		       ++guest.ticks, guest.nonce, guest.sum, guest.passes,
+		       guest.writes);
+		wait_dirtying(&guest, tick_ms, dirty);
+	}
+}

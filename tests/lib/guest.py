@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The guests the tests run: built when first asked for, then kept.
+
+CountGuest  a boot sector that counts in RAM (tests/guest/count.S); runs in
+            well under a second and is checked page by page.
+LinuxGuest  Debian's cloud kernel with one program of our own
+            (tests/guest/init.c) that holds checksummed data in RAM.
+
+Environment:
+  SNAPFS_GUEST_CACHE   where they are kept (default: ~/.cache/snapfs-guest)
+  SNAPFS_GUEST_KERNEL  a kernel to use in place of Debian's
+"""
+import contextlib
+import fcntl
+import glob
+import hashlib
+import os
+import re
+import shutil
+import struct
+import subprocess
+import tempfile
+from dataclasses import dataclass, fields
+
+from harness import ROOT, Missing, need_program
+
+SOURCES = os.path.join(ROOT, 'tests', 'guest')
+KERNEL_PACKAGE = 'linux-image-cloud-amd64'
+MIB = 1 << 20
+PAGE = 4096
+
+
+def cache_folder():
+    path = os.environ.get('SNAPFS_GUEST_CACHE') or os.path.join(
+        os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'), 'snapfs-guest')
+    os.makedirs(path, exist_ok=True)
+    return path
+
+
+@contextlib.contextmanager
+def _locked(folder):
+    """One builder at a time; the others find what it made."""
+    with open(os.path.join(folder, '.lock'), 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _cached(name, make):
+    """The cached file `name`; make(path, folder) writes it if it is not there.
+
+    It gets its name by a rename, so whoever sees it sees all of it.
+    """
+    cache = cache_folder()
+    path = os.path.join(cache, name)
+    if os.path.exists(path):
+        return path
+    with _locked(cache), tempfile.TemporaryDirectory(dir=cache) as folder:
+        if not os.path.exists(path):
+            made = os.path.join(folder, 'made')
+            make(made, folder)
+            os.replace(made, path)
+    return path
+
+
+def _tool(*command):
+    need_program(command[0])
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Missing(f'{" ".join(command)}: {done.stderr.strip()}')
+    return done.stdout
+
+
+def _digest(source, *flags):
+    with open(source, 'rb') as file:
+        return hashlib.sha256(file.read() + repr(flags).encode()).hexdigest()[:16]
+
+
+def boot_sector(**macros):
+    """The path of a disk image with the counting boot sector."""
+    source = os.path.join(SOURCES, 'count.S')
+    flags = [f'-D{name}={value}' for name, value in sorted(macros.items())]
+
+    def make(path, folder):
+        # -m32 needs no 32-bit libraries as long as nothing is linked in.
+        obj = os.path.join(folder, 'count.o')
+        _tool('gcc', '-m32', '-c', *flags, '-o', obj, source)
+        _tool('ld', '-m', 'elf_i386', '-Ttext=0x7c00', '-e', '_start',
+              '--oformat=binary', '-o', path, obj)
+        with open(path, 'r+b') as image:
+            image.truncate(MIB)
+    return _cached(f'count-{_digest(source, *flags)}.img', make)
+
+
+def _cpio_entry(number, name, mode, data=b'', device=(0, 0)):
+    """One file of a "newc" archive, which is what the kernel unpacks."""
+    head = [number, mode, 0, 0, 1, 0, len(data), 0, 0, *device, len(name) + 1, 0]
+    entry = b'070701' + b''.join(b'%08x' % value for value in head) + name.encode() + b'\0'
+    entry += bytes(-len(entry) % 4) + data
+    return entry + bytes(-len(entry) % 4)
+
+
+def initramfs():
+    source = os.path.join(SOURCES, 'init.c')
+
+    def make(path, folder):
+        program = os.path.join(folder, 'init')
+        _tool('gcc', '-O2', '-static', '-s', '-o', program, source)
+        with open(program, 'rb') as file:
+            code = file.read()
+        with open(path, 'wb') as archive:
+            archive.write(_cpio_entry(1, 'dev', 0o040755))
+            archive.write(_cpio_entry(2, 'dev/console', 0o020600, device=(5, 1)))
+            archive.write(_cpio_entry(3, 'proc', 0o040755))
+            archive.write(_cpio_entry(4, 'init', 0o100755, code))
+            archive.write(_cpio_entry(0, 'TRAILER!!!', 0))
+    return _cached(f'initramfs-{_digest(source)}.cpio', make)
+
+
+def _download_kernel(path, folder):
+    """Takes the kernel out of Debian's package, without installing it."""
+    need_program('apt-get')
+    need_program('dpkg-deb')
+    depends = _tool('apt-cache', 'depends', KERNEL_PACKAGE)
+    package = re.search(r'Depends: (linux-image-\S+)', depends)
+    if not package:
+        raise Missing(f'apt knows no {KERNEL_PACKAGE} (apt-get update?)')
+    done = subprocess.run(['apt-get', 'download', package[1]], cwd=folder,
+                          capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Missing(f'apt-get download {package[1]}: {done.stderr.strip()}')
+    (deb,) = glob.glob(os.path.join(folder, '*.deb'))
+    _tool('dpkg-deb', '-x', deb, os.path.join(folder, 'root'))
+    (kernel,) = glob.glob(os.path.join(folder, 'root', 'boot', 'vmlinuz-*'))
+    shutil.copyfile(kernel, path)
+
+
+def kernel():
+    """A Linux kernel that QEMU can boot."""
+    given = os.environ.get('SNAPFS_GUEST_KERNEL')
+    if given:
+        if not os.access(given, os.R_OK):
+            raise Missing(f'SNAPFS_GUEST_KERNEL={given} cannot be read')
+        return given
+    try:
+        return _cached('vmlinuz', _download_kernel)
+    except Missing as missing:
+        for path in sorted(glob.glob('/boot/vmlinuz-*'), reverse=True):
+            if os.access(path, os.R_OK):
+                return path
+        raise Missing(f'no kernel for the guest: {missing}') from None
+
+
+@dataclass
+class CountGuest:
+    """`fill` puts random words into each page, `delay` slows the counting."""
+    memory: int = 128
+    start: int = 1
+    end: int = 100
+    fill: bool = False
+    delay: int = 0
+    machine: str = 'q35'
+
+    def args(self):
+        image = boot_sector(COUNT_START=self.start * MIB, COUNT_END=self.end * MIB,
+                            COUNT_FILL=int(self.fill), COUNT_DELAY=self.delay)
+        return ['-machine', self.machine, '-m', str(self.memory), '-nodefaults', '-vga', 'none',
+                '-drive', f'if=none,id=boot,format=raw,file={image},snapshot=on',
+                '-device', 'ide-hd,drive=boot,bootindex=0']
+
+    def constant(self, ram):
+        """What the guest wrote once: its pages without their counting bytes."""
+        pages = bytearray(ram[self.start * MIB:self.end * MIB])
+        pages[::PAGE] = bytes(len(pages) // PAGE)
+        return pages
+
+    def check_ram(self, ram):
+        """None if `ram`, guest memory from address 0, is as the guest left it.
+
+        Otherwise a sentence that says what is wrong with it.
+        """
+        first, last = self.start * MIB, self.end * MIB
+        counts = ram[first:last:PAGE]
+        drops = [i for i in range(1, len(counts)) if counts[i] != counts[i - 1]]
+        if len(drops) > 1 or (drops and counts[drops[0]] != (counts[drops[0] - 1] - 1) % 256):
+            at = first + drops[0] * PAGE
+            return (f'the counts change {len(drops)} times, first at {at:#x} '
+                    f'({counts[drops[0] - 1]} to {counts[drops[0]]})')
+        for address in range(first, last, PAGE):
+            (found,) = struct.unpack_from('<I', ram, address + 4)
+            if found != address:
+                return f'the page at {address:#x} says that it is {found:#x}'
+        return None
+
+
+@dataclass
+class LinuxGuest:
+    """Sizes in MiB; what they mean is at the head of tests/guest/init.c."""
+    memory: int = 256
+    fill: int = 64
+    touch: int = 0
+    dirty: int = 0
+    tick: int = 200
+    check: int = 4
+    machine: str = 'q35'
+
+    @classmethod
+    def big(cls):
+        """About 1 GiB of pages that are not zero, for measuring."""
+        return cls(memory=1280, fill=1024)
+
+    def args(self):
+        # What Linux would otherwise measure or wait for on a slow processor.
+        words = ['console=ttyS0', 'quiet', 'panic=-1', 'tsc=reliable', 'no_timer_check',
+                 'lpj=4000000', 'mitigations=off', 'random.trust_cpu=on', 'nokaslr']
+        words += [f'snap.{field.name}={getattr(self, field.name)}' for field in fields(self)
+                  if field.name not in ('memory', 'machine')]
+        return ['-machine', self.machine, '-m', str(self.memory), '-nodefaults', '-vga', 'none',
+                '-no-reboot', '-kernel', kernel(), '-initrd', initramfs(),
+                '-append', ' '.join(words)]
+
+
+TICK = re.compile(r'^tick (\d+) nonce ([0-9a-f]{16}) sum ([0-9a-f]{16}) '
+                  r'pass (\d+) writes (\d+)\r?$', re.M)
+
+
+@dataclass
+class Tick:
+    """One line of the Linux guest."""
+    number: int
+    nonce: str
+    sum: str
+    passes: int
+    writes: int
+
+
+def ticks(serial):
+    """All complete tick lines of a serial log."""
+    return [Tick(int(n), nonce, total, int(passes), int(writes))
+            for n, nonce, total, passes, writes in TICK.findall(serial)]

@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Live precopy of a guest that writes all the while: pages come again and again."""
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+
+import harness
+from guest import MIB, CountGuest, LinuxGuest
+from mount import need_views, plain
+from qemu import need_qemu
+from vmcase import VmCase
+
+ROUNDS = 6
+
+
+def setUpModule():
+    need_qemu()
+
+
+class Live(VmCase):
+    def save_in_rounds(self, qemu, name, bandwidth):
+        """A save that does not end before it has gone over memory ROUNDS times."""
+        qemu.start_migrate(f'file:{self.stream(name)}',
+                           params={'max-bandwidth': bandwidth, 'downtime-limit': 1})
+
+        def enough():
+            info = qemu.cmd('query-migrate')
+            self.assertNotIn(info['status'], ('failed', 'completed'), info)
+            return info.get('ram', {}).get('dirty-sync-count', 0) >= ROUNDS
+        harness.wait_until(enough, 90, f'round {ROUNDS} of the save begins', step=0.1)
+        qemu.set_parameters({'max-bandwidth': 0, 'downtime-limit': 60000})
+        return qemu.wait_migrated()
+
+    def compare(self, guest, bandwidth):
+        """The sizes of a live save and of a stopped one after it."""
+        qemu = self.boot(guest)
+        before = qemu.ticks()[-1] if isinstance(guest, LinuxGuest) else None
+        live = self.save_in_rounds(qemu, 'live', bandwidth)
+        qemu.cont()
+        qemu.stop()
+        stopped = qemu.migrate(f'file:{self.stream("stopped")}')
+        qemu.kill()
+        sent, once = live['ram']['transferred'], stopped['ram']['transferred']
+        # Or this test would show nothing.
+        self.assertGreater(sent, 1.8 * once)
+        sizes = self.image_size('live'), self.image_size('stopped')
+        print(f'# live: sent {sent >> 20} MiB, on disk {sizes[0] >> 20} MiB; '
+              f'stopped: sent {once >> 20} MiB, on disk {sizes[1] >> 20} MiB')
+        return before, sizes
+
+    def test_a_linux_guest_that_dirties_its_memory_takes_little_more_room(self):
+        guest = LinuxGuest(memory=192, fill=48, touch=32, dirty=40, check=16)
+        before, (live, stopped) = self.compare(guest, 30 * MIB)
+        self.assert_image_valid('live')
+        self.assert_ticks_on(self.load(f'file:{self.stream("live")}', guest), before)
+        if not plain():
+            self.assertLess(live, 1.3 * stopped)
+
+    def test_a_guest_that_dirties_every_page_takes_little_more_room(self):
+        guest = CountGuest(memory=64, end=40, fill=True)
+        _, (live, stopped) = self.compare(guest, 60 * MIB)
+        self.assert_image_valid('live')
+        self.assert_loads('live', guest)
+        if not plain():
+            self.assertLess(live, 1.3 * stopped)
+
+
+class Memory(VmCase):
+    """The daemon's own memory, whatever the guest's size and the pages' order."""
+    guest = CountGuest(memory=512, end=480, fill=True)
+    options = ('buffer=32M', 'cache=32M')
+    limit = (32 + 32 + 64) * MIB
+
+    def setUp(self):
+        need_views()
+        super().setUp()
+
+    def test_a_precopy_save_and_a_load_stay_within_their_bounds(self):
+        qemu = self.boot()
+        qemu.migrate(f'file:{self.stream()}', params={'downtime-limit': 60000})
+        qemu.kill()
+        print(f'# after the save: {self.mount.memory_peak() >> 20} MiB')
+        self.assert_loads()
+        print(f'# after the load: {self.mount.memory_peak() >> 20} MiB')
+        self.assertLess(self.mount.memory_peak(), self.limit)
+
+    def test_a_background_save_stays_within_its_bounds(self):
+        qemu = self.boot()
+        qemu.migrate(f'file:{self.stream()}', self.background(qemu))
+        qemu.kill()
+        print(f'# after the save: {self.mount.memory_peak() >> 20} MiB')
+        self.assertLess(self.mount.memory_peak(), self.limit)
+
+
+if __name__ == '__main__':
+    harness.main()

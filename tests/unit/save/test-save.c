@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A stream that is written comes to rest as a snapshot of the same pages, or
+ * not at all; its writes are answered as promised. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <glib.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "format/base/log.h"
+#include "fs/catalog/catalog.h"
+#include "fs/load/pages.h"
+#include "fs/save/save.h"
+#include "tests/lib/stream.h"
+
+#define RAM_PAGES 1500u
+#define RAM_SIZE ((uint64_t)RAM_PAGES * SNAP_PAGE)
+#define ROM_SIZE ((uint64_t)16 * SNAP_PAGE)
+
+struct world {
+	char *store;
+	SnapCatalog *catalog;
+	SnapSaver *saver;
+	SnapSave *save;
+	int folder_fd;
+	uint8_t *ram; /* what RAM must be in the end */
+	GByteArray *stream;
+};
+
+/* ---- a stream ---- */
+
+static void put_page(struct world *w, uint64_t page, uint32_t seed)
+{
+	uint8_t *at = w->ram + page * SNAP_PAGE;
+	bool named = w->stream->len < 200;
+
+	stream_pattern(at, SNAP_PAGE, seed);
+	memset(at + 1000, 0, 2500);
+	stream_page(w->stream, named ? "pc.ram" : NULL, page * SNAP_PAGE, at,
+		    SNAP_PAGE);
+}
+
+static void begin_stream(struct world *w)
+{
+	w->stream = g_byte_array_new();
+	w->ram = g_malloc0(RAM_SIZE);
+	stream_magic(w->stream);
+	stream_configuration(w->stream, "pc-q35-test");
+	stream_start(w->stream, 1, 2, "ram", 4);
+	stream_total(w->stream, RAM_SIZE + ROM_SIZE);
+	stream_block(w->stream, "pc.ram", RAM_SIZE);
+	stream_block(w->stream, "pc.rom", ROM_SIZE);
+	stream_eos(w->stream);
+	stream_footer(w->stream, 2);
+	stream_more(w->stream, 2, 2);
+}
+
+static void end_stream(struct world *w, const char *description)
+{
+	uint8_t device[30000];
+
+	stream_eos(w->stream);
+	stream_footer(w->stream, 2);
+	stream_more(w->stream, 3, 2);
+	stream_eos(w->stream);
+	stream_footer(w->stream, 2);
+	stream_pattern(device, sizeof(device), 99);
+	stream_device(w->stream, 7, "cpu", device, sizeof(device), true);
+	if (description)
+		stream_description(w->stream, description);
+	else
+		stream_byte(w->stream, 0);
+}
+
+/* Every page once, in order, a third of them zero. */
+static void whole_stream(struct world *w, const char *description)
+{
+	begin_stream(w);
+	for (uint64_t p = 0; p < RAM_PAGES; p++)
+		if (p % 3 || p < 3)
+			put_page(w, p, (uint32_t)p + 1);
+		else
+			stream_fill(w->stream, NULL, p * SNAP_PAGE, 0);
+	end_stream(w, description);
+}
+
+/* ---- a store ---- */
+
+static void world_open(struct world *w, uint64_t buffer)
+{
+	struct snap_saver_opts opts = { .buffer = buffer,
+					.threads = 2,
+					.level = 1 };
+	GError *error = NULL;
+
+	memset(w, 0, sizeof(*w));
+	snap_log_open(FALSE, SNAP_LOG_ERROR);
+	w->store = g_dir_make_tmp("snapfs-unit-XXXXXX", NULL);
+	if (snap_catalog_open(w->store, false, "a test", &w->catalog, &error))
+		g_error("%s", error->message);
+	opts.catalog = w->catalog;
+	w->saver = snap_saver_new(&opts);
+	assert_int_equal(mkdirat(snap_catalog_fd(w->catalog), "vm1", 0700), 0);
+	w->folder_fd = openat(snap_catalog_fd(w->catalog), "vm1",
+			      O_RDONLY | O_DIRECTORY);
+	assert_true(w->folder_fd >= 0);
+}
+
+static void begin_save(struct world *w)
+{
+	struct snap_save_opts opts = { .folder_fd = w->folder_fd,
+				       .path = "vm1",
+				       .owner = { (uid_t)-1, (gid_t)-1,
+						  0600 } };
+
+	snap_save_unref(w->save);
+	assert_int_equal(snap_save_new(w->saver, &opts, &w->save, NULL), 0);
+}
+
+static void world_close(struct world *w)
+{
+	g_autofree char *rm = g_strdup_printf("rm -rf '%s'", w->store);
+
+	snap_save_unref(w->save);
+	snap_saver_free(w->saver);
+	snap_catalog_free(w->catalog);
+	close(w->folder_fd);
+	g_free(w->ram);
+	if (w->stream)
+		g_byte_array_unref(w->stream);
+	assert_int_equal(system(rm), 0);
+	g_free(w->store);
+}
+
+/* ---- writing ---- */
+
+struct outcome {
+	GMutex lock;
+	GCond cond;
+	bool given;
+	ssize_t result;
+};
+
+static void outcome_give(void *data, ssize_t result)
+{
+	struct outcome *o = data;
+	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&o->lock);
+
+	assert_false(o->given);
+	o->given = true;
+	o->result = result;
+	g_cond_signal(&o->cond);
+}
+
+static ssize_t put(struct world *w, const void *data, size_t size,
+		   uint64_t offset)
+{
+	struct outcome o = { .given = false };
+
+	snap_save_write(w->save, data, size, offset, outcome_give, &o);
+	g_mutex_lock(&o.lock);
+	while (!o.given)
+		g_cond_wait(&o.cond, &o.lock);
+	g_mutex_unlock(&o.lock);
+	return o.result;
+}
+
+/* Writes `size` bytes of the stream in pieces; the first that fails ends it. */
+static ssize_t put_all(struct world *w, size_t size, size_t step)
+{
+	for (size_t at = 0; at < size; at += step) {
+		size_t n = MIN(step, size - at);
+		ssize_t r = put(w, w->stream->data + at, n, at);
+
+		if (r < 0)
+			return r;
+		assert_int_equal(r, n);
+	}
+	return 0;
+}
+
+/* ---- what came of it ---- */
+
+static bool there_is_a_snapshot(const struct world *w)
+{
+	return faccessat(w->folder_fd, SNAP_CATALOG_SNAPSHOT, F_OK, 0) == 0;
+}
+
+static guint names_in_tmp(const struct world *w)
+{
+	g_autofree char *path =
+		g_build_filename(w->store, ".snapfs", "tmp", NULL);
+	g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+	guint n = 0;
+
+	while (dir && g_dir_read_name(dir))
+		n++;
+	return n;
+}
+
+static void assert_saved(struct world *w)
+{
+	struct snap_loader_opts opts = { .cache = SNAP_CACHE_MIN,
+					 .threads = 1 };
+	SnapLoader *loader = snap_loader_new(&opts);
+	g_autofree uint8_t *ram = g_malloc(RAM_SIZE);
+	SnapReader *reader;
+	SnapPages *pages;
+
+	assert_int_equal(snap_catalog_find(w->folder_fd, &reader, NULL), 0);
+	assert_int_equal(snap_verify(reader, NULL, NULL, NULL), 0);
+	pages = snap_pages_new(loader, reader, "vm1");
+	assert_int_equal(snap_pages_read(pages, ram, RAM_SIZE, 0, NULL), 0);
+	assert_memory_equal(ram, w->ram, RAM_SIZE);
+	assert_int_equal(snap_pages_meta(pages)->n_blocks, 3);
+	snap_pages_unref(pages);
+	snap_loader_free(loader);
+	assert_int_equal(names_in_tmp(w), 0);
+}
+
+static void assert_failed(struct world *w, int code)
+{
+	g_autofree char *note = NULL;
+	GError *error = NULL;
+
+	assert_int_equal(snap_save_wait(w->save, &error), code);
+	assert_non_null(error);
+	note = snap_catalog_noted(w->folder_fd);
+	assert_non_null(note);
+	assert_non_null(strstr(note, error->message));
+	g_error_free(error);
+	snap_save_unref(w->save);
+	w->save = NULL;
+	/* The files go when the thread does. */
+	for (int i = 0; i < 500 && names_in_tmp(w); i++)
+		g_usleep(10000);
+	assert_int_equal(names_in_tmp(w), 0);
+}
+
+/* ---- tests ---- */
+
+static void the_write_that_completes_the_stream_finds_it_on_disk(void **state)
+{
+	static const size_t steps[] = { 997, 131328, 1 << 20 };
+
+	for (guint i = 0; i < G_N_ELEMENTS(steps); i++) {
+		struct world w;
+
+		world_open(&w, SNAP_SAVER_BUFFER_DEFAULT);
+		whole_stream(&w, "{\"devices\": []}");
+		begin_save(&w);
+		assert_int_equal(put_all(&w, w.stream->len, steps[i]), 0);
+		assert_true(there_is_a_snapshot(&w));
+		assert_int_equal(snap_save_state(w.save, NULL), SNAP_SAVE_DONE);
+		assert_saved(&w);
+		world_close(&w);
+	}
+}
+
+static void a_stream_without_description_is_saved_when_it_ends(void **state)
+{
+	struct world w;
+
+	world_open(&w, SNAP_SAVER_BUFFER_DEFAULT);
+	whole_stream(&w, NULL);
+	begin_save(&w);
+	assert_int_equal(put_all(&w, w.stream->len, 100000), 0);
+	assert_false(there_is_a_snapshot(&w));
+	snap_save_end(w.save);
+	assert_int_equal(snap_save_wait(w.save, NULL), 0);
+	assert_saved(&w);
+	world_close(&w);
+}
+
+static void pages_in_any_order_and_again_end_as_sent_last(void **state)
+{
+	g_autoptr(GRand) rand = g_rand_new_with_seed(7);
+	struct world w;
+
+	world_open(&w, SNAP_SAVER_BUFFER_MIN);
+	begin_stream(&w);
+	put_page(&w, 0, 1);
+	for (int i = 0; i < 6000; i++) {
+		uint64_t p = (uint64_t)g_rand_int_range(rand, 0, RAM_PAGES);
+
+		if (g_rand_int_range(rand, 0, 4)) {
+			put_page(&w, p, (uint32_t)i + 2);
+		} else {
+			uint8_t fill = i % 9 ? 0 : 0xff;
+
+			memset(w.ram + p * SNAP_PAGE, fill, SNAP_PAGE);
+			stream_fill(w.stream, NULL, p * SNAP_PAGE, fill);
+		}
+	}
+	end_stream(&w, "{\"devices\": []}");
+	begin_save(&w);
+	assert_int_equal(put_all(&w, w.stream->len, 50000), 0);
+	assert_saved(&w);
+	world_close(&w);
+}
+
+static void pages_sent_again_do_not_make_the_snapshot_grow(void **state)
+{
+	struct stat once, often;
+	struct world w;
+
+	world_open(&w, SNAP_SAVER_BUFFER_DEFAULT);
+	whole_stream(&w, "{\"devices\": []}");
+	begin_save(&w);
+	assert_int_equal(put_all(&w, w.stream->len, 1 << 20), 0);
+	assert_int_equal(fstatat(w.folder_fd, SNAP_CATALOG_SNAPSHOT, &once, 0),
+			 0);
+	g_free(w.ram);
+	g_byte_array_unref(w.stream);
+
+	begin_stream(&w);
+	for (uint64_t p = 0; p < RAM_PAGES; p++)
+		if (p % 3 || p < 3)
+			put_page(&w, p, (uint32_t)p + 1);
+	for (int i = 0; i < 8; i++)
+		for (uint64_t p = 0; p < RAM_PAGES; p += 2)
+			if (p % 3)
+				put_page(&w, p,
+					 (uint32_t)(p * 10) + (uint32_t)i);
+	end_stream(&w, "{\"devices\": []}");
+	begin_save(&w);
+	assert_int_equal(put_all(&w, w.stream->len, 1 << 20), 0);
+	assert_saved(&w);
+	assert_int_equal(fstatat(w.folder_fd, SNAP_CATALOG_SNAPSHOT, &often, 0),
+			 0);
+	assert_true(often.st_size < once.st_size * 13 / 10);
+	world_close(&w);
+}
+
+static void a_stream_cut_anywhere_is_never_a_snapshot(void **state)
+{
+	struct world w;
+
+	world_open(&w, SNAP_SAVER_BUFFER_DEFAULT);
+	whole_stream(&w, "{\"devices\": []}");
+	for (size_t cut = 1; cut < w.stream->len;
+	     cut += cut < 300 || cut + 300 > w.stream->len ? 7 : 200001) {
+		begin_save(&w);
+		put_all(&w, cut, 200000);
+		snap_save_end(w.save);
+		assert_failed(&w, -EPROTO);
+		assert_false(there_is_a_snapshot(&w));
+	}
+	world_close(&w);
+}
+
+static void a_failed_save_leaves_the_snapshot_before_it(void **state)
+{
+	struct stat before, after;
+	struct world w;
+
+	world_open(&w, SNAP_SAVER_BUFFER_DEFAULT);
+	whole_stream(&w, "{\"devices\": []}");
+	begin_save(&w);
+	assert_int_equal(put_all(&w, w.stream->len, 1 << 20), 0);
+	fstatat(w.folder_fd, SNAP_CATALOG_SNAPSHOT, &before, 0);
+	begin_save(&w);
+	put_all(&w, w.stream->len - 100, 1 << 20);
+	snap_save_end(w.save);
+	assert_failed(&w, -EPROTO);
+	fstatat(w.folder_fd, SNAP_CATALOG_SNAPSHOT, &after, 0);
+	assert_int_equal(before.st_ino, after.st_ino);
+	assert_saved(&w);
+	world_close(&w);
+}
+
+static void what_is_no_stream_fails_the_write(void **state)
+{
+	g_autofree uint8_t *zeros = g_malloc0(100000);
+	struct world w;
+	ssize_t r = 0;
+
+	world_open(&w, SNAP_SAVER_BUFFER_DEFAULT);
+	begin_save(&w);
+	for (uint64_t at = 0; r >= 0 && at < 100 * SNAP_MIB; at += 100000)
+		r = put(&w, zeros, 100000, at);
+	assert_int_equal(r, -EPROTO);
+	assert_failed(&w, -EPROTO);
+	world_close(&w);
+}
+
+static void bytes_after_the_end_are_refused(void **state)
+{
+	struct world w;
+
+	world_open(&w, SNAP_SAVER_BUFFER_DEFAULT);
+	whole_stream(&w, "{\"devices\": []}");
+	begin_save(&w);
+	assert_int_equal(put_all(&w, w.stream->len, 1 << 20), 0);
+	assert_int_equal(put(&w, "x", 1, w.stream->len), -EPROTO);
+	assert_saved(&w);
+	world_close(&w);
+}
+
+static void a_write_out_of_sequence_is_refused(void **state)
+{
+	struct world w;
+
+	world_open(&w, SNAP_SAVER_BUFFER_DEFAULT);
+	whole_stream(&w, "{\"devices\": []}");
+	begin_save(&w);
+	assert_int_equal(put(&w, w.stream->data, 100, 0), 100);
+	assert_int_equal(put(&w, w.stream->data, 100, 200), -EINVAL);
+	assert_int_equal(put(&w, w.stream->data, 100, 0), -EINVAL);
+	snap_save_end(w.save);
+	assert_failed(&w, -EPROTO);
+	world_close(&w);
+}
+
+/* A limit on file sizes stands in for a full disk. */
+static void a_disk_that_is_full_fails_the_write(void **state)
+{
+	struct rlimit before, small = { SNAP_MIB, SNAP_MIB };
+	struct world w;
+
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	small.rlim_max = before.rlim_max;
+	signal(SIGXFSZ, SIG_IGN);
+	world_open(&w, SNAP_SAVER_BUFFER_DEFAULT);
+	whole_stream(&w, "{\"devices\": []}");
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	begin_save(&w);
+	assert_int_equal(put_all(&w, w.stream->len, 100000), -EFBIG);
+	assert_failed(&w, -EFBIG);
+	assert_false(there_is_a_snapshot(&w));
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	begin_save(&w);
+	assert_int_equal(put_all(&w, w.stream->len, 100000), 0);
+	assert_saved(&w);
+	world_close(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+			the_write_that_completes_the_stream_finds_it_on_disk),
+		cmocka_unit_test(
+			a_stream_without_description_is_saved_when_it_ends),
+		cmocka_unit_test(pages_in_any_order_and_again_end_as_sent_last),
+		cmocka_unit_test(
+			pages_sent_again_do_not_make_the_snapshot_grow),
+		cmocka_unit_test(a_stream_cut_anywhere_is_never_a_snapshot),
+		cmocka_unit_test(a_failed_save_leaves_the_snapshot_before_it),
+		cmocka_unit_test(what_is_no_stream_fails_the_write),
+		cmocka_unit_test(bytes_after_the_end_are_refused),
+		cmocka_unit_test(a_write_out_of_sequence_is_refused),
+		cmocka_unit_test(a_disk_that_is_full_fails_the_write),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
