@@ -43,6 +43,7 @@ struct snap_block {
 			  * them */
 	uint64_t page_size;
 	uint64_t gpa;
+	bool ignored; /* its memory is not here, but in a shared file */
 };
 
 /* The properties of a snapshot. */

@@ -16,6 +16,9 @@ void snap_leaf_clear(struct snap_leaf *leaf);
 /* Pages that are not zero. */
 guint snap_leaf_stored(const struct snap_leaf *leaf);
 
+/* One past the last page that is not zero. */
+guint snap_leaf_end(const struct snap_leaf *leaf);
+
 /* Puts `run` in the place of what the `n` runs at `s` say of its pages. `s` has
  * room for two more, but never for more than a region has pages; returns their
  * new number. */

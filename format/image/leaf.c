@@ -30,6 +30,15 @@ guint snap_leaf_stored(const struct snap_leaf *leaf)
 	return stored;
 }
 
+guint snap_leaf_end(const struct snap_leaf *leaf)
+{
+	guint i = leaf->n;
+
+	while (i > 0 && leaf->segments[i - 1].kind == SNAP_SEGMENT_ZERO)
+		i--;
+	return i ? leaf->segments[i - 1].page + leaf->segments[i - 1].count : 0;
+}
+
 guint snap_leaf_live(const struct snap_segment *s, guint n, uint64_t offset)
 {
 	guint live = 0;

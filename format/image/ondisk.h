@@ -149,6 +149,8 @@ static_assert(sizeof(struct snap_disk_property) == 8, "property");
 #define SNAP_DISK_BLOCK_STATE  2u /* devstate */
 #define SNAP_DISK_BLOCK_STREAM 3u /* a stream kept verbatim */
 #define SNAP_DISK_BLOCKS_MAX   8192u
+/* The stream did not carry the block's memory (QEMU's x-ignore-shared). */
+#define SNAP_DISK_BLOCK_IGNORED 1u
 struct snap_disk_block {
 	le64    base;      /* byte offset in the page space */
 	le64    length;    /* bytes; the last page is filled up with zeros */
@@ -156,7 +158,8 @@ struct snap_disk_block {
 	le64    page_size; /* as QEMU listed it; 0 where it did not */
 	le64    gpa;       /* guest-physical address; 0 where not listed */
 	uint8_t kind;
-	uint8_t reserved[6];
+	uint8_t flags;
+	uint8_t reserved[5];
 	uint8_t name_length;
 	uint8_t name[];
 };

@@ -41,6 +41,7 @@ static void put_block(GByteArray *out, const struct snap_block *b)
 	d.page_size = snap_to_le64(b->page_size);
 	d.gpa = snap_to_le64(b->gpa);
 	d.kind = (uint8_t)b->kind;
+	d.flags = b->ignored ? SNAP_DISK_BLOCK_IGNORED : 0;
 	d.name_length = (uint8_t)name;
 	memcpy(value, &d, sizeof(d));
 	memcpy(value + sizeof(d), b->name, name);
@@ -146,6 +147,8 @@ static int get_block(struct parse *p, struct record *rec, GError **error)
 	if (!snap_cursor_copy(&rec->value, &d, sizeof(d)) ||
 	    d.name_length != snap_cursor_left(&rec->value))
 		return damaged(error, "block");
+	if (d.flags & ~SNAP_DISK_BLOCK_IGNORED)
+		return damaged(error, "block");
 	for (size_t i = 0; i < sizeof(d.reserved); i++)
 		if (d.reserved[i])
 			return damaged(error, "block");
@@ -161,6 +164,7 @@ static int get_block(struct parse *p, struct record *rec, GError **error)
 	b->stored = snap_le64(d.stored);
 	b->page_size = snap_le64(d.page_size);
 	b->gpa = snap_le64(d.gpa);
+	b->ignored = d.flags & SNAP_DISK_BLOCK_IGNORED;
 	return 0;
 }
 

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "format/base/error.h"
+#include "format/image/leaf-internal.h"
 #include "format/image/walk-internal.h"
 
 #define INDEX_SIZE (1u << 19)
@@ -46,6 +47,7 @@ struct verify {
 	uint64_t frames[SNAP_WALK_KINDS]; /* that the walk has found */
 	uint64_t named[SNAP_WALK_KINDS];  /* that the tree has named */
 	guint block;			  /* of the region that is looked at */
+	uint64_t block_end;		  /* in pages */
 	uint64_t stored;		  /* pages in it, up to here */
 };
 
@@ -116,12 +118,18 @@ static int check_leaf(struct verify *v, uint64_t region,
 
 	if (r < 0)
 		return fail_frame(v, r, "map leaf", e);
+	if (region * SNAP_REGION_PAGES + snap_leaf_end(&leaf) > v->block_end)
+		return snap_fail(v->error, EBADMSG,
+				 "map leaf at byte %" PRIu64
+				 ": pages past the end of their block",
+				 e->offset);
 	for (guint i = 0; r == 0 && i < leaf.n; i++)
 		r = check_run(v, (uint32_t)region, &leaf.segments[i]);
 	return r;
 }
 
-/* Ends the blocks that lie before `region`: their sums must be right. */
+/* Goes on to the block of `region`, and ends those before it: their sums must
+ * be right. */
 static int check_blocks(struct verify *v, uint64_t region)
 {
 	const struct snap_meta *meta = snap_reader_meta(v->r);
@@ -129,6 +137,7 @@ static int check_blocks(struct verify *v, uint64_t region)
 	while (v->block < meta->n_blocks) {
 		const struct snap_block *b = &meta->blocks[v->block];
 
+		v->block_end = snap_div_up(b->base + b->length, SNAP_PAGE);
 		if (region * SNAP_REGION < b->base + b->length)
 			return 0;
 		if (v->stored * SNAP_PAGE != b->stored)

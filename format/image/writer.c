@@ -197,14 +197,19 @@ struct commit {
 
 /* Adds a region's pages to its block. Regions come in order, and a block
  * begins with a region. */
-static void count_block(struct commit *c, uint64_t region, uint32_t stored)
+static int count_block(struct commit *c, uint64_t region,
+		       const struct snap_leaf *leaf)
 {
 	struct snap_meta *meta = c->meta;
+	uint64_t end = region * SNAP_REGION_PAGES + snap_leaf_end(leaf);
+	struct snap_block *b;
 
 	while (c->block + 1 < meta->n_blocks &&
 	       meta->blocks[c->block + 1].base <= region * SNAP_REGION)
 		c->block++;
-	meta->blocks[c->block].stored += (uint64_t)stored * SNAP_PAGE;
+	b = &meta->blocks[c->block];
+	b->stored += (uint64_t)snap_leaf_stored(leaf) * SNAP_PAGE;
+	return end <= snap_div_up(b->base + b->length, SNAP_PAGE) ? 0 : -EINVAL;
 }
 
 static int put_leaf(struct commit *c, uint64_t region,
@@ -213,21 +218,19 @@ static int put_leaf(struct commit *c, uint64_t region,
 	uint8_t frame[SNAP_DISK_LEAF_MAX];
 	struct snap_leaf leaf;
 	size_t size;
-	guint stored;
 	int r;
 
 	if (!snap_map_has(c->w->map, region))
 		return 0;
 	r = snap_map_get(c->w->map, region, &leaf);
+	if (r < 0 || !snap_leaf_stored(&leaf))
+		return r;
+	r = count_block(c, region, &leaf);
 	if (r < 0)
 		return r;
-	stored = snap_leaf_stored(&leaf);
-	if (!stored)
-		return 0;
 	size = snap_disk_put_leaf(region, &leaf, frame);
 	r = snap_writer_append(c->w, frame, size, ret_entry);
-	ret_entry->stored = stored;
-	count_block(c, region, stored);
+	ret_entry->stored = snap_leaf_stored(&leaf);
 	return r;
 }
 
@@ -332,6 +335,10 @@ int snap_writer_commit(SnapWriter *w, struct snap_meta *meta, int dirfd,
 	if (r < 0)
 		return r;
 	r = put_map(&c);
+	if (r == -EINVAL)
+		return snap_fail(error, -snap_writer_fail(w, r),
+				 "pages past the end of block %s",
+				 meta->blocks[c.block].name);
 	if (r < 0)
 		return snap_fail_errno(error, -snap_writer_fail(w, r),
 				       "writing the map");

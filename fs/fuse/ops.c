@@ -14,7 +14,11 @@
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
+	const struct snap_session_opts *opts = userdata;
+
 	conn->max_write = SNAP_REQUEST_MAX;
+	/* The same as the option says, or libfuse refuses. */
+	conn->max_read = opts->max_read;
 	conn->max_background = 64;
 	conn->congestion_threshold = 48;
 	conn->want |= conn->capable &

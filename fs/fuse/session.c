@@ -126,11 +126,14 @@ static void log_words(enum fuse_log_level level, const char *format,
 static char *join_options(const struct snap_session_opts *opts)
 {
 	g_autofree char *source = g_strconcat("fsname=", opts->source, NULL);
+	g_autofree char *max_read =
+		g_strdup_printf("max_read=%u", opts->max_read);
 	char *joined = NULL;
 
 	if (fuse_opt_add_opt(&joined, "subtype=snapfs,default_permissions") ==
 		    0 &&
 	    fuse_opt_add_opt_escaped(&joined, source) == 0 &&
+	    (!opts->max_read || fuse_opt_add_opt(&joined, max_read) == 0) &&
 	    (!*opts->options || fuse_opt_add_opt(&joined, opts->options) == 0))
 		return joined;
 	free(joined);
@@ -223,9 +226,6 @@ int snap_session_run(const struct snap_session_opts *opts, GError **error)
 	take_signals(SIG_UNBLOCK);
 	r = session_serve(&s);
 	take_signals(SIG_BLOCK);
-	if (r < 0)
-		snap_log(SNAP_LOG_ERROR, "%s: serving ended: %s", opts->point,
-			 g_strerror(-r));
 	g_atomic_int_set(&s.ending, 1);
 	snap_tree_quiesce(opts->tree);
 	fuse_session_unmount(s.se);
@@ -233,5 +233,8 @@ int snap_session_run(const struct snap_session_opts *opts, GError **error)
 	notifier_stop(&s);
 	fuse_remove_signal_handlers(s.se);
 	fuse_session_destroy(s.se);
+	if (r < 0)
+		return snap_fail_errno(error, -r, "%s: serving it failed",
+				       opts->point);
 	return 0;
 }

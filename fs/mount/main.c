@@ -42,15 +42,15 @@ static int check_point(struct mount *m, GError **error)
 	size_t length = strlen(store);
 	struct stat st;
 
-	if (!point && errno == ENOTCONN)
-		return snap_fail(error, ENOTCONN,
-				 "%s is a mount whose program has ended; "
-				 "umount it first",
-				 m->opts.point);
 	if (!point || stat(point, &st) < 0) {
 		int code = errno;
 
 		free(point);
+		if (code == ENOTCONN)
+			return snap_fail(error, code,
+					 "%s is a mount whose program has "
+					 "ended; umount it first",
+					 m->opts.point);
 		return snap_fail_errno(error, code, "cannot mount at %s",
 				       m->opts.point);
 	}
@@ -116,6 +116,7 @@ static int serve(struct mount *m, SnapCatalog *catalog, GError **error)
 		.point = m->point,
 		.options = o->passed->str,
 		.threads = (guint)o->max_threads,
+		.max_read = (guint)o->max_read,
 		.ready = on_ready,
 		.data = m,
 	};

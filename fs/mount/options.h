@@ -30,6 +30,7 @@ struct snap_mount_opts {
 	uint64_t cache;
 	uint64_t threads;     /* that compress, and that read ahead */
 	uint64_t max_threads; /* that serve requests */
+	uint64_t max_read;    /* bytes; 0: as seems fit */
 	uint64_t level;
 	uint64_t uid; /* UINT64_MAX: the true one */
 	uint64_t gid;

@@ -330,6 +330,7 @@ static void meta_fill(const SnapIngest *in, struct snap_meta *meta)
 
 		to->page_size = from->page_size;
 		to->gpa = from->gpa;
+		to->ignored = from->ignored;
 		g_assert(to->base == from->flat);
 	}
 	snap_meta_add_block(meta, SNAP_BLOCK_STATE, "devstate", in->state_size);

@@ -70,7 +70,11 @@ void *snap_handle_new(size_t size, const struct snap_handle_ops *ops,
 	SnapHandle *handle = g_malloc0(size);
 
 	handle->ops = ops;
-	handle->node = snap_node_ref(node);
+	handle->node = node;
+	g_mutex_lock(&node->tree->lock);
+	node->refs++;
+	g_hash_table_add(node->tree->handles, handle);
+	g_mutex_unlock(&node->tree->lock);
 	return handle;
 }
 
@@ -182,6 +186,9 @@ void snap_handle_close(SnapHandle *handle)
 {
 	SnapNode *node = handle->node;
 
+	g_mutex_lock(&node->tree->lock);
+	g_hash_table_remove(node->tree->handles, handle);
+	g_mutex_unlock(&node->tree->lock);
 	handle->ops->clear(handle);
 	g_free(handle);
 	snap_node_unref(node, 1);

@@ -7,7 +7,13 @@ static bool ram_present(const SnapSealed *sealed)
 {
 	const struct snap_meta *meta = snap_sealed_meta(sealed);
 
-	return meta && meta->form == SNAP_FORM_CLASSIC;
+	if (!meta || meta->form != SNAP_FORM_CLASSIC)
+		return false;
+	/* Memory that lies elsewhere must not read as zero here. */
+	for (guint i = 0; i < meta->n_blocks; i++)
+		if (meta->blocks[i].ignored)
+			return false;
+	return true;
 }
 
 static uint64_t ram_size(const SnapSealed *sealed)

@@ -93,6 +93,7 @@ static int fill_info(const struct snap_meta *meta,
 		if (r < 0)
 			return snap_fail_prefix(error, -EBADMSG, "RAM list");
 		info->ram.blocks[info->ram.n - 1].stored = b->stored;
+		info->ram.blocks[info->ram.n - 1].ignored = b->ignored;
 		info->ram.blocks[info->ram.n - 1].flat = b->base;
 	}
 	return 0;

@@ -90,6 +90,7 @@ int snap_tree_new(const struct snap_tree_opts *opts, SnapTree **ret_tree,
 	clock_gettime(CLOCK_REALTIME, &tree->began);
 	g_mutex_init(&tree->lock);
 	g_cond_init(&tree->idle);
+	tree->handles = g_hash_table_new(NULL, NULL);
 	tree->nodes = g_hash_table_new(node_hash, node_equal);
 	tree->sealed = g_hash_table_new(sealed_hash, sealed_equal);
 	tree->writers = g_hash_table_new(NULL, NULL);
@@ -110,31 +111,51 @@ int snap_tree_new(const struct snap_tree_opts *opts, SnapTree **ret_tree,
 	return 0;
 }
 
-/* Drops the references that the kernel never gave back. */
-static void drop_nodes(SnapTree *tree)
+/* A node that is left over: one that refers to others before those. */
+static SnapNode *left_over(SnapTree *tree)
 {
-	for (;;) {
-		GHashTableIter iter;
-		gpointer node;
+	SnapNode *found = NULL;
+	GHashTableIter iter;
+	gpointer node;
 
-		g_hash_table_iter_init(&iter, tree->nodes);
-		if (!g_hash_table_iter_next(&iter, NULL, &node))
-			return;
-		/* Freeing one may free others, so the walk begins anew. */
-		snap_node_unref(node, ((SnapNode *)node)->refs);
+	g_hash_table_iter_init(&iter, tree->nodes);
+	while (g_hash_table_iter_next(&iter, NULL, &node)) {
+		found = node;
+		if (!found->ops->is_store)
+			break;
 	}
+	return found;
+}
+
+/* Drops what the kernel never gave back: it does not when it is unmounted while
+ * files are open. */
+static void drop_all(SnapTree *tree)
+{
+	GHashTableIter iter;
+	gpointer handle;
+	SnapNode *node;
+
+	for (;;) {
+		g_hash_table_iter_init(&iter, tree->handles);
+		if (!g_hash_table_iter_next(&iter, &handle, NULL))
+			break;
+		snap_handle_close(handle);
+	}
+	while ((node = left_over(tree)))
+		snap_node_unref(node, node->refs);
 }
 
 void snap_tree_free(SnapTree *tree)
 {
 	if (!tree)
 		return;
-	drop_nodes(tree);
+	drop_all(tree);
 	g_hash_table_destroy(tree->saves);
 	g_hash_table_destroy(tree->tickets);
 	g_hash_table_destroy(tree->hidden);
 	g_hash_table_destroy(tree->writers);
 	g_hash_table_destroy(tree->sealed);
+	g_hash_table_destroy(tree->handles);
 	g_hash_table_destroy(tree->nodes);
 	g_cond_clear(&tree->idle);
 	g_mutex_clear(&tree->lock);

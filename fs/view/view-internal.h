@@ -111,6 +111,7 @@ struct SnapTree {
 	uint64_t serial;
 	guint writes;	     /* not answered yet */
 	GHashTable *nodes;   /* by key; not references */
+	GHashTable *handles; /* that are open */
 	GHashTable *sealed;  /* by key; not references */
 	GHashTable *writers; /* by folder; not references */
 	GHashTable *hidden;  /* bits, by a snapshot's name for itself */

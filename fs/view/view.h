@@ -43,7 +43,7 @@ struct snap_tree_opts {
 /* A tree of the store. -errno. */
 int snap_tree_new(const struct snap_tree_opts *opts, SnapTree **ret_tree,
 		  GError **error);
-/* All its handles must be closed; nodes may be left over. */
+/* Handles and nodes that the kernel never gave back go with it. */
 void snap_tree_free(SnapTree *tree);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapTree, snap_tree_free)
 
