@@ -5,6 +5,7 @@
 #include <glib.h>
 #include <unistd.h>
 
+/* Closes the descriptor of a variable that goes out of scope. */
 static inline void snap_close_fd(int *fd)
 {
 	if (*fd >= 0)

@@ -22,6 +22,7 @@ struct snap_loader_opts {
 	guint threads;	/* that read ahead; 0: one a processor */
 };
 
+/* A loader with its threads. */
 SnapLoader *snap_loader_new(const struct snap_loader_opts *opts);
 /* All its SnapPages must be gone. */
 void snap_loader_free(SnapLoader *loader);

@@ -55,6 +55,7 @@ uint64_t snap_pool_held(SnapPool *pool);
  * one at a time, from any worker. 0 or -errno. */
 typedef int (*snap_lane_append)(void *ctx, const struct snap_job *job);
 
+/* A lane whose jobs go to `append`. */
 SnapLane *snap_lane_new(SnapPool *pool, snap_lane_append append, void *ctx);
 /* Waits for what was submitted. */
 void snap_lane_free(SnapLane *lane);

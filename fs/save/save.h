@@ -31,6 +31,7 @@ struct snap_saver_opts {
 	int level;	      /* of zstd */
 };
 
+/* A saver with its workers. */
 SnapSaver *snap_saver_new(const struct snap_saver_opts *opts);
 /* All its saves must be gone. */
 void snap_saver_free(SnapSaver *saver);
