@@ -73,13 +73,25 @@ void snap_process_detach(int tell, int errors, bool keep_stderr)
 }
 
 /* As many open files as we may have: every file that the kernel knows takes
- * one. */
+ * one. Root may have as many as the system lets a process have. */
 static void raise_limits(void)
 {
+	g_autofree char *text = NULL;
 	struct rlimit limit;
+	guint64 most;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
 		return;
+	if (geteuid() == 0 && limit.rlim_max != RLIM_INFINITY &&
+	    g_file_get_contents("/proc/sys/fs/nr_open", &text, NULL, NULL)) {
+		most = g_ascii_strtoull(text, NULL, 10);
+		if (most > limit.rlim_max) {
+			struct rlimit more = { most, most };
+
+			if (setrlimit(RLIMIT_NOFILE, &more) == 0)
+				return;
+		}
+	}
 	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
 }

@@ -50,13 +50,18 @@ class FuseCase(harness.Case):
 
     def setUp(self):
         super().setUp()
+        # Runs when the daemon has ended: a leak is told only then.
+        self.addCleanup(self.check_log)
         self.mount = self.enter(Mount(self.path('store'), self.path('snaps'), self.options))
         self.guest = makestream.Guest({'pc.ram': 4 * MIB, 'vga.vram': MIB}, seed=1)
         self.data = makestream.stream(self.guest)
         self.addCleanup(self.check_healthy)
 
-    def check_healthy(self):
+    def check_log(self):
         self.assertEqual(self.mount.suspicious(), [])
+
+    def check_healthy(self):
+        self.check_log()
         if self.mount.process:
             self.assertIsNone(self.mount.process.poll(), 'the daemon has ended')
 

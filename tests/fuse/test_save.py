@@ -4,6 +4,8 @@
 import errno
 import os
 import random
+import threading
+import time
 
 from fusecase import MIB, FuseCase, read_file, setUpModule, write_all, write_stream  # noqa: F401
 import harness
@@ -317,6 +319,57 @@ class WritersTest(FuseCase):
         os.close(second)
         self.check_snapshot('vm1')
         self.check_snapshot('vm2')
+
+
+class CrowdTest(FuseCase):
+    """All at once, in one folder, for a few seconds."""
+
+    def setUp(self):
+        super().setUp()
+        self.guests = [makestream.Guest({'pc.ram': MIB}, seed=seed) for seed in (20, 21)]
+        self.rams = [guest.flat() for guest in self.guests]
+        self.save('vm1', self.guests[0])
+        self.until = time.monotonic() + 3
+        self.wrong = []
+
+    def loop(self, what):
+        try:
+            while time.monotonic() < self.until and not self.wrong:
+                what()
+        except Exception as error:  # pylint: disable=broad-except
+            self.wrong.append(f'{what.__name__}: {error!r}')
+
+    def test_nobody_is_in_the_way_of_another(self):
+        streams = [makestream.stream(guest) for guest in self.guests]
+
+        def save_again():
+            write_stream(self.snaps('vm1', 'stream'), streams[0])
+            streams.reverse()
+
+        def open_to_write():
+            os.close(open_stream(self.snaps('vm1', 'stream'), os.O_WRONLY))
+
+        def read_ram():
+            if read_file(self.snaps('vm1', 'ram')) not in self.rams:
+                self.wrong.append('ram is neither the old nor the new one')
+
+        def read_stream():
+            pages = makestream.read_back(read_file(self.snaps('vm1', 'stream')))[1]
+            if pages not in [guest.pages for guest in self.guests]:
+                self.wrong.append('stream is neither the old nor the new one')
+
+        def make_folders():
+            os.mkdir(self.snaps('vm1', 'sub'))
+            os.listdir(self.snaps('vm1'))
+            os.rmdir(self.snaps('vm1', 'sub'))
+
+        threads = [threading.Thread(target=self.loop, args=(what,)) for what in (
+            save_again, open_to_write, open_to_write, read_ram, read_stream, make_folders)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(self.wrong, [])
 
 
 if __name__ == '__main__':
