@@ -52,7 +52,7 @@ static void put_run(struct compact *c, const struct snap_segment *run)
 /* Copies an extent, and lets all runs of its pages refer to the copy. */
 static int copy_extent(struct compact *c, const struct snap_segment *s)
 {
-	struct snap_entry e;
+	struct snap_entry e = { 0 };
 	int r = read_extent(c, s);
 
 	if (r == 0)
@@ -77,7 +77,7 @@ static int put_gathered(struct compact *c)
 	struct snap_segment like = { .kind = SNAP_SEGMENT_EXTENT,
 				     .pages = (uint8_t)c->n };
 	void *frame = snap_codec_buffer(c->codec);
-	struct snap_entry e;
+	struct snap_entry e = { 0 };
 	ssize_t size;
 	int r;
 

@@ -83,15 +83,16 @@ uint64_t snap_meta_regions(const struct snap_meta *meta);
 
 /* ---- frames (frame.c) ---- */
 
-/* A compressor and decompressor; one a thread. */
-typedef struct SnapCodec SnapCodec;
 #define SNAP_LEVEL_DEFAULT 1
 #define SNAP_LEVEL_MAX 19
+
+/* A compressor and decompressor; one a thread. */
+typedef struct SnapCodec SnapCodec;
 SnapCodec *snap_codec_new(int level);
 void snap_codec_free(SnapCodec *codec);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapCodec, snap_codec_free)
 
-/* The most bytes that an extent may take compressed. */
+/* The most bytes that an extent may take compressed, at any level. */
 #define SNAP_EXTENT_BOUND (SNAP_EXTENT_BYTES + SNAP_EXTENT_BYTES / 128 + 1024)
 
 /* Compresses `pages` pages into one zstd frame; returns its size. `ret` holds
@@ -172,10 +173,12 @@ uint64_t snap_reader_bytes_read(const SnapReader *r);
 /* The top: an entry for each node, `*ret_n` of them. */
 const struct snap_entry *snap_reader_top(const SnapReader *r, guint *ret_n);
 
-/* Reads node `index`. -EBADMSG, -errno. */
+/* Reads node `index`; one of zeros reads no byte. -EBADMSG, -EOPNOTSUPP,
+ * -errno. */
 int snap_reader_node(SnapReader *r, guint index, struct snap_node *ret_node);
 
-/* Reads the leaf of `region` that `entry` names. -EBADMSG, -errno. */
+/* Reads the leaf of `region` that `entry` names; where that names none, a run
+ * of zeros. -EBADMSG, -EOPNOTSUPP, -errno. */
 int snap_reader_leaf(SnapReader *r, uint64_t region,
 		     const struct snap_entry *entry,
 		     struct snap_leaf *ret_leaf);
@@ -211,7 +214,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapWriter, snap_writer_free)
 
 /* Appends an extent: a frame of `size` bytes that holds `n` pages of `region`,
  * which are `pages` (within the region, ascending). They replace what the map
- * said of them. -errno. */
+ * said of them. -EINVAL, -errno; after an error of the file every further call
+ * says the same. */
 int snap_writer_extent(SnapWriter *w, uint64_t region, const uint16_t *pages,
 		       guint n, const void *frame, size_t size);
 
@@ -229,14 +233,17 @@ struct snap_writer_stats {
 struct snap_writer_stats snap_writer_stats(const SnapWriter *w);
 
 /* Moves what is alive into `fresh`, region by region, and drops the old file.
- * `fresh` is taken over. -errno, and then the writer is of no more use. */
+ * `fresh` is taken over, also on failure. -errno, and then the writer is of no
+ * more use. */
 int snap_writer_compact(SnapWriter *w, SnapFile *fresh, SnapCodec *codec,
 			GError **error);
 
 /* Writes the map, the properties and the trailer, makes it all durable in that
  * order, and publishes the file as `name` in the folder `dirfd`. The writer
- * counts the blocks' `stored`, and fills in meta->uuid. -errno; then nothing
- * was published. */
+ * counts the blocks' `stored`, and fills in meta->uuid. -EINVAL where `meta`
+ * and the pages contradict each other, -errno; then nothing was published (but
+ * when the folder cannot be synced after the renaming: then the name stands,
+ * and may be gone after a crash). */
 int snap_writer_commit(SnapWriter *w, struct snap_meta *meta, int dirfd,
 		       const char *name, GError **error);
 

@@ -92,6 +92,9 @@ static int check_block(const struct snap_block *b, uint64_t *base,
 				 "block %s: %" PRIu64
 				 " bytes stored of %" PRIu64,
 				 b->name, b->stored, b->length);
+	if (b->ignored && (b->kind != SNAP_BLOCK_RAM || b->stored))
+		return snap_fail(error, EBADMSG,
+				 "block %s: pages that lie elsewhere", b->name);
 	*base = snap_round_up(b->base + b->length, SNAP_REGION);
 	return 0;
 }

@@ -52,6 +52,15 @@ static int fail_read(GError **error, int r, const char *what)
 	return snap_fail_errno(error, -r, "%s", what);
 }
 
+/* Whether the first bytes are those of a snapshot file. */
+static bool begins_as_ours(SnapReader *r)
+{
+	struct snap_disk_superblock d;
+
+	return snap_reader_read(r, &d, sizeof(d), 0) == 0 &&
+	       memcmp(d.magic, SNAP_DISK_MAGIC, sizeof(d.magic)) == 0;
+}
+
 static int open_trailer(SnapReader *r, GError **error)
 {
 	struct snap_disk_trailer d;
@@ -68,7 +77,14 @@ static int open_trailer(SnapReader *r, GError **error)
 	ret = snap_reader_read(r, &d, sizeof(d), size - sizeof(d));
 	if (ret < 0)
 		return snap_fail_errno(error, -ret, "reading the trailer");
-	return snap_disk_get_trailer(&d, size, &r->trailer, error);
+	ret = snap_disk_get_trailer(&d, size, &r->trailer, error);
+	if (ret == -ENODATA && !begins_as_ours(r)) {
+		g_clear_error(error);
+		return snap_fail(error, ENODATA,
+				 "no snapshot file: it neither begins nor ends "
+				 "as one");
+	}
+	return ret;
 }
 
 static int open_superblock(SnapReader *r, GError **error)

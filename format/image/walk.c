@@ -27,7 +27,8 @@ struct SnapWalk {
 	size_t have;
 	size_t at;
 	uint32_t crc32c;
-	uint8_t *buffer;
+	uint8_t *buffer; /* of `room` bytes */
+	size_t room;
 	uint8_t pages[SNAP_EXTENT_BYTES];
 };
 
@@ -38,7 +39,8 @@ SnapWalk *snap_walk_new(SnapReader *r)
 	w->reader = r;
 	w->codec = snap_codec_new(SNAP_LEVEL_DEFAULT);
 	w->end = r->trailer.file_size - sizeof(struct snap_disk_trailer);
-	w->buffer = g_malloc(BUFFER_SIZE);
+	w->room = MIN(BUFFER_SIZE, w->end);
+	w->buffer = g_malloc(w->room);
 	return w;
 }
 
@@ -73,7 +75,7 @@ static int refill(SnapWalk *w, GError **error)
 	w->base += w->at;
 	w->have -= w->at;
 	w->at = 0;
-	n = MIN(BUFFER_SIZE - w->have, w->end - w->base - w->have);
+	n = MIN(w->room - w->have, w->end - w->base - w->have);
 	r = snap_reader_read(w->reader, w->buffer + w->have, n,
 			     w->base + w->have);
 	if (r < 0)

@@ -23,8 +23,15 @@ static int header_run(SnapParser *p, struct snap_event *ev)
 {
 	const uint8_t *data = snap_parse_peek(p, 4);
 
-	if (!data)
+	if (!data) {
+		be32 magic = snap_to_be32(WIRE_MAGIC);
+
+		/* What begins otherwise is refused at its first byte. */
+		if (memcmp(p->hold, &magic, p->held))
+			return snap_parse_fail(p, EPROTO,
+					       "expected the magic QEVM");
 		return SNAP_PHASE_MORE;
+	}
 	if (snap_parse_be32(data) != WIRE_MAGIC)
 		return snap_parse_fail(p, EPROTO,
 				       "expected the magic QEVM, "

@@ -23,11 +23,16 @@ struct snap_file_ops {
 	/* Reads up to `size` bytes at `offset`: their count, less only at the
 	 * end of the file, or -errno. Any thread. */
 	ssize_t (*pread)(SnapFile *f, void *buf, size_t size, uint64_t offset);
+	/* Begins to read what will be wanted; advice, and may be NULL. Any
+	 * thread. */
+	void (*will_need)(SnapFile *f, uint64_t offset, uint64_t length);
 	/* Writes `size` bytes at `offset`. The bytes are copied or written when
-	 * it returns; an error may be told by a later call. One thread. */
+	 * it returns; an error may be told by a later call. This and all below
+	 * are called one at a time, from any thread. */
 	int (*pwrite)(SnapFile *f, const void *buf, size_t size,
 		      uint64_t offset);
-	/* Waits until what was written can be read by pread; tells errors. */
+	/* Waits until what was written can be read by pread; tells errors, also
+	 * those of earlier writes. */
 	int (*drain)(SnapFile *f);
 	/* drain, and all of it is on disk (fdatasync). */
 	int (*sync)(SnapFile *f);
@@ -37,8 +42,6 @@ struct snap_file_ops {
 	 * what stood there, and makes that durable (rename, fsync of the
 	 * folder). -ENOENT when the folder was removed. */
 	int (*publish)(SnapFile *f, int dirfd, const char *name);
-	/* Begins to read what will be wanted; advice, and may be NULL. */
-	void (*will_need)(SnapFile *f, uint64_t offset, uint64_t length);
 	/* Closes it; one that was created and not published is removed. */
 	void (*close)(SnapFile *f);
 };

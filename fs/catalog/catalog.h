@@ -22,6 +22,9 @@
 #include "format/store/store.h"
 
 #define SNAP_CATALOG_SNAPSHOT "snapshot.zst"
+/* The pages that a revert needed first: an ordinary file, but one that is
+ * about the snapshot beside it. */
+#define SNAP_CATALOG_HOT "hot"
 #define SNAP_CATALOG_ERROR ".snapfs-error"
 #define SNAP_CATALOG_PRIVATE ".snapfs"
 

@@ -29,6 +29,19 @@ struct session {
 	gint ending;	      /* atomic */
 };
 
+/* ---- pages before they are asked for ---- */
+
+static int on_push(void *data, SnapNode *node, uint64_t offset, void *buf,
+		   size_t size)
+{
+	struct fuse_bufvec bytes = FUSE_BUFVEC_INIT(size);
+	struct session *s = data;
+
+	bytes.buf[0].mem = buf;
+	return fuse_lowlevel_notify_store(s->se, snap_inode_number(node),
+					  (off_t)offset, &bytes, 0);
+}
+
 /* ---- names that stand for something else now ---- */
 
 /* A name in a folder (a reference), or NULL: no more will come. */
@@ -85,11 +98,13 @@ static void notifier_start(struct session *s)
 	s->changes = g_async_queue_new();
 	s->notifier = g_thread_new("notify", notifier_thread, s);
 	snap_tree_on_change(s->opts->tree, on_change, s);
+	snap_tree_on_push(s->opts->tree, on_push, s);
 }
 
 static void notifier_stop(struct session *s)
 {
 	snap_tree_on_change(s->opts->tree, NULL, NULL);
+	snap_tree_on_push(s->opts->tree, NULL, NULL);
 	g_async_queue_push(s->changes, g_new0(struct change, 1));
 	g_thread_join(s->notifier);
 	g_async_queue_unref(s->changes);

@@ -10,7 +10,8 @@
  *
  * A write that ends in '}' may be the last of its stream (the description of
  * the device state is JSON), and the last carries the outcome: its answer waits
- * until it was parsed.
+ * until it was parsed. So does that of the first write: what is no stream at
+ * all is refused where the user sees it.
  *
  * QEMU's background snapshot writes page by page. So that the two threads do
  * not wake each other for every 4 KiB, small writes are put together, and the
@@ -160,7 +161,7 @@ static bool put_locked(SnapQueue *q, struct snap_chunk *c, size_t size,
 		       bool was_empty)
 {
 	SnapInbox *inbox = q->inbox;
-	bool last = c->data[c->size - 1] == '}';
+	bool last = !q->received || c->data[c->size - 1] == '}';
 
 	q->received += size;
 	q->queued += size;

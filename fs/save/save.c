@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <unistd.h>
 
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
@@ -156,6 +157,8 @@ static void save_done(SnapSave *save, const struct snap_ingest_result *res)
 			 "on disk",
 			 save->path, ram, stored, file);
 	snap_catalog_note(save->folder_fd, NULL);
+	/* It was about the snapshot that was there before. */
+	unlinkat(save->folder_fd, SNAP_CATALOG_HOT, 0);
 	save_set_state(save, SNAP_SAVE_DONE, NULL);
 }
 

@@ -47,4 +47,5 @@ const struct snap_view snap_view_ram = {
 	.size = ram_size,
 	.read = ram_read,
 	.seek = ram_seek,
+	.learns = true,
 };

@@ -93,6 +93,9 @@ static void put_stats(GString *text, SnapTree *tree)
 	if (tree->opts.saver)
 		put_saver(text, tree->opts.saver);
 	put_loader(text, tree->opts.loader);
+	put(text, "hot_bytes_total", "counter",
+	    "Bytes given to the kernel before they were asked for.",
+	    __atomic_load_n(&tree->pushed, __ATOMIC_RELAXED));
 }
 
 static void put_version(GString *text, SnapTree *tree)

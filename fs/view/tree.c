@@ -22,7 +22,7 @@ const guint snap_n_views = G_N_ELEMENTS(snap_views);
 G_STATIC_ASSERT(G_N_ELEMENTS(snap_views) <= SNAP_VIEWS_MAX);
 
 /* Views to come: nobody may take their names meanwhile. */
-static const char *const names_kept[] = { "mapped", "hot" };
+static const char *const names_kept[] = { "mapped" };
 
 enum snap_name snap_tree_name(const char *name, int *ret_view)
 {
@@ -171,6 +171,12 @@ void snap_tree_on_change(SnapTree *tree, snap_tree_changed changed, void *data)
 {
 	tree->changed = changed;
 	tree->changed_data = data;
+}
+
+void snap_tree_on_push(SnapTree *tree, snap_tree_push push, void *data)
+{
+	tree->push = push;
+	tree->push_data = data;
 }
 
 int snap_tree_statfs(SnapTree *tree, struct statvfs *ret)

@@ -104,12 +104,17 @@ struct SnapTree {
 	struct timespec began;
 	snap_tree_changed changed;
 	void *changed_data;
+	snap_tree_push push;
+	void *push_data;
 	uint64_t counts[SNAP_COUNTS]; /* atomic */
+	uint64_t pushed;	      /* bytes of hot pages; atomic */
 
 	GMutex lock; /* protects all below */
 	GCond idle;
 	uint64_t serial;
 	guint writes;	     /* not answered yet */
+	guint pushes;	     /* threads that push hot pages */
+	bool ending;	     /* the mount goes: push no more */
 	GHashTable *nodes;   /* by key; not references */
 	GHashTable *handles; /* that are open */
 	GHashTable *sealed;  /* by key; not references */
@@ -133,6 +138,8 @@ struct snap_view {
 	/* SEEK_DATA (or _HOLE) within the size; NULL: all is data. */
 	int (*seek)(SnapSealed *sealed, uint64_t offset, bool hole,
 		    uint64_t *ret_offset);
+	/* The order of its reads is worth learning. */
+	bool learns;
 	/* Opens the view of a snapshot to be written; NULL: -EROFS. */
 	int (*open_to_write)(SnapNode *node, const struct snap_caller *caller,
 			     SnapHandle **ret_handle);
@@ -266,6 +273,19 @@ SnapNode *snap_view_node(SnapNode *folder, SnapSealed *sealed, guint view);
 
 /* The inode number of a view: the same for the same snapshot, always. */
 uint64_t snap_view_ino(const SnapSealed *sealed, guint view);
+
+/* ---- what a guest needs first (learn.c) ---- */
+
+/* Learns from the reads of an open `ram`. */
+typedef struct SnapLearner SnapLearner;
+SnapLearner *snap_learner_new(SnapNode *folder, SnapSealed *sealed);
+/* Notes a read. */
+void snap_learner_note(SnapLearner *l, uint64_t offset, uint64_t size);
+/* Writes what was learnt into the folder; NULL is fine. */
+void snap_learner_free(SnapLearner *l);
+
+/* Gives the kernel the hot pages of the `ram` of `node`, in the background. */
+void snap_learn_push(SnapNode *node);
 
 /* ---- streams being written (incoming.c, writers.c) ---- */
 

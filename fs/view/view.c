@@ -19,6 +19,7 @@
 struct view_handle {
 	SnapHandle handle;
 	struct snap_pages_hint hint;
+	SnapLearner *learner; /* may be NULL */
 };
 
 static SnapViewNode *view_node(SnapNode *node)
@@ -106,6 +107,7 @@ static int view_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
 static ssize_t view_read(SnapHandle *handle, void *buf, size_t size,
 			 uint64_t offset)
 {
+	struct view_handle *h = (struct view_handle *)handle;
 	SnapViewNode *v = view_node(handle->node);
 	uint64_t end = view_size(v);
 	int r;
@@ -113,8 +115,10 @@ static ssize_t view_read(SnapHandle *handle, void *buf, size_t size,
 	if (offset >= end)
 		return 0;
 	size = MIN(size, end - offset);
+	if (h->learner)
+		snap_learner_note(h->learner, offset, size);
 	r = snap_views[v->view]->read(v->sealed, buf, size, offset,
-				      &((struct view_handle *)handle)->hint);
+				      &h->hint);
 	return r < 0 ? r : (ssize_t)size;
 }
 
@@ -142,6 +146,7 @@ static int64_t view_seek(SnapHandle *handle, int64_t offset, int whence)
 
 static void view_handle_clear(SnapHandle *handle)
 {
+	snap_learner_free(((struct view_handle *)handle)->learner);
 }
 
 static const struct snap_handle_ops view_handle_ops = {
@@ -165,6 +170,10 @@ static int view_open(SnapNode *node, int flags,
 	if (v->sealed->error)
 		return v->sealed->error;
 	h = snap_handle_new(sizeof(*h), &view_handle_ops, node);
+	if (view->learns && !(flags & O_NOATIME)) {
+		h->learner = snap_learner_new(v->folder, v->sealed);
+		snap_learn_push(node);
+	}
 	*ret_handle = &h->handle;
 	return 0;
 }

@@ -64,6 +64,13 @@ typedef void (*snap_tree_changed)(void *data, SnapNode *folder,
 				  const char *name);
 void snap_tree_on_change(SnapTree *tree, snap_tree_changed changed, void *data);
 
+/* Gives the kernel bytes of a node that it has not asked for yet. -errno when
+ * it does not want them. */
+typedef int (*snap_tree_push)(void *data, SnapNode *node, uint64_t offset,
+			      void *buf, size_t size);
+/* Says how that is done; NULL: not at all. */
+void snap_tree_on_push(SnapTree *tree, snap_tree_push push, void *data);
+
 /* ---- nodes ---- */
 
 /* Who asks: what is made belongs to them. */

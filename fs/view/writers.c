@@ -169,7 +169,8 @@ void snap_tree_quiesce(SnapTree *tree)
 	for (guint i = 0; i < saves->len; i++)
 		snap_save_wait(saves->pdata[i], NULL);
 	g_mutex_lock(&tree->lock);
-	while (tree->writes)
+	tree->ending = true;
+	while (tree->writes || tree->pushes)
 		g_cond_wait(&tree->idle, &tree->lock);
 	g_mutex_unlock(&tree->lock);
 }

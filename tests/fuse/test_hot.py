@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`hot`: what the first reads of a mapped `ram` teach, and what it is good for."""
+import mmap
+import os
+import re
+
+from fusecase import MIB, FuseCase, read_file, setUpModule  # noqa: F401
+import harness
+import makestream
+
+PAGE = 4096
+PAGES = 16384                      # of RAM
+TOUCHED = range(PAGES - 64, 0, -640)   # from the back to the front
+
+
+class HotTest(FuseCase):
+    def setUp(self):
+        super().setUp()
+        self.guest = makestream.Guest({'pc.ram': PAGES * PAGE}, seed=5)
+        for page in range(0, PAGES, 3):
+            self.guest.pages['pc.ram'][page] = makestream.page_bytes(page)
+        self.save('vm1', self.guest)
+        self.flat = self.guest.flat()
+        self.hot = self.snaps('vm1', 'hot')
+
+    def touch(self, pages=TOUCHED, flags=0, wait=None):
+        """Maps `ram` as a guest's memory and reads pages of it."""
+        fd = os.open(self.snaps('vm1', 'ram'), os.O_RDONLY | flags)
+        try:
+            with mmap.mmap(fd, 0, mmap.MAP_PRIVATE, mmap.PROT_READ) as ram:
+                ram.madvise(mmap.MADV_RANDOM)
+                if wait:
+                    wait()
+                for page in pages:
+                    at = page * PAGE
+                    self.assertEqual(ram[at:at + PAGE], self.flat[at:at + PAGE], f'page {page}')
+        finally:
+            os.close(fd)
+
+    def reads(self):
+        """Reads of the kernel so far."""
+        stats = read_file(self.snaps('.snapfs', 'stats')).decode()
+        return int(re.search(r'^snapfs_operations_total{op="read"} (\d+)$', stats, re.M)[1])
+
+    def wait_hot(self):
+        return harness.wait_until(lambda: harness.read_text(self.hot), 10, 'hot is written')
+
+    def test_the_first_reads_are_learnt_in_their_order(self):
+        self.touch()
+        lines = self.wait_hot().splitlines()
+        self.assertEqual(lines[0], 'snapfs-hot 1')
+        offsets = [int(line.split()[1], 16) for line in lines[1:]]
+        self.assertTrue(all(line.startswith('pc.ram ') for line in lines[1:]))
+        self.assertEqual(offsets, sorted(offsets, reverse=True))
+        learnt = {at // PAGE + page for at, line in zip(offsets, lines[1:])
+                  for page in range(int(line.split()[2]))}
+        self.assertTrue(learnt.issuperset(TOUCHED))
+
+    def test_hot_pages_are_there_before_they_are_asked_for(self):
+        self.mount.remount()
+        before = self.reads()
+        self.touch()
+        cold = self.reads() - before
+        self.wait_hot()
+        self.mount.remount()
+
+        def pushed():
+            # The first page that was learnt is the first that is given, so the
+            # last is there a moment later; nothing asks for either.
+            harness.wait_until(lambda: self.pushed_bytes() >= len(TOUCHED) * 16 * PAGE, 10,
+                               'the hot pages are given to the kernel')
+        before = self.reads()
+        self.touch(wait=pushed)
+        # One read is that of the statistics.
+        self.assertLess(self.reads() - before, cold / 4)
+
+    def pushed_bytes(self):
+        stats = read_file(self.snaps('.snapfs', 'stats')).decode()
+        return int(re.search(r'^snapfs_hot_bytes_total (\d+)$', stats, re.M)[1])
+
+    def test_a_copy_teaches_nothing(self):
+        self.assertEqual(read_file(self.snaps('vm1', 'ram')), self.flat)
+        self.assertFalse(os.path.exists(self.hot))
+
+    def test_who_wants_no_trace_leaves_none(self):
+        self.touch(flags=os.O_NOATIME)
+        self.assertFalse(os.path.exists(self.hot))
+
+    def test_a_wrong_list_costs_no_byte(self):
+        for text in (b'', b'\0' * 5000, b'snapfs-hot 1\npc.ram 0xffffffffffff000 9\nx y z\n'
+                     b'pc.ram 0x1000 99999999999999999999\npc.ram 0x3000 1\n', b'snapfs-hot 9\n',
+                     os.urandom(100000)):
+            with open(self.hot, 'wb') as file:
+                file.write(text)
+            self.mount.remount()
+            self.touch()
+            self.assertEqual(read_file(self.snaps('vm1', 'ram')), self.flat)
+
+    def test_a_list_that_is_no_file_is_left_alone(self):
+        os.mkfifo(self.hot)
+        self.touch()
+        os.unlink(self.hot)
+        os.mkdir(self.hot)
+        self.touch()
+        self.assertTrue(os.path.isdir(self.hot))
+
+    def test_a_new_snapshot_begins_without(self):
+        self.touch()
+        self.wait_hot()
+        self.save('vm1', self.guest)
+        self.assertFalse(os.path.exists(self.hot))
+
+    def test_it_is_an_ordinary_file(self):
+        self.touch()
+        self.wait_hot()
+        self.assertEqual(os.stat(self.hot).st_mode & 0o777,
+                         os.stat(self.snaps('vm1', 'ram')).st_mode & 0o666)
+        os.unlink(self.hot)
+        self.assertNotIn('hot', os.listdir(self.snaps('vm1')))
+        self.assertEqual(os.listdir(self.store('vm1')), ['snapshot.zst'])
+
+    def test_many_pages_are_bounded(self):
+        guest = makestream.Guest({'pc.ram': 320 * MIB}, seed=6)
+        self.save('vm1', guest)
+        self.flat = guest.flat()
+        self.touch(range(320 * 256 - 16, -1, -16))
+        pages = sum(int(line.split()[2]) for line in self.wait_hot().splitlines()[1:])
+        self.assertLessEqual(pages, 65536)
+
+
+if __name__ == '__main__':
+    harness.main()
