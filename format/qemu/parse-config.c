@@ -6,7 +6,6 @@
 #include "format/qemu/parse-internal.h"
 
 #include <inttypes.h>
-#include <string.h>
 
 #include "format/base/error.h"
 #include "format/qemu/wire.h"
@@ -21,24 +20,21 @@ static const struct snap_phase phase_uuid;
 
 static int header_run(SnapParser *p, struct snap_event *ev)
 {
-	const uint8_t *data = snap_parse_peek(p, 4);
+	be32 magic = snap_to_be32(WIRE_MAGIC);
+	const uint8_t *data = snap_parse_peek(p, sizeof(magic));
+	const uint8_t *have = data ? data : p->hold;
 
-	if (!data) {
-		be32 magic = snap_to_be32(WIRE_MAGIC);
-
-		/* What begins otherwise is refused at its first byte. */
-		if (memcmp(p->hold, &magic, p->held))
+	/* Byte by byte: what is no stream is refused at its first. */
+	for (size_t i = 0; i < (data ? sizeof(magic) : p->held); i++)
+		if (have[i] != magic.b[i])
 			return snap_parse_fail(p, EPROTO,
-					       "expected the magic QEVM");
+					       "expected the magic QEVM, but "
+					       "byte %zu is 0x%02x",
+					       i, have[i]);
+	if (!data)
 		return SNAP_PHASE_MORE;
-	}
-	if (snap_parse_be32(data) != WIRE_MAGIC)
-		return snap_parse_fail(p, EPROTO,
-				       "expected the magic QEVM, "
-				       "found 0x%08" PRIx32,
-				       snap_parse_be32(data));
 	p->info.target_page = 1u << WIRE_PAGE_BITS_DEFAULT;
-	return snap_parse_state(p, ev, 4, &phase_version);
+	return snap_parse_state(p, ev, sizeof(magic), &phase_version);
 }
 
 const struct snap_phase snap_phase_header = { header_run, "the magic QEVM" };

@@ -253,7 +253,7 @@ class KeptTest(FuseCase):
         self.assertEqual(os.listdir(self.snaps()), ['vm1'])
 
     def test_views_cannot_be_made(self):
-        for name in ('ram', 'devstate', 'mapped', 'hot'):
+        for name in ('ram', 'devstate', 'mapped'):
             self.assert_errno(errno.EPERM, self.make, name)
             self.assert_errno(errno.EPERM, os.mkdir, self.snaps('vm1', name))
             self.wait_log(f'vm1/{name}: ')

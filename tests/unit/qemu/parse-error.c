@@ -74,7 +74,7 @@ static void names_the_magic_it_expected(void **state)
 		     "ELF",
 		     4);
 	refuses(s, EPROTO,
-		"offset 0: expected the magic QEVM, found 0x7f454c46");
+		"offset 0: expected the magic QEVM, but byte 0 is 0x7f");
 }
 
 static void refuses_another_version(void **state)
@@ -387,8 +387,8 @@ static void says_the_same_error_again(void **state)
 
 		assert_int_equal(snap_parser_step(p, &ev, &error), -EPROTO);
 		assert_string_equal(error->message,
-				    "offset 0: expected the magic QEVM, "
-				    "found 0x67617262");
+				    "offset 0: expected the magic QEVM, but "
+				    "byte 0 is 0x67");
 	}
 	assert_int_equal(snap_parser_step(p, &ev, NULL), -EPROTO);
 }
