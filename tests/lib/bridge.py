@@ -154,6 +154,9 @@ class BridgeCase(Case):
         words = ' '.join([bridge_path(), *args, self.folder])
         qemu.cmd('migrate-incoming', uri=f'exec:exec {words}')
         qemu.wait_migrated()
+        # The bridge speaks when QEMU has said that it is done.
+        if '--quiet' not in args:
+            wait_until(lambda: qemu.log().endswith('\n'), 10, 'the bridge ends')
         return qemu.log()
 
     def wait_status(self, qemu, status, timeout=30):
@@ -189,7 +192,7 @@ class FakeQemu:
         self.process = subprocess.Popen(
             [bridge_path(), *args, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, preexec_fn=die_with_parent)
-        self.received = b''
+        self.received = bytearray()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 

@@ -31,11 +31,13 @@ void crash_disk_init(struct crash_disk *disk)
 	memset(disk, 0, sizeof(*disk));
 	disk->events = g_array_new(FALSE, TRUE, sizeof(struct crash_event));
 	g_array_set_clear_func(disk->events, event_clear);
+	disk->all = g_byte_array_new();
 }
 
 void crash_disk_clear(struct crash_disk *disk)
 {
 	g_clear_pointer(&disk->events, g_array_unref);
+	g_clear_pointer(&disk->all, g_byte_array_unref);
 }
 
 static const struct crash_event *event(const struct crash_disk *disk, guint i)
@@ -71,8 +73,8 @@ GByteArray *crash_disk_after(const struct crash_disk *disk, guint n,
 	for (guint i = 0; i < n; i++) {
 		const struct crash_event *e = event(disk, i);
 		gsize size = e->bytes ? g_bytes_get_size(e->bytes) : 0;
-		int fate = rand && i >= synced ? g_rand_int_range(rand, 0, 4)
-					       : 0;
+		int fate =
+			rand && i >= synced ? g_rand_int_range(rand, 0, 4) : 0;
 
 		if (e->kind != CRASH_WRITE)
 			continue;
@@ -109,16 +111,17 @@ static int note(SnapFile *f, enum crash_kind kind, const void *data,
 
 	if (++disk->calls == disk->fail_at)
 		return -disk->error;
-	if (kind == CRASH_WRITE)
+	if (kind == CRASH_WRITE) {
 		e.bytes = g_bytes_new(data, size);
+		land(disk->all, &e, size, NULL);
+	}
 	g_array_append_val(disk->events, e);
 	return 0;
 }
 
 static ssize_t crash_pread(SnapFile *f, void *buf, size_t size, uint64_t offset)
 {
-	g_autoptr(GByteArray) all =
-		crash_disk_after(disk_of(f), disk_of(f)->events->len, NULL);
+	const GByteArray *all = disk_of(f)->all;
 
 	if (offset >= all->len)
 		return 0;
@@ -145,10 +148,7 @@ static int crash_sync(SnapFile *f)
 
 static int crash_size(SnapFile *f, uint64_t *ret_size)
 {
-	g_autoptr(GByteArray) all =
-		crash_disk_after(disk_of(f), disk_of(f)->events->len, NULL);
-
-	*ret_size = all->len;
+	*ret_size = disk_of(f)->all->len;
 	return 0;
 }
 

@@ -16,23 +16,26 @@
 
 /* What happened to the file, in order; outlives the file. */
 struct crash_disk {
-	GArray *events;	    /* of struct crash_event */
-	guint fail_at;	    /* the write or sync, counted from 1, that fails */
-	int error;	    /* with this (a positive errno) */
-	bool lies;	    /* says that it has synced, and has not */
-	guint calls;	    /* writes and syncs so far */
+	GArray *events;	 /* of struct crash_event */
+	GByteArray *all; /* all that was written */
+	guint fail_at;	 /* the write or sync, counted from 1, that fails */
+	int error;	 /* with this (a positive errno) */
+	bool lies;	 /* says that it has synced, and has not */
+	guint calls;	 /* writes and syncs so far */
 	bool is_published;
 	bool is_closed;
 };
 
+/* An empty disk. */
 void crash_disk_init(struct crash_disk *disk);
+/* Frees what it holds. */
 void crash_disk_clear(struct crash_disk *disk);
 
 /* A new file on that disk; one at a time. */
 SnapFile *crash_file_new(struct crash_disk *disk);
 
 /* What a crash after the first `n` events leaves in the file, as `rand` has
- * it (g_byte_array_unref). NULL for `rand`: all that was written. */
+ * it (g_byte_array_unref). NULL for `rand`: all that was written by then. */
 GByteArray *crash_disk_after(const struct crash_disk *disk, guint n,
 			     GRand *rand);
 

@@ -20,8 +20,8 @@ struct fixup {
 /* The bytes that something names, or NULL. */
 static uint8_t *named(struct fixup *f, le64 where, size_t length)
 {
-	uint64_t offset = snap_le64(where) &
-			  (((uint64_t)1 << SNAP_DISK_WHERE_BITS) - 1);
+	uint64_t offset =
+		snap_le64(where) & (((uint64_t)1 << SNAP_DISK_WHERE_BITS) - 1);
 
 	if (offset > f->size || length > f->size - offset ||
 	    length > WORK_MAX - f->work)
@@ -109,7 +109,7 @@ void image_fixup(uint8_t *bytes, size_t size)
 	fix_entry(&f, &d.properties, NULL);
 	fix_superblock(&f);
 	d.body_crc32c = snap_to_le32(snap_crc32c(0, bytes, f.size));
-	d.crc32c = snap_to_le32(snap_crc32c(
-		0, &d, offsetof(struct snap_disk_trailer, crc32c)));
+	d.crc32c = snap_to_le32(
+		snap_crc32c(0, &d, offsetof(struct snap_disk_trailer, crc32c)));
 	memcpy(bytes + f.size, &d, sizeof(d));
 }

@@ -137,7 +137,10 @@ class Qemu:
         self.set_capabilities(caps)
         # Without this a save is throttled to 128 MiB/s.
         self.set_parameters({'max-bandwidth': 0, **(params or {})})
-        self.cmd('migrate', uri=uri)
+        try:
+            self.cmd('migrate', uri=uri)
+        except QmpError as error:   # it failed before it began
+            raise MigrationFailed(str(error)) from None
 
     def migrate(self, uri, caps=None, params=None, timeout=60):
         """Saves, waits for the end, and returns QEMU's account of it."""

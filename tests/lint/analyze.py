@@ -22,6 +22,8 @@ import source  # noqa: E402
 TAKES_VALUE = ('-I', '-D', '-U', '-isystem', '-include')
 KEPT = re.compile(r'-(I|D|U|isystem|include|std=|pthread$|m32$)')
 LEAK = re.compile(r'warning: Potential leak of memory ')
+MODEL = 'tests/lint/model.h'
+MODELLED = 'format/base/error.c'
 HOUSE = ('format/', 'fs/', 'tools/')
 
 
@@ -54,6 +56,8 @@ def compilations(root, build):
 
 def analyze(root, path, folder, arguments):
     """The analyser's warnings about one file."""
+    if path != MODELLED:
+        arguments = arguments + ['-I', root, '-include', MODEL]
     done = subprocess.run(
         ['clang', '--analyze', '-Xclang', '-analyzer-output=text',
          '-Wno-everything'] + arguments + [os.path.join(root, path)],

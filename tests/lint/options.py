@@ -124,6 +124,9 @@ def check_error(words, wrong):
 
 def check_program(program, page_path):
     """All complaints about a program and its page."""
+    if not os.path.exists(page_path):
+        yield f'{page_path}: no such page'
+        return
     with open(page_path, encoding='utf-8') as f:
         page = f.read()
     words_of_page = plain(page)

@@ -12,7 +12,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 
 import harness
-from bridge import BridgeCase, FakeQemu, Relay
+from bridge import BridgeCase, FakeQemu, Relay, bridge_path
 from guest import MIB, CountGuest
 from harness import need_program, wait_until
 
@@ -89,17 +89,21 @@ class Trouble(BridgeCase):
 
 class Snapshots(Trouble):
     def check_nothing_sent(self, pattern):
-        """Without a word from the bridge, QEMU fails by itself."""
-        self.refused([], pattern)
+        """QEMU fails, too, where not a byte of the stream was sent."""
+        qemu = self.destination()
+        qemu.qmp.command('migrate-incoming', {
+            'uri': f'exec:exec {bridge_path()} {self.folder}', 'exit-on-error': False})
+        self.assert_load_fails(qemu)
+        self.assertRegex(qemu.log(), pattern)
+
+    def check_alone(self, pattern):
+        with FakeQemu(self.folder) as fake:
+            self.assert_fake_ends(fake, pattern)
+            self.assertNotIn(b'QEVM', fake.received)
 
     def test_a_folder_that_is_not_there(self):
         self.folder = self.path('nowhere')
-        self.check_no_bridge('nowhere/devstate: No such file')
-
-    def check_no_bridge(self, pattern):
-        with FakeQemu(self.folder) as fake:
-            self.assert_fake_ends(fake, pattern)
-            self.assertEqual(fake.received, b'')
+        self.check_nothing_sent('nowhere/devstate: No such file')
 
     def test_ram_shorter_than_devstate_says(self):
         os.truncate(self.own('ram'), 8 * MIB)
@@ -113,16 +117,16 @@ class Snapshots(Trouble):
     def test_an_empty_devstate(self):
         with open(self.own('devstate'), 'wb'):
             pass
-        self.check_no_bridge('/devstate: offset 0: the stream ends')
+        self.check_alone('/devstate: offset 0: the stream ends')
 
     def test_a_devstate_that_was_cut(self):
         os.truncate(self.own('devstate'), 5000)
-        self.check_no_bridge('/devstate: offset 5000: the stream ends')
+        self.check_alone('/devstate: offset 5000: the stream ends')
 
     def test_a_ram_that_is_no_file(self):
         os.unlink(os.path.join(self.folder, 'ram'))
         os.mkfifo(os.path.join(self.folder, 'ram'))
-        self.check_no_bridge('/ram is not a file')
+        self.check_alone('/ram is not a file')
 
 
 class Destinations(Trouble):
@@ -166,15 +170,11 @@ class Destinations(Trouble):
         self.wait_status(qemu, 'postcopy-paused')
 
     def test_one_that_is_no_pipe(self):
-        done = subprocess.run([self.bridge_program(), self.folder], stdin=subprocess.DEVNULL,
+        done = subprocess.run([bridge_path(), self.folder], stdin=subprocess.DEVNULL,
                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                               timeout=20, check=False)
         self.assertEqual(done.returncode, 1)
         self.assertIn('no pipe to QEMU', done.stderr)
-
-    @staticmethod
-    def bridge_program():
-        return harness.build_path('tools', 'snapfs-bridge')
 
     def test_a_resumption_of_what_was_not_begun(self):
         self.refused(['--resume'], 'QEMU closed the connection; --resume is for')
@@ -319,7 +319,7 @@ class Signals(Trouble):
 
 class CommandLine(Trouble):
     def check(self, args, pattern, status=2):
-        done = harness.run(harness.build_path('tools', 'snapfs-bridge'), *args)
+        done = harness.run(bridge_path(), *args)
         self.assertEqual(done.returncode, status, done.stderr)
         self.assertRegex(done.stderr, pattern)
         self.assertEqual(done.stdout, '')

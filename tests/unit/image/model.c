@@ -56,6 +56,8 @@ int model_put(struct model *m, SnapWriter *w, uint64_t region,
 	size = snap_codec_compress(m->codec, data, n, frame);
 	assert_true(size > 0);
 	m->extents += (uint64_t)size;
+	if (m->log)
+		g_byte_array_append(m->log, data, n * SNAP_PAGE);
 	return snap_writer_extent(w, region, pages, n, frame, (size_t)size);
 }
 
@@ -98,8 +100,7 @@ int model_play(struct model *m, SnapWriter *w, guint steps)
 			continue;
 		}
 		page = (uint64_t)g_rand_int_range(m->rand, 0, (int)m->pages);
-		count = (uint64_t)g_rand_int_range(m->rand, 1,
-						   what ? 20 : 700);
+		count = (uint64_t)g_rand_int_range(m->rand, 1, what ? 20 : 700);
 		r = model_fill(m, w, page, MIN(count, m->pages - page),
 			       what > 1 ? 0 : 0x5a);
 	}

@@ -15,9 +15,12 @@ struct model {
 	GRand *rand;
 	SnapCodec *codec;
 	uint64_t extents; /* bytes of frames written */
+	GByteArray *log;  /* what is in them, if anybody wants to know */
 };
 
+/* A guest of zeros. */
 void model_init(struct model *m, uint64_t pages, guint32 seed);
+/* Frees what it holds. */
 void model_clear(struct model *m);
 
 /* Invents these pages of a region, and writes them as one extent. */

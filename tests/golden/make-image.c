@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Makes the golden snapshot files: two that must be readable for ever, and
+ * others, made of the first, that must be refused, each with the errno that it
+ * is named for. Run by hand when a file is added; what is there already is
+ * left alone, since that is what golden means.
+ *
+ * usage: make-image FOLDER
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "format/image/image.h"
+#include "format/image/ondisk.h"
+#include "tests/lib/crash-file.h"
+#include "tests/lib/image-fixup.h"
+
+#define UUID "golden-snapshot"
+
+static void put(SnapWriter *w, uint64_t region, const uint16_t *pages, guint n,
+		uint8_t seed)
+{
+	g_autoptr(SnapCodec) codec = snap_codec_new(SNAP_LEVEL_DEFAULT);
+	g_autofree uint8_t *data = g_malloc((gsize)n * SNAP_PAGE);
+	g_autofree void *frame = g_malloc(SNAP_EXTENT_BOUND);
+	ssize_t size;
+
+	for (guint i = 0; i < n * SNAP_PAGE; i++)
+		data[i] = (uint8_t)(seed + i % 61 + i / SNAP_PAGE);
+	size = snap_codec_compress(codec, data, n, frame);
+	if (size < 0 ||
+	    snap_writer_extent(w, region, pages, n, frame, (size_t)size) < 0)
+		g_error("extent");
+}
+
+static SnapWriter *begin(struct crash_disk *disk)
+{
+	struct snap_writer_opts opts = {
+		.file = crash_file_new(disk),
+		.uuid = (const uint8_t *)UUID,
+	};
+	SnapWriter *w;
+
+	if (snap_writer_new(&opts, &w, NULL) < 0)
+		g_error("writer");
+	return w;
+}
+
+static void end(SnapWriter *w, struct snap_meta *meta)
+{
+	GError *error = NULL;
+
+	meta->created = 1234567890123456789;
+	if (snap_writer_commit(w, meta, -1, "", &error) < 0)
+		g_error("%s", error->message);
+	snap_writer_free(w);
+	snap_meta_clear(meta);
+}
+
+/* All that a classic snapshot can hold: pages that came again, fills, regions
+ * of zeros, a second block that is ignored and a third. */
+static void make_classic(struct crash_disk *disk)
+{
+	static const uint16_t first[] = { 0, 1, 2, 3, 7, 8, 100 };
+	static const uint16_t again[] = { 2, 7 }, last[] = { 511 };
+	struct snap_meta meta = { .form = SNAP_FORM_CLASSIC,
+				  .machine = "pc-q35-golden-16",
+				  .pages_at = 99,
+				  .ram_section = 2,
+				  .target_page = 4096,
+				  .footers = true };
+	SnapWriter *w = begin(disk);
+	struct snap_block *b;
+
+	put(w, 0, first, G_N_ELEMENTS(first), 1);
+	put(w, 0, again, G_N_ELEMENTS(again), 50);
+	snap_writer_fill(w, 200, 10, 0xff);
+	snap_writer_fill(w, 100, 1, 0);
+	put(w, 2, last, 1, 90);
+	put(w, 4, first, 1, 120);
+	put(w, 5, first, 2, 150);
+	b = snap_meta_add_block(&meta, SNAP_BLOCK_RAM, "pc.ram", 3 * 2097152);
+	b->page_size = 4096;
+	b = snap_meta_add_block(&meta, SNAP_BLOCK_RAM, "shared", 2097152);
+	b->ignored = true;
+	b->gpa = (uint64_t)1 << 32;
+	snap_meta_add_block(&meta, SNAP_BLOCK_RAM, "0000:00:02.0/vga.vram",
+			    65536);
+	snap_meta_add_block(&meta, SNAP_BLOCK_STATE, "devstate", 5000);
+	end(w, &meta);
+}
+
+static void make_verbatim(struct crash_disk *disk)
+{
+	static const uint16_t first[] = { 0, 1 };
+	struct snap_meta meta = { .form = SNAP_FORM_VERBATIM,
+				  .why = "a section of unknown length" };
+	SnapWriter *w = begin(disk);
+
+	put(w, 0, first, 2, 33);
+	snap_meta_add_block(&meta, SNAP_BLOCK_STREAM, "stream", 8191);
+	end(w, &meta);
+}
+
+/* ---- what must be refused ---- */
+
+struct damaged {
+	const char *name;
+	void (*damage)(GByteArray *b);
+};
+
+static struct snap_disk_superblock *superblock(GByteArray *b)
+{
+	return (struct snap_disk_superblock *)b->data;
+}
+
+static struct snap_disk_trailer *trailer(GByteArray *b)
+{
+	return (struct snap_disk_trailer *)(b->data + b->len -
+					    sizeof(struct snap_disk_trailer));
+}
+
+static void be_empty(GByteArray *b)
+{
+	g_byte_array_set_size(b, 0);
+}
+
+static void be_cut(GByteArray *b)
+{
+	g_byte_array_set_size(b, b->len - 1);
+}
+
+static void be_cut_in_half(GByteArray *b)
+{
+	g_byte_array_set_size(b, b->len / 2);
+}
+
+static void be_grown(GByteArray *b)
+{
+	g_byte_array_append(b, (const guint8 *)"\n", 1);
+}
+
+static void have_two_trailers(GByteArray *b)
+{
+	struct snap_disk_trailer copy = *trailer(b);
+
+	g_byte_array_append(b, (const guint8 *)&copy, sizeof(copy));
+}
+
+static void be_text(GByteArray *b)
+{
+	memset(b->data, 'x', b->len);
+}
+
+static void flip_superblock(GByteArray *b)
+{
+	superblock(b)->uuid[3] ^= 1;
+}
+
+static void flip_trailer(GByteArray *b)
+{
+	trailer(b)->regions.b[0] ^= 1;
+}
+
+static void flip_properties(GByteArray *b)
+{
+	b->data[snap_le64(trailer(b)->properties.where) + 30] ^= 1;
+}
+
+static void flip_top(GByteArray *b)
+{
+	b->data[snap_le64(trailer(b)->top.where) + 30] ^= 1;
+}
+
+static void flip_extent(GByteArray *b)
+{
+	b->data[64 + 40] ^= 1;
+}
+
+static void have_a_feature(GByteArray *b)
+{
+	superblock(b)->incompat = snap_to_le64((uint64_t)1 << 63);
+	image_fixup(b->data, b->len);
+}
+
+static void be_of_version_2(GByteArray *b)
+{
+	superblock(b)->version = snap_to_le32(2);
+	trailer(b)->version = snap_to_le32(2);
+	image_fixup(b->data, b->len);
+}
+
+/* The machine's name, of 16 bytes, becomes a parent's uuid. */
+static void be_an_increment(GByteArray *b)
+{
+	uint8_t *at = b->data + snap_le64(trailer(b)->properties.where) +
+		      sizeof(struct snap_disk_frame);
+
+	while (snap_le16(((struct snap_disk_property *)at)->key) !=
+	       SNAP_DISK_KEY_MACHINE)
+		at += sizeof(struct snap_disk_property) +
+		      snap_le32(((struct snap_disk_property *)at)->length);
+	((struct snap_disk_property *)at)->key =
+		snap_to_le16(SNAP_DISK_KEY_LAYER);
+	superblock(b)->incompat = snap_to_le64(SNAP_INCOMPAT_LAYERS);
+	image_fixup(b->data, b->len);
+}
+
+/* Right sums, and more regions than any file may have. */
+static void be_too_large(GByteArray *b)
+{
+	trailer(b)->regions = snap_to_le64(UINT64_MAX);
+	image_fixup(b->data, b->len);
+}
+
+/* Right sums, and a place outside of the file. */
+static void point_outside(GByteArray *b)
+{
+	trailer(b)->top.where = snap_to_le64((uint64_t)1 << 47);
+	image_fixup(b->data, b->len);
+}
+
+static const struct damaged all[] = {
+	{ "ENODATA-empty", be_empty },
+	{ "ENODATA-cut", be_cut },
+	{ "ENODATA-cut-in-half", be_cut_in_half },
+	{ "ENODATA-grown", be_grown },
+	{ "ENODATA-not-ours", be_text },
+	{ "EBADMSG-two-trailers", have_two_trailers },
+	{ "EBADMSG-flipped-superblock", flip_superblock },
+	{ "EBADMSG-flipped-trailer", flip_trailer },
+	{ "EBADMSG-flipped-properties", flip_properties },
+	{ "EBADMSG-flipped-top", flip_top },
+	{ "EBADMSG-flipped-extent", flip_extent },
+	{ "EBADMSG-too-large", be_too_large },
+	{ "EBADMSG-outside", point_outside },
+	{ "EOPNOTSUPP-feature", have_a_feature },
+	{ "EOPNOTSUPP-version-2", be_of_version_2 },
+	{ "EOPNOTSUPP-increment", be_an_increment },
+};
+
+static void write_file(const char *folder, const char *name,
+		       const GByteArray *b)
+{
+	g_autofree char *path = g_strdup_printf("%s/%s.zst", folder, name);
+	GError *error = NULL;
+
+	if (g_file_test(path, G_FILE_TEST_EXISTS))
+		return;
+	if (!g_file_set_contents(path, (const char *)b->data, (gssize)b->len,
+				 &error))
+		g_error("%s", error->message);
+	printf("%s\n", path);
+}
+
+static void make(const char *folder, const char *name,
+		 void (*make_one)(struct crash_disk *disk),
+		 struct crash_disk *disk)
+{
+	g_autofree char *good = g_build_filename(folder, "good", NULL);
+
+	crash_disk_init(disk);
+	make_one(disk);
+	write_file(good, name, disk->all);
+}
+
+int main(int argc, char **argv)
+{
+	const char *folder = argc > 1 ? argv[1] : ".";
+	g_autofree char *refused = g_build_filename(folder, "refused", NULL);
+	struct crash_disk classic, verbatim;
+
+	make(folder, "classic", make_classic, &classic);
+	make(folder, "verbatim", make_verbatim, &verbatim);
+	for (guint i = 0; i < G_N_ELEMENTS(all); i++) {
+		g_autoptr(GByteArray) b = g_byte_array_new();
+
+		g_byte_array_append(b, classic.all->data, classic.all->len);
+		all[i].damage(b);
+		write_file(refused, all[i].name, b);
+	}
+	crash_disk_clear(&classic);
+	crash_disk_clear(&verbatim);
+	return 0;
+}
