@@ -69,9 +69,20 @@ static int open_ram(Folder *f, GError **error)
 	return 0;
 }
 
+void folder_free(Folder *f)
+{
+	if (!f)
+		return;
+	snap_close_fd(&f->ask_fd);
+	snap_close_fd(&f->bulk_fd);
+	snap_postcopy_free(f->post);
+	g_free(f->path);
+	g_free(f);
+}
+
 int folder_open(const char *path, Folder **ret_folder, GError **error)
 {
-	Folder *f = g_new0(Folder, 1);
+	g_autoptr(Folder) f = g_new0(Folder, 1);
 	int r;
 
 	f->path = g_strdup(path);
@@ -80,8 +91,10 @@ int folder_open(const char *path, Folder **ret_folder, GError **error)
 	r = open_devstate(f, error);
 	if (r == 0)
 		r = open_ram(f, error);
-	*ret_folder = f;
-	return r;
+	if (r < 0)
+		return r;
+	*ret_folder = g_steal_pointer(&f);
+	return 0;
 }
 
 int folder_find_block(const Folder *f, const char *name, GError **error)

@@ -15,6 +15,9 @@ typedef struct Folder {
 	int bulk_fd;	    /* `ram`, front to back */
 } Folder;
 
+void folder_free(Folder *f);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Folder, folder_free)
+
 /* Opens the folder `path` and checks that `ram` holds all that `devstate`
  * lists. */
 int folder_open(const char *path, Folder **ret_folder, GError **error);

@@ -115,26 +115,43 @@ static int send_blocks(struct plain *s, const bool *mapped, GError **error)
 	return flush(s, error);
 }
 
-int bridge_send_plain(const struct bridge_opts *opts, Folder *f, GError **error)
+/* The blocks that are named as mapped, as flags to be freed. */
+static int find_mapped(const struct plain *s, const GPtrArray *names,
+		       bool **ret_mapped, GError **error)
 {
-	struct plain s = { .folder = f, .info = snap_postcopy_info(f->post) };
-	g_autofree bool *mapped = g_new0(bool, MAX(s.info->ram.n, 1));
-	guint pages = (guint)(PLAIN_SIZE / s.info->target_page);
-	struct stats stats;
-	int r;
+	g_autofree bool *mapped = g_new0(bool, MAX(s->info->ram.n, 1));
 
-	stats_begin(&stats);
-	(void)signal(SIGPIPE, SIG_IGN);
-	for (guint i = 0; i < opts->mapped->len; i++) {
-		int block = folder_find_block(f, opts->mapped->pdata[i], error);
+	for (guint i = 0; i < names->len; i++) {
+		int block =
+			folder_find_block(s->folder, names->pdata[i], error);
 
 		if (block < 0)
 			return block;
 		mapped[block] = true;
 	}
-	r = wire_open(&s.wire, opts->socket, error);
-	if (r < 0)
+	*ret_mapped = g_steal_pointer(&mapped);
+	return 0;
+}
+
+int bridge_send_plain(const struct bridge_opts *opts, Folder *f, GError **error)
+{
+	struct plain s = { .folder = f, .info = snap_postcopy_info(f->post) };
+	guint pages = (guint)(PLAIN_SIZE / s.info->target_page);
+	g_autofree bool *mapped = NULL;
+	struct stats stats;
+	int r;
+
+	stats_begin(&stats);
+	(void)signal(SIGPIPE, SIG_IGN);
+	r = find_mapped(&s, opts->mapped, &mapped, error);
+	if (r < 0 && !opts->socket)
+		wire_refuse();
+	if (r == 0)
+		r = wire_open(&s.wire, opts->socket, error);
+	if (r < 0) {
+		wire_clear(&s.wire);
 		return r;
+	}
 	wire_reserve(&s.wire, 2 * pages + 2,
 		     SNAP_POSTCOPY_BEGIN_SIZE + SNAP_POSTCOPY_RECORD_MAX +
 			     9 * (size_t)pages + SNAP_POSTCOPY_END_SIZE);
@@ -146,5 +163,6 @@ int bridge_send_plain(const struct bridge_opts *opts, Folder *f, GError **error)
 		fprintf(stderr, "snapfs-bridge: %s\n", line);
 	}
 	g_free(s.data);
+	wire_clear(&s.wire);
 	return r;
 }

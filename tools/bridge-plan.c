@@ -337,8 +337,10 @@ int bridge_collect(struct bridge *b, GError **error)
 		else
 			g_queue_push_tail(&b->ready[c->kind], c);
 	}
+	/* QEMU cannot load the devices without what it asks for meanwhile. */
 	if (b->bad_count &&
-	    (b->phase == PHASE_PRECOPY || b->bad_count > BAD_MAX))
+	    (b->phase == PHASE_PRECOPY || b->phase == PHASE_LOADING ||
+	     b->bad_count > BAD_MAX))
 		return snap_fail(error, b->bad_error, "cannot read on");
 	return 0;
 }

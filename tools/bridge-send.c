@@ -137,7 +137,7 @@ void bridge_sent(struct bridge *b)
 {
 	if (b->lent && b->lent_since)
 		stats_served(&b->stats, g_get_monotonic_time() - b->lent_since);
-	if (b->lent_done)
+	if (b->lent && b->lent_done)
 		b->lent->state = CHUNK_IDLE;
 	b->lent = NULL;
 	b->lent_done = false;

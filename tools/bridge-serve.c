@@ -125,6 +125,14 @@ static int finish(struct bridge *b, GError **error)
 	return 0;
 }
 
+/* Nothing is left to be read or sent in this phase. */
+static bool is_drained(const struct bridge *b)
+{
+	return (b->phase == PHASE_PRECOPY ||
+		(b->phase == PHASE_DRAIN && b->asks->len == 0)) &&
+	       bridge_plan_done(b);
+}
+
 /* What a phase has to say by itself, when no page is to be sent: 0 or
  * -errno. */
 static int speak(struct bridge *b, GError **error)
@@ -134,15 +142,14 @@ static int speak(struct bridge *b, GError **error)
 
 	if (b->phase == PHASE_BEGIN) {
 		begin(b);
-	} else if (b->phase == PHASE_PRECOPY && bridge_plan_done(b)) {
+	} else if (b->phase == PHASE_PRECOPY && is_drained(b)) {
 		put_discards(b, out);
 		snap_postcopy_put_package(b->post, out);
 		b->phase = PHASE_LOADING;
 	} else if (b->phase == PHASE_RECOVER && b->bitmaps_left == 0) {
 		snap_postcopy_put_resume(b->post, out);
 		b->phase = PHASE_RESUMING;
-	} else if (b->phase == PHASE_DRAIN && b->asks->len == 0 &&
-		   bridge_plan_done(b)) {
+	} else if (b->phase == PHASE_DRAIN && is_drained(b)) {
 		r = finish(b, error);
 	}
 	if (r == 0)
@@ -323,7 +330,10 @@ static int serve_round(struct bridge *b, int signals, GError **error)
 		r = next_batch(b, error);
 	if (r < 0)
 		return r;
+	/* What is planned may be found to be sent already: no reader will then
+	 * report, and the next round has to come by itself. */
 	bridge_plan(b);
+	more = !b->gone && is_drained(b);
 	if (!b->gone && wire_busy(&b->wire)) {
 		r = wire_flush(&b->wire);
 		if (r == 1)

@@ -17,7 +17,7 @@
 
 /* What the kernel may hold: QEMU places that many bytes before it sees the page
  * that it asked for. */
-#define IN_FLIGHT (128 * 1024)
+#define IN_FLIGHT (64 * 1024)
 
 static int connect_to(const char *path, int *ret_fd, GError **error)
 {
@@ -38,6 +38,21 @@ static int connect_to(const char *path, int *ret_fd, GError **error)
 	return 0;
 }
 
+static bool is_channel(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 &&
+	       (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode));
+}
+
+void wire_refuse(void)
+{
+	if (is_channel(STDIN_FILENO) && is_channel(STDOUT_FILENO) &&
+	    write(STDOUT_FILENO, "", 1) < 0)
+		return; /* it is gone, and knows */
+}
+
 int wire_open(struct wire *w, const char *path, GError **error)
 {
 	int size = IN_FLIGHT / 2; /* the kernel doubles it */
@@ -53,8 +68,7 @@ int wire_open(struct wire *w, const char *path, GError **error)
 			return r;
 		w->in = w->out;
 	}
-	if (fstat(w->out, &st) < 0 ||
-	    (!S_ISFIFO(st.st_mode) && !S_ISSOCK(st.st_mode)))
+	if (!is_channel(w->out) || fstat(w->out, &st) < 0)
 		return snap_fail(error, ENOTSOCK,
 				 "standard output is no pipe to QEMU; it is "
 				 "for migrate-incoming \"exec:exec "
@@ -76,6 +90,13 @@ void wire_reserve(struct wire *w, guint pieces, size_t copies)
 	w->room = pieces;
 	w->copies = g_realloc(w->copies, copies);
 	w->copies_room = copies;
+}
+
+void wire_clear(struct wire *w)
+{
+	g_clear_pointer(&w->messages, g_byte_array_unref);
+	g_clear_pointer(&w->iov, g_free);
+	g_clear_pointer(&w->copies, g_free);
 }
 
 bool wire_busy(const struct wire *w)

@@ -30,6 +30,13 @@ struct wire {
  * it is NULL. */
 int wire_open(struct wire *w, const char *path, GError **error);
 
+/* Makes QEMU, at the other end of standard input and output, fail instead of
+ * waiting for ever: it does not notice an end before the first byte. */
+void wire_refuse(void);
+
+/* Frees what the batches are made of. */
+void wire_clear(struct wire *w);
+
 /* Makes room for batches of `pieces` pieces and `copies` copied bytes. */
 void wire_reserve(struct wire *w, guint pieces, size_t copies);
 

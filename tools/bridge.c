@@ -10,6 +10,7 @@
 
 #include "format/base/error.h"
 #include "format/base/units.h"
+#include "tools/bridge-wire.h"
 
 #define EXIT_USAGE 2
 
@@ -152,17 +153,37 @@ static int check_options(const struct bridge_opts *o, int words, GError **error)
 	return 0;
 }
 
-static int run(const struct bridge_opts *o, const char *path, GError **error)
+/* Opens the snapshot; where it is none, QEMU is to know. */
+static int open_snapshot(const struct bridge_opts *o, const char *path,
+			 Folder **ret_folder, GError **error)
 {
-	Folder *f;
+	g_autoptr(Folder) f = NULL;
 	int r = folder_open(path, &f, error);
 
 	if (r == 0)
 		r = set_page_sizes(o, f, error);
+	if (r < 0) {
+		if (!o->socket)
+			wire_refuse();
+		return r;
+	}
+	*ret_folder = g_steal_pointer(&f);
+	return 0;
+}
+
+static int run(const struct bridge_opts *o, const char *path, GError **error)
+{
+	Folder *f = NULL;
+	int r = open_snapshot(o, path, &f, error);
+
 	if (r < 0)
 		return r;
-	return o->mapped->len ? bridge_send_plain(o, f, error)
-			      : bridge_serve(o, f, error);
+	/* Readers may still use the folder when this ends; it is kept. */
+	if (!o->mapped->len)
+		return bridge_serve(o, f, error);
+	r = bridge_send_plain(o, f, error);
+	folder_free(f);
+	return r;
 }
 
 static int complain(const GError *error, int status)
@@ -173,13 +194,15 @@ static int complain(const GError *error, int status)
 
 int main(int argc, char **argv)
 {
-	struct bridge_opts o = { .precopy = PRECOPY_NONE };
+	g_autoptr(GPtrArray) mapped = g_ptr_array_new();
+	g_autoptr(GPtrArray) page_sizes = g_ptr_array_new();
+	struct bridge_opts o = { .precopy = PRECOPY_NONE,
+				 .mapped = mapped,
+				 .page_sizes = page_sizes };
 	g_autoptr(GError) error = NULL;
 	bool leave = false;
 	int option, r = 0;
 
-	o.mapped = g_ptr_array_new();
-	o.page_sizes = g_ptr_array_new();
 	while (r == 0 && !leave &&
 	       (option = getopt_long(argc, argv, "u:qhV", options, NULL)) >= 0)
 		r = take_option(&o, option, &leave, &error);
@@ -187,8 +210,10 @@ int main(int argc, char **argv)
 		return EXIT_SUCCESS;
 	if (r == 0)
 		r = check_options(&o, argc - optind, &error);
-	if (r < 0)
+	if (r < 0) {
+		wire_refuse();
 		return complain(error, EXIT_USAGE);
+	}
 	r = run(&o, argv[optind], &error);
 	return r < 0 ? complain(error, EXIT_FAILURE) : EXIT_SUCCESS;
 }

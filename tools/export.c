@@ -80,7 +80,7 @@ static int open_output(struct output *o, GError **error)
 	} else {
 		o->temporary = g_strconcat(output_name, ".XXXXXX", NULL);
 		o->fd = g_mkstemp_full(o->temporary, O_WRONLY | O_CLOEXEC,
-				       (int)(0666 & ~mask));
+				       (int)(0660 & ~mask));
 		if (o->fd < 0)
 			g_clear_pointer(&o->temporary, g_free);
 	}
@@ -143,8 +143,15 @@ static int check_snapshot(SnapOpenTree *t, const char *path, const char *title,
 	snap_autofd int fd = snap_place_folder(t->catalog, path, error);
 	g_autoptr(SnapReader) reader = NULL;
 	const struct snap_meta *meta;
-	int r = fd < 0 ? fd : snap_catalog_find(fd, &reader, error);
+	int r;
 
+	if (fd < 0)
+		return fd;
+	r = snap_catalog_find(fd, &reader, error);
+	if (r == -ENOENT) {
+		g_clear_error(error);
+		return snap_place_none(t->catalog, path, error);
+	}
 	if (r < 0)
 		return snap_fail_prefix(error, r, "%s", title);
 	meta = snap_reader_meta(reader);
@@ -152,6 +159,13 @@ static int check_snapshot(SnapOpenTree *t, const char *path, const char *title,
 		return snap_fail(error, ENOENT,
 				 "%s has no %s, it was saved as it came: %s",
 				 title, form, meta->why);
+	for (guint i = 0; i < meta->n_blocks && !strcmp(form, "ram"); i++)
+		if (meta->blocks[i].ignored)
+			return snap_fail(error, ENOENT,
+					 "%s has no ram: the memory of its "
+					 "block %s lies in a file of the "
+					 "guest's own",
+					 title, meta->blocks[i].name);
 	return 0;
 }
 
@@ -197,12 +211,15 @@ static int copy_data(struct view *v, struct output *o, uint64_t at,
 		if (n <= 0) {
 			g_autofree char *logged = snap_log_take();
 
+			if (!logged)
+				logged = g_strdup_printf(
+					"%s: %s", v->title,
+					n < 0 ? g_strerror((int)-n)
+					      : "it ends too early");
 			return snap_fail(error, n < 0 ? (int)-n : EBADMSG,
-					 "%s at byte %" G_GUINT64_FORMAT ": %s",
-					 v->title, at,
-					 logged	 ? logged
-					 : n < 0 ? g_strerror((int)-n)
-						 : "ends too early");
+					 "%s (at byte %" G_GUINT64_FORMAT
+					 " of what was written)",
+					 logged, at);
 		}
 		r = write_all(o, buf, (size_t)n, error);
 		if (r < 0)

@@ -14,6 +14,8 @@ struct snap_figures snap_figures_get(const SnapReader *reader)
 	for (guint i = 0; i < meta->n_blocks; i++) {
 		const struct snap_block *b = &meta->blocks[i];
 
+		if (b->ignored)
+			continue;
 		f.logical += b->length;
 		f.stored += b->stored;
 		if (b->kind == SNAP_BLOCK_RAM) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What snapfs tells of a snapshot in a few figures, the same in every verb. */
+/* What snapfs tells of a snapshot in a few figures, the same in every verb.
+ * Blocks whose memory is elsewhere do not count. */
 #pragma once
 
 #include "format/image/image.h"

@@ -199,7 +199,7 @@ static int save_into(SnapOpenTree *t, struct source *s, const char *path,
 	umask(mask);
 	opts.owner = (struct snap_catalog_owner){ .uid = (uid_t)-1,
 						  .gid = (gid_t)-1,
-						  .mode = 0666 & ~mask };
+						  .mode = 0660 & ~mask };
 	r = fd < 0 ? fd : snap_save_new(t->saver, &opts, &save, error);
 	if (r < 0)
 		return r;

@@ -90,7 +90,9 @@ static void print_blocks(const struct snap_meta *meta)
 		const struct snap_block *b = &meta->blocks[i];
 		g_autofree char *name = g_strconcat("  ", b->name, NULL);
 		g_autofree char *length = snap_size_format(b->length);
-		g_autofree char *stored = snap_size_format(b->stored);
+		g_autofree char *stored = b->ignored
+						  ? g_strdup("elsewhere")
+						  : snap_size_format(b->stored);
 		g_autofree char *page = b->page_size
 						? snap_size_format(b->page_size)
 						: g_strdup("-");
@@ -163,6 +165,7 @@ static void json_blocks(SnapJson *json, const struct snap_meta *meta)
 		snap_json_number(json, "stored", b->stored);
 		snap_json_number(json, "page_size", b->page_size);
 		snap_json_number(json, "base", b->base);
+		snap_json_bool(json, "elsewhere", b->ignored);
 		snap_json_end(json);
 	}
 	snap_json_end(json);

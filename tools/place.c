@@ -226,6 +226,17 @@ int snap_place_folder(SnapCatalog *catalog, const char *path, GError **error)
 	return snap_steal_fd(&at);
 }
 
+int snap_place_none(SnapCatalog *catalog, const char *path, GError **error)
+{
+	snap_autofd int fd = snap_place_folder(catalog, path, NULL);
+	g_autofree char *noted = fd < 0 ? NULL : snap_catalog_noted(fd);
+
+	return snap_fail(error, ENOENT, "store %s: no snapshot in %s%s%s",
+			 snap_catalog_path(catalog), *path ? path : ".",
+			 noted ? "; the last save into it failed: " : "",
+			 noted ? noted : "");
+}
+
 /* ---- the snapshots of a place ---- */
 
 /* Counts the visits of another. */
@@ -253,8 +264,7 @@ static int visit_name(const SnapPlace *place, SnapCatalog *catalog,
 	if (r < 0 || c->n != before)
 		return r;
 	if (name)
-		return snap_fail(error, ENOENT, "store %s: no snapshot in %s",
-				 place->store, *path ? path : ".");
+		return snap_place_none(catalog, path, error);
 	if (!place->sign)
 		return snap_fail(error, ENOENT,
 				 "%s is no store, and holds no snapshot",

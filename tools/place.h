@@ -35,6 +35,10 @@ int snap_place_open(const SnapPlace *place, SnapCatalog **ret_catalog,
  * descriptor, or -errno with a sentence. */
 int snap_place_folder(SnapCatalog *catalog, const char *path, GError **error);
 
+/* Says that there is no snapshot in the folder `path`, and why if that was
+ * noted: -ENOENT. */
+int snap_place_none(SnapCatalog *catalog, const char *path, GError **error);
+
 /* Calls `visit` (which returns 0) for the snapshots at and below each of
  * `names` (`n` of them; 0: the whole place), in that order. Where there is none
  * of a name, says so. The exit status. */

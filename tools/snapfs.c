@@ -15,7 +15,8 @@
 
 static const struct snap_verb *const verbs[] = {
 	&snap_verb_ls,	   &snap_verb_info,   &snap_verb_verify,
-	&snap_verb_import, &snap_verb_export,
+	&snap_verb_import, &snap_verb_export,   &snap_verb_save,
+	&snap_verb_revert,
 };
 
 static gboolean want_help;
@@ -151,7 +152,7 @@ static const struct snap_verb *find_verb(const char *name, GError **error)
 			    "%s: no such verb", name);
 	else
 		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_FAILED,
-			    "what is to be done?");
+			    "too few arguments, want VERB");
 	return NULL;
 }
 

@@ -87,31 +87,51 @@ static int step(SnapOpenTree *t, SnapNode **folder, const char *name,
 	return S_ISDIR(attr.st.st_mode) ? 0 : -ENOTDIR;
 }
 
-/* Goes down `path` but for its last `leave` names; *made counts folders that
- * were made, NULL makes none. */
-static int walk(SnapOpenTree *t, const char *path, guint leave, guint *made,
+/* Goes down the first `n` of `names`; *made counts folders that were made on
+ * the way, NULL makes none. On failure *n says how far it came. */
+static int walk(SnapOpenTree *t, char **names, guint *n, guint *made,
 		SnapNode **ret_folder)
 {
-	g_auto(GStrv) names = g_strsplit(path, "/", -1);
-	guint n = *path ? g_strv_length(names) : 0;
 	SnapNode *folder = snap_node_ref(snap_tree_root(t->tree));
-	int r = 0;
 
-	for (guint i = 0; i + leave < n && r == 0; i++)
-		r = strcmp(names[i], "..") ? step(t, &folder, names[i], made)
-					   : -EINVAL;
-	if (r < 0) {
-		snap_node_unref(folder, 1);
-		return r;
+	for (guint i = 0; i < *n; i++) {
+		int r = strcmp(names[i], "..")
+				? step(t, &folder, names[i], made)
+				: -EINVAL;
+
+		if (r < 0) {
+			snap_node_unref(folder, 1);
+			*n = i;
+			return r;
+		}
 	}
 	*ret_folder = folder;
 	return 0;
 }
 
+/* Removes the last `made` of the first `n` folders. */
+static void unmake(SnapOpenTree *t, char **names, guint n, guint made)
+{
+	for (; made; made--) {
+		guint above = --n;
+		SnapNode *folder;
+		int r;
+
+		if (walk(t, names, &above, NULL, &folder) < 0)
+			return;
+		r = snap_node_rmdir(folder, names[n]);
+		snap_node_unref(folder, 1);
+		if (r < 0)
+			return;
+	}
+}
+
 int snap_open_tree_folder(SnapOpenTree *t, const char *path,
 			  SnapNode **ret_folder, GError **error)
 {
-	int r = walk(t, path, 0, NULL, ret_folder);
+	g_auto(GStrv) names = g_strsplit(path, "/", -1);
+	guint n = g_strv_length(names);
+	int r = walk(t, names, &n, NULL, ret_folder);
 
 	return r < 0 ? fail(error, r, path) : 0;
 }
@@ -119,29 +139,31 @@ int snap_open_tree_folder(SnapOpenTree *t, const char *path,
 int snap_open_tree_make(SnapOpenTree *t, const char *path, guint *ret_made,
 			GError **error)
 {
+	g_auto(GStrv) names = g_strsplit(path, "/", -1);
+	guint n = g_strv_length(names), made = 0;
 	SnapNode *folder;
 	int r;
 
-	*ret_made = 0;
-	r = walk(t, path, 0, ret_made, &folder);
-	if (r < 0)
+	/* One of them is there to be looked up. */
+	for (guint i = 0; i < n; i++)
+		if (snap_catalog_reserved(names[i]))
+			return snap_fail(error, EPERM,
+					 "%s: this name is kept by snapfs for "
+					 "itself",
+					 path);
+	r = walk(t, names, &n, &made, &folder);
+	if (r < 0) {
+		unmake(t, names, n, made);
 		return fail(error, r, path);
+	}
 	snap_node_unref(folder, 1);
+	*ret_made = made;
 	return 0;
 }
 
 void snap_open_tree_unmake(SnapOpenTree *t, const char *path, guint made)
 {
 	g_auto(GStrv) names = g_strsplit(path, "/", -1);
-	guint n = g_strv_length(names);
 
-	for (guint i = 1; i <= n && made; i++) {
-		SnapNode *folder;
-
-		/* What lies below the last one was not made. */
-		if (walk(t, path, i, NULL, &folder) < 0)
-			continue;
-		made = snap_node_rmdir(folder, names[n - i]) < 0 ? 0 : made - 1;
-		snap_node_unref(folder, 1);
-	}
+	unmake(t, names, g_strv_length(names), made);
 }

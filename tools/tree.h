@@ -27,10 +27,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapOpenTree, snap_open_tree_free)
 int snap_open_tree_folder(SnapOpenTree *t, const char *path,
 			  SnapNode **ret_folder, GError **error);
 
-/* Makes the folders of `path` that are not there; *ret_made of them, also on
- * failure. */
+/* Makes the folders of `path` that are not there, *ret_made of them; none where
+ * it fails. */
 int snap_open_tree_make(SnapOpenTree *t, const char *path, guint *ret_made,
 			GError **error);
 
-/* Removes the `made` folders of `path` again, as far as they are empty. */
+/* Removes the last `made` folders of `path` again, as far as they are empty. */
 void snap_open_tree_unmake(SnapOpenTree *t, const char *path, guint made);

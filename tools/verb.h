@@ -29,3 +29,5 @@ extern const struct snap_verb snap_verb_info;
 extern const struct snap_verb snap_verb_verify;
 extern const struct snap_verb snap_verb_import;
 extern const struct snap_verb snap_verb_export;
+extern const struct snap_verb snap_verb_save;
+extern const struct snap_verb snap_verb_revert;
