@@ -128,7 +128,7 @@ struct answer {
 static void take_answer(void *data, ssize_t result)
 {
 	struct answer *a = data;
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&a->lock);
+	SNAP_LOCKED(&a->lock);
 
 	a->result = result;
 	a->here = true;

@@ -7,6 +7,7 @@
  */
 #include "tools/log.h"
 
+#include "format/base/cleanup.h"
 #include "format/base/log.h"
 
 static GMutex lock;
@@ -18,7 +19,7 @@ void snap_log_open(gboolean use_syslog, enum snap_log_level level)
 
 void snap_log(enum snap_log_level level, const char *format, ...)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+	SNAP_LOCKED(&lock);
 	va_list args;
 
 	if (level > SNAP_LOG_WARNING || first)
@@ -30,7 +31,7 @@ void snap_log(enum snap_log_level level, const char *format, ...)
 
 char *snap_log_take(void)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+	SNAP_LOCKED(&lock);
 
 	return g_steal_pointer(&first);
 }

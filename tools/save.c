@@ -269,13 +269,32 @@ static int save_memory(struct save *s, GError **error)
 	return r;
 }
 
+/* QEMU has gone in the middle. */
+static void abandon(struct save *s)
+{
+	for (guint i = 0; s->frozen && i < s->vm->disks->len; i++) {
+		const SnapDisk *d = s->vm->disks->pdata[i];
+
+		if (d->overlay)
+			snap_print_error("disk %s: frozen in %s, went on in %s",
+					 snap_disk_title(d), d->chain[0],
+					 d->overlay);
+	}
+	snap_save_folder_undo(s->folder);
+}
+
 /* Leaves QEMU as it was, and, when the save has failed, the disks and the
  * folder as well. Says what cannot be done. */
-static void restore(struct save *s, bool saved)
+static void restore(struct save *s, int r)
 {
 	g_autoptr(GError) error = NULL;
 	g_autoptr(GError) cause = NULL;
+	bool saved = r == 0;
 
+	if (r == -ECONNRESET) {
+		abandon(s);
+		return;
+	}
 	if (s->frozen && !saved)
 		snap_disks_merge(s->qmp, s->vm);
 	if (go_on(s, &error) < 0)
@@ -327,7 +346,7 @@ static int save(struct save *s, GError **error)
 	if (r == 0)
 		r = snap_save_folder_commit(s->folder, error);
 	took = g_get_monotonic_time() - s->began;
-	restore(s, r == 0);
+	restore(s, r);
 	if (r)
 		return r;
 	s->vm->saved = snap_print_time_iso((uint64_t)g_get_real_time() * 1000);

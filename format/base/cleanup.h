@@ -23,3 +23,8 @@ static inline int snap_steal_fd(int *fd)
 	*fd = -1;
 	return stolen;
 }
+
+/* Holds a GMutex until the end of the scope. */
+#define SNAP_LOCKED(mutex)                                                     \
+	g_autoptr(GMutexLocker) snap_locked G_GNUC_UNUSED =                    \
+		g_mutex_locker_new(mutex)

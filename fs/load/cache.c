@@ -11,6 +11,8 @@
  */
 #include "fs/load/cache.h"
 
+#include "format/base/cleanup.h"
+
 enum frame_state {
 	FRAME_LOADING,
 	FRAME_READY,
@@ -140,7 +142,7 @@ int snap_cache_get(SnapCache *cache, uint64_t owner, uint64_t offset,
 		   const struct snap_cached **ret_frame)
 {
 	struct frame key = { .owner = owner, .offset = offset };
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&cache->lock);
+	SNAP_LOCKED(&cache->lock);
 	struct frame *f = g_hash_table_lookup(cache->frames, &key);
 	int r;
 
@@ -173,14 +175,14 @@ int snap_cache_get(SnapCache *cache, uint64_t owner, uint64_t offset,
 
 void snap_cache_put(SnapCache *cache, const struct snap_cached *frame)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&cache->lock);
+	SNAP_LOCKED(&cache->lock);
 
 	frame_release_locked(cache, (struct frame *)frame);
 }
 
 void snap_cache_forget(SnapCache *cache, uint64_t owner)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&cache->lock);
+	SNAP_LOCKED(&cache->lock);
 	GList *next;
 
 	for (GList *l = cache->idle.head; l; l = next) {
@@ -194,7 +196,7 @@ void snap_cache_forget(SnapCache *cache, uint64_t owner)
 
 struct snap_cache_stats snap_cache_stats(SnapCache *cache)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&cache->lock);
+	SNAP_LOCKED(&cache->lock);
 
 	return cache->stats;
 }

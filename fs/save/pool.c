@@ -14,6 +14,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "format/base/cleanup.h"
+
 struct SnapPool {
 	GMutex lock;
 	GCond work;    /* a job is there, or the pool closes */
@@ -50,7 +52,7 @@ static bool room_locked(const SnapPool *pool)
 
 struct snap_job *snap_pool_take(SnapPool *pool, uint64_t region, bool wait)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&pool->lock);
+	SNAP_LOCKED(&pool->lock);
 	struct snap_job *job;
 	GList *link;
 
@@ -70,7 +72,7 @@ struct snap_job *snap_pool_take(SnapPool *pool, uint64_t region, bool wait)
 
 static void pool_give(SnapPool *pool, struct snap_job *job)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&pool->lock);
+	SNAP_LOCKED(&pool->lock);
 
 	pool->taken -= JOB_COST;
 	g_queue_push_tail_link(&pool->unused, &job->link);
@@ -79,7 +81,7 @@ static void pool_give(SnapPool *pool, struct snap_job *job)
 
 void snap_pool_reserve(SnapPool *pool, uint64_t bytes)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&pool->lock);
+	SNAP_LOCKED(&pool->lock);
 
 	while (pool->reserved && pool->reserved + bytes > pool->limit / 2)
 		g_cond_wait(&pool->freed, &pool->lock);
@@ -88,7 +90,7 @@ void snap_pool_reserve(SnapPool *pool, uint64_t bytes)
 
 void snap_pool_unreserve(SnapPool *pool, uint64_t bytes)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&pool->lock);
+	SNAP_LOCKED(&pool->lock);
 
 	pool->reserved -= bytes;
 	g_cond_broadcast(&pool->freed);
@@ -96,7 +98,7 @@ void snap_pool_unreserve(SnapPool *pool, uint64_t bytes)
 
 uint64_t snap_pool_held(SnapPool *pool)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&pool->lock);
+	SNAP_LOCKED(&pool->lock);
 
 	return pool->taken;
 }
@@ -145,7 +147,7 @@ static void lane_append_locked(SnapLane *lane)
 static void job_finish(struct snap_job *job, int error)
 {
 	SnapLane *lane = job->lane;
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+	SNAP_LOCKED(&lane->lock);
 
 	job->done = true;
 	job->error = error;
@@ -191,7 +193,7 @@ void snap_lane_submit(SnapLane *lane, struct snap_job *job)
 
 int snap_lane_wait(SnapLane *lane)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+	SNAP_LOCKED(&lane->lock);
 
 	while (lane->order.head)
 		g_cond_wait(&lane->empty, &lane->lock);
@@ -200,7 +202,7 @@ int snap_lane_wait(SnapLane *lane)
 
 int snap_lane_error(SnapLane *lane)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lane->lock);
+	SNAP_LOCKED(&lane->lock);
 
 	return lane->error;
 }
@@ -219,7 +221,7 @@ void snap_lane_unlock(SnapLane *lane)
 
 static struct snap_job *pool_next(SnapPool *pool)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&pool->lock);
+	SNAP_LOCKED(&pool->lock);
 
 	while (!pool->queue.head && !pool->closing)
 		g_cond_wait(&pool->work, &pool->lock);

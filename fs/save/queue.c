@@ -23,6 +23,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "format/base/cleanup.h"
+
 /* Writes below this size are put together up to it. */
 #define CHUNK_SMALL (64 * SNAP_KIB)
 /* As much is worth waking the reader for; less waits for NAP_US. */
@@ -74,7 +76,7 @@ void snap_inbox_free(SnapInbox *inbox)
 
 struct snap_inbox_stats snap_inbox_stats(SnapInbox *inbox)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&inbox->lock);
+	SNAP_LOCKED(&inbox->lock);
 
 	return inbox->stats;
 }
@@ -235,7 +237,7 @@ void snap_queue_put(SnapQueue *q, const void *data, size_t size,
 
 void snap_queue_end(SnapQueue *q)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&q->inbox->lock);
+	SNAP_LOCKED(&q->inbox->lock);
 
 	q->ended = true;
 	g_cond_signal(&q->put);
@@ -250,7 +252,7 @@ static bool worth_locked(const SnapQueue *q)
 enum snap_queue_got snap_queue_get(SnapQueue *q, gint64 patience,
 				   struct snap_chunk **ret_chunk)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&q->inbox->lock);
+	SNAP_LOCKED(&q->inbox->lock);
 	gint64 until = g_get_monotonic_time() + patience;
 	bool late = false;
 
@@ -279,7 +281,7 @@ enum snap_queue_got snap_queue_get(SnapQueue *q, gint64 patience,
 
 bool snap_queue_empty(SnapQueue *q)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&q->inbox->lock);
+	SNAP_LOCKED(&q->inbox->lock);
 
 	return !q->chunks.head;
 }
@@ -338,7 +340,7 @@ void snap_queue_close(SnapQueue *q, int error)
 
 uint64_t snap_queue_received(SnapQueue *q)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&q->inbox->lock);
+	SNAP_LOCKED(&q->inbox->lock);
 
 	return q->received;
 }

@@ -87,7 +87,7 @@ struct snap_saver_stats snap_saver_stats(SnapSaver *saver)
 {
 	struct snap_inbox_stats inbox = snap_inbox_stats(saver->inbox);
 	uint64_t held = snap_pool_held(saver->pool);
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&saver->lock);
+	SNAP_LOCKED(&saver->lock);
 	struct snap_saver_stats stats = saver->stats;
 
 	stats.bytes_in = inbox.bytes;
@@ -98,7 +98,7 @@ struct snap_saver_stats snap_saver_stats(SnapSaver *saver)
 
 static void saver_begin(SnapSaver *saver)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&saver->lock);
+	SNAP_LOCKED(&saver->lock);
 
 	saver->stats.saves++;
 	saver->stats.running++;
@@ -107,7 +107,7 @@ static void saver_begin(SnapSaver *saver)
 /* The last thing that a save's thread does with the saver. */
 static void saver_end(SnapSaver *saver, const struct snap_ingest_result *result)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&saver->lock);
+	SNAP_LOCKED(&saver->lock);
 
 	saver->stats.running--;
 	if (result) {
@@ -125,7 +125,7 @@ static void saver_end(SnapSaver *saver, const struct snap_ingest_result *result)
 static void save_set_state(SnapSave *save, enum snap_save_state state,
 			   GError *error)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&save->lock);
+	SNAP_LOCKED(&save->lock);
 
 	save->state = state;
 	save->error = error;
@@ -293,7 +293,7 @@ int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 
 SnapSave *snap_save_ref(SnapSave *save)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&save->lock);
+	SNAP_LOCKED(&save->lock);
 
 	save->refs++;
 	return save;
@@ -329,7 +329,7 @@ void snap_save_end(SnapSave *save)
 
 enum snap_save_state snap_save_state(SnapSave *save, uint64_t *ret_bytes)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&save->lock);
+	SNAP_LOCKED(&save->lock);
 
 	if (ret_bytes)
 		*ret_bytes = snap_queue_received(save->queue);
@@ -338,7 +338,7 @@ enum snap_save_state snap_save_state(SnapSave *save, uint64_t *ret_bytes)
 
 int snap_save_wait(SnapSave *save, GError **error)
 {
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&save->lock);
+	SNAP_LOCKED(&save->lock);
 
 	while (save->state == SNAP_SAVE_RUNNING)
 		g_cond_wait(&save->changed, &save->lock);

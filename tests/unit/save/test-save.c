@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "format/base/cleanup.h"
 #include "format/base/log.h"
 #include "fs/catalog/catalog.h"
 #include "fs/load/pages.h"
@@ -154,7 +155,7 @@ struct outcome {
 static void outcome_give(void *data, ssize_t result)
 {
 	struct outcome *o = data;
-	g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&o->lock);
+	SNAP_LOCKED(&o->lock);
 
 	assert_false(o->given);
 	o->given = true;
