@@ -8,6 +8,7 @@
 #include "tools/bridge-pool.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -25,8 +26,8 @@ struct Pool {
 	int fds[CHUNK_KINDS];
 	int event;
 	uint32_t target_page;
-	GMutex lock;
-	GCond work;
+	pthread_mutex_t lock;
+	pthread_cond_t work;
 	GQueue queues[CHUNK_KINDS]; /* protected by lock */
 	GQueue done;		    /* protected by lock */
 	guint background;	    /* readers busy so; protected by lock */
@@ -125,22 +126,22 @@ static struct chunk *next_locked(Pool *p)
 	return c;
 }
 
-static gpointer reader(gpointer data)
+static void *reader(void *data)
 {
 	Pool *p = data;
 
-	g_mutex_lock(&p->lock);
+	pthread_mutex_lock(&p->lock);
 	for (;;) {
 		struct chunk *c = next_locked(p);
 		uint64_t one = 1;
 
 		if (!c) {
-			g_cond_wait(&p->work, &p->lock);
+			pthread_cond_wait(&p->work, &p->lock);
 			continue;
 		}
-		g_mutex_unlock(&p->lock);
+		pthread_mutex_unlock(&p->lock);
 		read_chunk(p, c);
-		g_mutex_lock(&p->lock);
+		pthread_mutex_lock(&p->lock);
 		p->background -= c->kind != CHUNK_ASK;
 		g_queue_push_tail(&p->done, c);
 		while (write(p->event, &one, sizeof(one)) < 0 && errno == EINTR)
@@ -163,10 +164,17 @@ int pool_new(int ask_fd, int bulk_fd, uint32_t target_page, Pool **ret_pool,
 	p->fds[CHUNK_BULK] = bulk_fd;
 	p->target_page = target_page;
 	p->event = event;
-	g_mutex_init(&p->lock);
-	g_cond_init(&p->work);
-	for (guint i = 0; i < READERS; i++)
-		g_thread_unref(g_thread_new("reader", reader, p));
+	pthread_mutex_init(&p->lock, NULL);
+	pthread_cond_init(&p->work, NULL);
+	for (guint i = 0; i < READERS; i++) {
+		pthread_t thread;
+		int e = pthread_create(&thread, NULL, reader, p);
+
+		if (e)
+			return snap_fail_errno(error, e,
+					       "cannot start a thread");
+		(void)pthread_detach(thread);
+	}
 	*ret_pool = p;
 	return 0;
 }
@@ -187,10 +195,10 @@ void pool_submit(Pool *p, struct chunk *c)
 	c->state = CHUNK_READING;
 	c->hole = 0;
 	c->at = 0;
-	g_mutex_lock(&p->lock);
+	pthread_mutex_lock(&p->lock);
 	g_queue_push_tail(&p->queues[c->kind], c);
-	g_cond_signal(&p->work);
-	g_mutex_unlock(&p->lock);
+	pthread_cond_signal(&p->work);
+	pthread_mutex_unlock(&p->lock);
 }
 
 struct chunk *pool_take(Pool *p)
@@ -198,12 +206,12 @@ struct chunk *pool_take(Pool *p)
 	struct chunk *c;
 	uint64_t n;
 
-	g_mutex_lock(&p->lock);
+	pthread_mutex_lock(&p->lock);
 	c = g_queue_pop_head(&p->done);
 	if (!c)
 		while (read(p->event, &n, sizeof(n)) < 0 && errno == EINTR)
 			;
-	g_mutex_unlock(&p->lock);
+	pthread_mutex_unlock(&p->lock);
 	if (c)
 		c->state = CHUNK_READY;
 	return c;

@@ -143,10 +143,10 @@ char *snap_disk_new_path(const char *image, const char *mark,
 	if (end && end != base)
 		*end = '\0';
 	for (;;) {
-		g_autofree char *name = g_strdup_printf(
-			"%s%s%s-%u.qcow2", base, marked, time, ++count);
-		g_autofree char *path = g_build_filename(
-			folder ? folder : beside, name, NULL);
+		g_autofree char *name = g_strdup_printf("%s%s%s-%u.qcow2", base,
+							marked, time, ++count);
+		g_autofree char *path =
+			g_build_filename(folder ? folder : beside, name, NULL);
 
 		if (access(path, F_OK) < 0)
 			return g_steal_pointer(&path);
@@ -198,9 +198,11 @@ static JsonObject *freeze_action(const SnapDisk *d, guint i)
 	g_autofree char *node = overlay_node(d, i);
 	JsonObject *action = json_object_new(), *data = json_object_new();
 
-	json_object_set_string_member(
-		data, is_named(d) ? "device" : "node-name",
-		is_named(d) ? d->device : d->node ? d->node : "");
+	json_object_set_string_member(data,
+				      is_named(d) ? "device" : "node-name",
+				      is_named(d) ? d->device
+				      : d->node	  ? d->node
+						  : "");
 	json_object_set_string_member(data, "snapshot-file", d->overlay);
 	json_object_set_string_member(data, "snapshot-node-name", node);
 	json_object_set_string_member(data, "format", "qcow2");
@@ -317,10 +319,11 @@ void snap_disks_merge(SnapQmp *qmp, SnapVm *vm)
 		if (!d->overlay)
 			continue;
 		if (merge(qmp, d, i, &error) < 0)
-			snap_print_error("disk %s goes on in %s, over %s, which "
-					 "must not change: %s",
-					 snap_disk_title(d), d->overlay,
-					 d->chain[0], error->message);
+			snap_print_error(
+				"disk %s goes on in %s, over %s, which "
+				"must not change: %s",
+				snap_disk_title(d), d->overlay, d->chain[0],
+				error->message);
 		else
 			unlink(d->overlay);
 		g_clear_pointer(&d->overlay, g_free);

@@ -176,8 +176,9 @@ static int open_view(SnapOpenTree *t, const char *path, const char *form,
 	SnapNode *folder, *node;
 	int r = check_snapshot(t, path, ret_view->title, form, error);
 
-	if (r == 0)
-		r = snap_open_tree_folder(t, path, &folder, error);
+	if (r < 0)
+		return r;
+	r = snap_open_tree_folder(t, path, &folder, error);
 	if (r < 0)
 		return r;
 	r = snap_node_lookup(folder, form, &t->caller, &node, &attr);
@@ -318,8 +319,9 @@ static int run(char **arguments, guint n, GError **error)
 	if (to_new_file())
 		signals = snap_signals_hold();
 	r = snap_place_find(arguments[0], &place, error);
-	if (r == 0)
-		r = snap_open_tree_new(place, NULL, NULL, &t, error);
+	if (r < 0)
+		return r;
+	r = snap_open_tree_new(place, NULL, NULL, &t, error);
 	if (r < 0)
 		return r;
 	path = snap_place_path(place, n > 1 ? arguments[1] : NULL);

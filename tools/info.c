@@ -221,12 +221,13 @@ static int tell_snapshot(const char *path, int folder_fd, void *data)
 
 	if (r == -ENOENT) /* it was removed a moment ago */
 		return 0;
-	if (r == 0) {
-		s.meta = snap_reader_meta(reader);
-		s.figures = snap_figures_get(reader);
-		r = count_regions(reader, &s, &error);
+	if (r < 0) {
+		snap_each_fail(&t->each, name, error->message);
+		return 0;
 	}
-	if (r < 0)
+	s.meta = snap_reader_meta(reader);
+	s.figures = snap_figures_get(reader);
+	if (count_regions(reader, &s, &error) < 0)
 		snap_each_fail(&t->each, name, error->message);
 	else
 		tell_subject(t, &s);

@@ -72,8 +72,9 @@ int snap_migrate_run_state(SnapQmp *qmp, char **ret, GError **error)
 		return r;
 	state = snap_jsonin_text(answer, "status");
 	if (!state)
-		return snap_fail(error, EPROTO, "QEMU does not tell whether "
-						"the guest runs");
+		return snap_fail(error, EPROTO,
+				 "QEMU does not tell whether "
+				 "the guest runs");
 	*ret = snap_print_safe(state);
 	return 0;
 }

@@ -18,12 +18,12 @@ enum snap_migrate_state {
 
 typedef struct {
 	enum snap_migrate_state state;
-	bool postcopy;	 /* the guest may run, pages come behind */
-	bool cancelled;	 /* FAILED, because somebody wished so */
-	uint64_t pages;	 /* sent so far */
-	uint64_t total;	 /* bytes of RAM */
-	uint64_t done;	 /* of those, bytes that were sent */
-	char *why;	 /* FAILED: QEMU's words; "" where it has none */
+	bool postcopy;	/* the guest may run, pages come behind */
+	bool cancelled; /* FAILED, because somebody wished so */
+	uint64_t pages; /* sent so far */
+	uint64_t total; /* bytes of RAM */
+	uint64_t done;	/* of those, bytes that were sent */
+	char *why;	/* FAILED: QEMU's words; "" where it has none */
 } SnapMigrate;
 
 /* Begins as { 0 }. */

@@ -19,6 +19,7 @@
 
 struct SnapQmp {
 	int fd;
+	int interrupt; /* what ends a call, or -1 */
 	char *path;
 	GString *in;   /* what came and was not yet handled */
 	gsize scanned; /* of it, without the end of a line */
@@ -47,6 +48,11 @@ void snap_qmp_listen(SnapQmp *q, snap_qmp_event heard, void *data)
 {
 	q->heard = heard;
 	q->data = data;
+}
+
+void snap_qmp_interrupt(SnapQmp *q, int fd)
+{
+	q->interrupt = fd;
 }
 
 void snap_qmp_patience(SnapQmp *q, guint seconds)
@@ -83,21 +89,24 @@ gid_t snap_qmp_gid(const SnapQmp *q)
 
 static int wait_for(SnapQmp *q, short events, gint64 end, GError **error)
 {
-	struct pollfd fd = { .fd = q->fd, .events = events };
+	struct pollfd fds[] = { { .fd = q->fd, .events = events },
+				{ .fd = q->interrupt, .events = POLLIN } };
 
 	for (;;) {
 		gint64 left = end - g_get_monotonic_time();
 		int n;
 
 		if (left <= 0)
-			return snap_fail(error, ETIMEDOUT,
-					 "%s: no answer in %u s (a QMP socket "
-					 "serves one client at a time: is there "
-					 "another?)",
-					 q->path,
-					 (guint)(q->patience /
-						 G_TIME_SPAN_SECOND));
-		n = poll(&fd, 1, (int)MIN(left / 1000 + 1, 1000));
+			return snap_fail(
+				error, ETIMEDOUT,
+				"%s: no answer in %u s (a QMP socket "
+				"serves one client at a time: is there "
+				"another?)",
+				q->path,
+				(guint)(q->patience / G_TIME_SPAN_SECOND));
+		n = poll(fds, 2, (int)MIN(left / 1000 + 1, 1000));
+		if (n > 0 && fds[1].revents)
+			return snap_fail(error, EINTR, "interrupted");
 		if (n > 0)
 			return 0;
 		if (n < 0 && errno != EINTR)
@@ -285,8 +294,7 @@ int snap_qmp_call(SnapQmp *q, const char *command, JsonObject *arguments,
 
 		r = take_answer(q, end, &answer, error);
 		/* The answer to a command that was given up came late. */
-		if (r == 0 &&
-		    snap_jsonin_number(answer, "id", 0) == q->last_id)
+		if (r == 0 && snap_jsonin_number(answer, "id", 0) == q->last_id)
 			return judge(q, command, answer, ret, error);
 	}
 	return r;
@@ -351,7 +359,7 @@ int snap_qmp_connect(const char *path, SnapQmp **ret_qmp, GError **error)
 	g_autoptr(SnapQmp) q = g_new0(SnapQmp, 1);
 	int r;
 
-	q->fd = -1;
+	q->fd = q->interrupt = -1;
 	q->path = g_strdup(path);
 	q->in = g_string_new(NULL);
 	snap_qmp_patience(q, PATIENCE);

@@ -31,6 +31,10 @@ void snap_qmp_listen(SnapQmp *qmp, snap_qmp_event heard, void *data);
 /* How many seconds an answer may take from now on. */
 void snap_qmp_patience(SnapQmp *qmp, guint seconds);
 
+/* From now on, a call ends with -EINTR when `fd` can be read; the connection is
+ * of no use after that. */
+void snap_qmp_interrupt(SnapQmp *qmp, int fd);
+
 /* Runs a command. `arguments` may be NULL and is taken; *ret, which may be
  * NULL, is what it returned: an object, where it is anything else an object
  * whose member "list" or "value" that is. -EREMOTEIO with QEMU's own words when

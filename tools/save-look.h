@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What a save finds in QEMU: the guest, and settings to be left as they were. */
+/* What a save finds in QEMU: the guest, and settings to be left as they were.
+ */
 #pragma once
 
 #include "tools/qmp.h"

@@ -75,7 +75,7 @@ static GStrv read_command(pid_t pid)
 	g_autofree char *path = g_strdup_printf("/proc/%d/cmdline", (int)pid);
 	g_autoptr(GPtrArray) words = g_ptr_array_new();
 	g_autofree char *text = NULL;
-	gsize size;
+	gsize size = 0;
 
 	if (pid <= 0 || !g_file_get_contents(path, &text, &size, NULL) ||
 	    !size || size > COMMAND_MAX || text[size - 1] != '\0')
@@ -328,7 +328,7 @@ int snap_vm_read(const char *folder, SnapVm **ret_vm, GError **error)
 	snap_autofd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	g_autofree char *text = NULL;
 	struct stat st;
-	gsize size;
+	gsize size = 0;
 	int r;
 
 	if (fd < 0 || fstat(fd, &st) < 0)

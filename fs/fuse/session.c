@@ -115,6 +115,7 @@ static void notifier_stop(struct session *s)
 /* What libfuse said last; written before threads are started. */
 static char *last_words;
 
+G_GNUC_PRINTF(2, 0)
 static void keep_words(enum fuse_log_level level, const char *format,
 		       va_list args)
 {
@@ -123,6 +124,7 @@ static void keep_words(enum fuse_log_level level, const char *format,
 	g_strchomp(last_words);
 }
 
+G_GNUC_PRINTF(2, 0)
 static void log_words(enum fuse_log_level level, const char *format,
 		      va_list args)
 {

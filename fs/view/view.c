@@ -117,8 +117,7 @@ static ssize_t view_read(SnapHandle *handle, void *buf, size_t size,
 	size = MIN(size, end - offset);
 	if (h->learner)
 		snap_learner_note(h->learner, offset, size);
-	r = snap_views[v->view]->read(v->sealed, buf, size, offset,
-				      &h->hint);
+	r = snap_views[v->view]->read(v->sealed, buf, size, offset, &h->hint);
 	return r < 0 ? r : (ssize_t)size;
 }
 

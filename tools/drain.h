@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The memory that comes behind a guest which runs already. */
+#pragma once
+
+#include "tools/qemu-run.h"
+#include "tools/revert-plan.h"
+
+/* Waits until all of it is there, with a bar on a terminal. -EINTR when
+ * `signals` can be read: the guest goes on. */
+int snap_drain_wait(SnapQemuRun *run, const SnapRevertPlan *plan, int signals,
+		    GError **error);
