@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The log of snapfs, linked in the place of the daemon's (format/base/log.c).
- *
- * A person who waits for a verb wants one sentence, from the verb. So lines are
- * not written but kept, for the verb to say what its error alone does not.
+ * A person who waits for a verb wants one sentence, from the verb. So what is
+ * logged is not written but kept, for the verb to say what its error alone does
+ * not.
  */
 #include "tools/log.h"
 
@@ -13,20 +12,17 @@
 static GMutex lock;
 static char *first; /* protected by lock */
 
-void snap_log_open(gboolean use_syslog, enum snap_log_level level)
-{
-}
-
-void snap_log(enum snap_log_level level, const char *format, ...)
+static void keep(enum snap_log_level level, const char *line)
 {
 	SNAP_LOCKED(&lock);
-	va_list args;
 
-	if (level > SNAP_LOG_WARNING || first)
-		return;
-	va_start(args, format);
-	first = g_strdup_vprintf(format, args);
-	va_end(args);
+	if (!first)
+		first = g_strdup(line);
+}
+
+void snap_log_keep(void)
+{
+	snap_log_open(keep, SNAP_LOG_WARNING);
 }
 
 char *snap_log_take(void)

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tools/log.h"
 #include "tools/print.h"
 #include "tools/verb.h"
 
@@ -164,6 +165,7 @@ int main(int argc, char **argv)
 
 	/* A reader that goes away is an error of write, not our end. */
 	signal(SIGPIPE, SIG_IGN);
+	snap_log_keep();
 	if (!parse(NULL, main_options, TRUE, &argc, &argv, &error))
 		return tell(NULL, error);
 	if (want_help || want_version) {

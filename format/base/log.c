@@ -4,18 +4,23 @@
 #include <stdio.h>
 #include <syslog.h>
 
-static gboolean log_to_syslog;
+static snap_log_sink log_sink = snap_log_to_stderr;
 static enum snap_log_level log_level = SNAP_LOG_INFO;
 
-void snap_log_open(gboolean use_syslog, enum snap_log_level level)
+void snap_log_to_stderr(enum snap_log_level level, const char *line)
 {
-	log_to_syslog = use_syslog;
-	log_level = level;
-	if (use_syslog)
-		openlog("mount.snapfs", LOG_PID, LOG_DAEMON);
+	fprintf(stderr, "mount.snapfs: %s\n", line);
 }
 
-void snap_log(enum snap_log_level level, const char *format, ...)
+void snap_log_to_file(enum snap_log_level level, const char *line)
+{
+	g_autoptr(GDateTime) now = g_date_time_new_now_utc();
+	g_autofree char *time = g_date_time_format(now, "%FT%T.%fZ");
+
+	fprintf(stderr, "%s %s\n", time, line);
+}
+
+void snap_log_to_syslog(enum snap_log_level level, const char *line)
 {
 	static const int priorities[] = {
 		[SNAP_LOG_ERROR] = LOG_ERR,
@@ -23,6 +28,20 @@ void snap_log(enum snap_log_level level, const char *format, ...)
 		[SNAP_LOG_INFO] = LOG_INFO,
 		[SNAP_LOG_DEBUG] = LOG_DEBUG,
 	};
+
+	syslog(priorities[level], "%s", line);
+}
+
+void snap_log_open(snap_log_sink sink, enum snap_log_level level)
+{
+	log_sink = sink;
+	log_level = level;
+	if (sink == snap_log_to_syslog)
+		openlog("mount.snapfs", LOG_PID, LOG_DAEMON);
+}
+
+void snap_log(enum snap_log_level level, const char *format, ...)
+{
 	g_autofree char *line = NULL;
 	va_list args;
 
@@ -34,8 +53,5 @@ void snap_log(enum snap_log_level level, const char *format, ...)
 	for (char *p = line; *p; p++)
 		if (g_ascii_iscntrl(*p))
 			*p = '?';
-	if (log_to_syslog)
-		syslog(priorities[level], "%s", line);
-	else
-		fprintf(stderr, "mount.snapfs: %s\n", line);
+	log_sink(level, line);
 }

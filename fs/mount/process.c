@@ -127,7 +127,10 @@ int snap_process_prepare(const struct snap_mount_opts *opts, int *ret_stderr,
 	*ret_stderr = fcntl(2, F_DUPFD_CLOEXEC, 3);
 	if (fd >= 0 && dup2(fd, 2) < 0)
 		return snap_fail_errno(error, errno, "log file %s", opts->log);
-	snap_log_open(!opts->foreground && !opts->log, opts->log_level);
+	snap_log_open(opts->log		 ? snap_log_to_file
+		      : opts->foreground ? snap_log_to_stderr
+					 : snap_log_to_syslog,
+		      opts->log_level);
 	raise_limits();
 	block_signals();
 	umask(0);

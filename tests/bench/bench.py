@@ -7,7 +7,11 @@ with its least and greatest; what is compared is measured in turn, so that a
 machine whose speed drifts treats both alike. README.md beside this file says
 how to read the table.
 
-usage: bench.py [store] [save] [read] [--memory MiB] [--runs N] [--dir FOLDER]
+With `slow` the whole is measured once more on a loop device that is held to the
+500 and 450 MB/s of a SATA disk, for a machine whose own disk is faster than its
+processors compress.
+
+usage: bench.py [open] [save] [read] [slow] [--memory MiB] [--runs N] [--dir FOLDER]
 """
 import argparse
 import os
@@ -132,13 +136,56 @@ def random_reads(path, offsets):
     return times
 
 
+class SlowDisk:
+    """An ext4 on a loop device whose speed the kernel limits (cgroup v1)."""
+    THROTTLE = '/sys/fs/cgroup/blkio/blkio.throttle.%s_bps_device'
+    SPEEDS = {'read': 500, 'write': 450}
+
+    def __init__(self, folder):
+        self.work = tempfile.mkdtemp(prefix='snapfs-slow-', dir=folder)
+        self.image = os.path.join(self.work, 'disk')
+        self.path = os.path.join(self.work, 'mnt')
+        self.device = None
+
+    @classmethod
+    def missing(cls):
+        """Why there cannot be one, or None."""
+        if not os.access(cls.THROTTLE % 'write', os.W_OK):
+            return f'no {cls.THROTTLE % "write"}'
+        return None
+
+    def limit(self, on):
+        number = os.stat(self.device).st_rdev
+        for what, speed in self.SPEEDS.items():
+            with open(self.THROTTLE % what, 'w') as file:
+                file.write(f'{os.major(number)}:{os.minor(number)} '
+                           f'{speed * 1000000 if on else 0}')
+
+    def __enter__(self):
+        with open(self.image, 'wb') as file:
+            file.truncate(8 << 30)
+        os.mkdir(self.path)
+        subprocess.run(['mkfs.ext4', '-q', '-F', self.image], check=True)
+        self.device = subprocess.run(['losetup', '-f', '--show', self.image], check=True,
+                                     stdout=subprocess.PIPE, text=True).stdout.strip()
+        subprocess.run(['mount', self.device, self.path], check=True)
+        self.limit(True)
+        return self
+
+    def __exit__(self, *_):
+        self.limit(False)
+        subprocess.run(['umount', self.path], check=False)
+        subprocess.run(['losetup', '-d', self.device], check=False)
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
 class Bench:
     """A big Linux guest, stopped, and a mount; all in one folder."""
 
-    def __init__(self, options):
+    def __init__(self, options, folder):
         self.runs = options.runs
         self.memory = options.memory
-        self.work = tempfile.mkdtemp(prefix='snapfs-bench-', dir=options.dir)
+        self.work = tempfile.mkdtemp(prefix='snapfs-bench-', dir=folder)
         self.raw = os.path.join(self.work, 'raw')
         self.mount = Mount(os.path.join(self.work, 'store'),
                            os.path.join(self.work, 'snaps'))
@@ -261,9 +308,10 @@ class Bench:
                 say(Figure(f'4 KiB at random, cold: {name}, {which}', 'us',
                            [value[i] for value in values]))
 
-    def open_cost(self):
-        program = build_path('tests', 'bench', 'open-cost')
-        sys.stdout.write(run(program, timeout=600).stdout)
+
+def open_cost():
+    program = build_path('tests', 'bench', 'open-cost')
+    sys.stdout.write(run(program, timeout=600).stdout)
 
 
 def machine():
@@ -277,22 +325,35 @@ def machine():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('parts', nargs='*',
-                        help='store, save, read (default: all)')
+                        help='open, save, read, slow (default: all)')
     parser.add_argument('--memory', type=int, default=1024,
                         help='MiB of the guest that are not zero')
     parser.add_argument('--runs', type=int, default=5)
     parser.add_argument('--dir', help='a folder on the disk to measure')
     options = parser.parse_args()
-    parts = options.parts or ['store', 'save', 'read']
+    parts = options.parts or ['open', 'save', 'read', 'slow']
     machine()
-    if 'store' in parts:
-        Bench.open_cost(None)
-    if not {'save', 'read'} & set(parts):
-        return
-    with Bench(options) as bench:
+    if 'open' in parts:
+        open_cost()
+    if {'save', 'read'} & set(parts):
+        print('\n-- the disk as it is')
+        measure(options, options.dir, 'read' in parts)
+    if 'slow' in parts:
+        reason = SlowDisk.missing()
+        if reason:
+            print(f'\n-- no slow disk: {reason}')
+            return
+        with SlowDisk(options.dir) as disk:
+            print(f'\n-- a disk held to {SlowDisk.SPEEDS["read"]} MB/s read, '
+                  f'{SlowDisk.SPEEDS["write"]} MB/s written')
+            measure(options, disk.path, True)
+
+
+def measure(options, folder, reads):
+    with Bench(options, folder) as bench:
         bench.saves()
         bench.sizes()
-        if 'read' in parts:
+        if reads:
             bench.revert_both('cold', True)
             bench.revert_both('warm', False)
             bench.reads()

@@ -222,7 +222,7 @@ static void damage_is_an_error_there_and_nowhere_else(void **state)
 	int fd;
 
 	world_open(&w, SNAP_CACHE_MIN);
-	snap_log_open(FALSE, SNAP_LOG_ERROR);
+	snap_log_open(snap_log_to_stderr, SNAP_LOG_ERROR);
 	fd = openat(w.f.fd, "snapshot.zst", O_RDWR);
 	assert_int_equal(pread(fd, &byte, 1, 5000), 1);
 	byte ^= 0x10;

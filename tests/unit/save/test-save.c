@@ -105,7 +105,7 @@ static void world_open(struct world *w, uint64_t buffer)
 	GError *error = NULL;
 
 	memset(w, 0, sizeof(*w));
-	snap_log_open(FALSE, SNAP_LOG_ERROR);
+	snap_log_open(snap_log_to_stderr, SNAP_LOG_ERROR);
 	w->store = g_dir_make_tmp("snapfs-unit-XXXXXX", NULL);
 	if (snap_catalog_open(w->store, false, "a test", &w->catalog, &error))
 		g_error("%s", error->message);
