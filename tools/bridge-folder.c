@@ -14,11 +14,16 @@
 #include "format/base/error.h"
 #include "format/qemu/hot.h"
 
+/* A mount learns from who reads `ram` what a guest needs first. The bridge
+ * knows better, and says by O_NOATIME that its reads mean nothing. */
 static int open_file(const char *path, struct stat *ret_st, int *ret_fd,
 		     GError **error)
 {
-	snap_autofd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
+	snap_autofd int fd = open(path, flags | O_NOATIME);
 
+	if (fd < 0 && errno == EPERM)
+		fd = open(path, flags);
 	if (fd < 0 || fstat(fd, ret_st) < 0)
 		return snap_fail_errno(error, errno, "%s", path);
 	if (!S_ISREG(ret_st->st_mode))

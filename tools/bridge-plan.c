@@ -272,7 +272,8 @@ void bridge_plan(struct bridge *b)
 	if (b->phase == PHASE_BEGIN || b->phase == PHASE_RECOVER)
 		return;
 	plan_hot(b);
-	if (!hot_left(b))
+	/* The storage works for what is asked for alone, while there is any. */
+	if (!hot_left(b) && b->asks->len == 0)
 		plan_bulk(b);
 }
 

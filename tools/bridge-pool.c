@@ -19,8 +19,10 @@
 
 #define READERS 6u
 
-/* Readers that never read what nobody waits for. */
-#define READERS_KEPT 2u
+/* Readers that may read what nobody waits for: half of the processors, as what
+ * is read is decompressed on them, too. */
+#define BACKGROUND_LEAST 2u
+#define BACKGROUND_MOST 4u
 
 struct Pool {
 	int fds[CHUNK_KINDS];
@@ -30,7 +32,8 @@ struct Pool {
 	pthread_cond_t work;
 	GQueue queues[CHUNK_KINDS]; /* protected by lock */
 	GQueue done;		    /* protected by lock */
-	guint background;	    /* readers busy so; protected by lock */
+	guint background_most;
+	guint background; /* readers busy so; protected by lock */
 };
 
 /* Reads all of it, or gives an errno. */
@@ -117,7 +120,7 @@ static struct chunk *next_locked(Pool *p)
 {
 	struct chunk *c = g_queue_pop_head(&p->queues[CHUNK_ASK]);
 
-	if (c || p->background >= READERS - READERS_KEPT)
+	if (c || p->background >= p->background_most)
 		return c;
 	c = g_queue_pop_head(&p->queues[CHUNK_HOT]);
 	if (!c)
@@ -163,6 +166,8 @@ int pool_new(int ask_fd, int bulk_fd, uint32_t target_page, Pool **ret_pool,
 	p->fds[CHUNK_HOT] = bulk_fd;
 	p->fds[CHUNK_BULK] = bulk_fd;
 	p->target_page = target_page;
+	p->background_most = CLAMP(g_get_num_processors() / 2, BACKGROUND_LEAST,
+				   BACKGROUND_MOST);
 	p->event = event;
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->work, NULL);

@@ -9,9 +9,12 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 
 import harness
-from bridge import BridgeCase, Relay
+from bridge import POSTCOPY, BridgeCase, Relay, bridge_path
 from guest import MIB, CountGuest, LinuxGuest
 from harness import Missing, need_root, read_text
+from mount import need_views
+from qemu import Qemu
+from vmcase import VmCase
 
 LAST_LINE = (r'^snapfs-bridge: guest (runs|resumed) after [\d.]+ ms; (\d+) pages asked for, '
              r'service time p50 (\d+) us, p99 (\d+) us; [\d.]+ .?i?B in [\d.]+ s$')
@@ -135,6 +138,37 @@ class Count(BridgeTests, BridgeCase):
                 print('   ', self.revert(qemu, '--page-size=pc.ram=2m', *options).strip())
                 self.assert_whole(qemu)
                 qemu.kill()
+
+
+class Mounted(VmCase):
+    guest = CountGuest(fill=True)
+
+    def setUp(self):
+        need_views()
+        super().setUp()
+
+    def revert(self, *args):
+        qemu = self.enter(Qemu(self.guest, self.work, incoming=True))
+        qemu.set_capabilities(POSTCOPY)
+        words = ' '.join([bridge_path(), *args, self.snapshot()])
+        qemu.cmd('migrate-incoming', uri=f'exec:exec {words}')
+        qemu.wait_migrated()
+        qemu.wait_serial('BB', timeout=60)
+        self.assertIsNone(qemu.ram_error())
+        print('   ', qemu.log().strip())
+        qemu.kill()
+
+    def test_it_comes_back_from_a_mount_again_and_again(self):
+        qemu = self.boot()
+        qemu.wait_serial('B{3}')
+        qemu.stop()
+        qemu.migrate(f'file:{self.stream()}')
+        qemu.kill()
+        self.revert()
+        self.assertRegex(read_text(os.path.join(self.snapshot(), 'hot')), r'\Asnapfs-hot 1\n')
+        self.mount.remount()
+        self.revert()
+        self.revert('--precopy=hot')
 
 
 class Linux(BridgeTests, BridgeCase):
