@@ -29,7 +29,7 @@
 #include "format/store/file-internal.h"
 
 #define BUFFERS 4u
-#define BUFFER_SIZE SNAP_MIB
+#define BUFFER_SIZE (256 * SNAP_KIB)
 #define RING_SIZE 8u
 
 struct buffer {

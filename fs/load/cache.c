@@ -21,8 +21,7 @@ enum frame_state {
 
 struct frame {
 	struct snap_cached cached; /* first: callers hold a pointer to it */
-	uint64_t owner;
-	uint64_t offset;
+	struct snap_cache_key key;
 	enum frame_state state; /* the rest is protected by cache->lock */
 	int error;
 	guint held;
@@ -40,17 +39,20 @@ struct SnapCache {
 
 static guint frame_hash(gconstpointer p)
 {
-	const struct frame *f = p;
+	const struct snap_cache_key *key = &((const struct frame *)p)->key;
 
-	return (guint)((f->offset ^ f->owner << 40) * 0x9e3779b97f4a7c15u >>
+	return (guint)((key->offset ^ key->owner << 40) * 0x9e3779b97f4a7c15u >>
 		       32);
 }
 
 static gboolean frame_equal(gconstpointer a, gconstpointer b)
 {
-	const struct frame *x = a, *y = b;
+	const struct snap_cache_key *x = &((const struct frame *)a)->key;
+	const struct snap_cache_key *y = &((const struct frame *)b)->key;
 
-	return x->offset == y->offset && x->owner == y->owner;
+	return x->owner == y->owner && x->offset == y->offset &&
+	       x->length == y->length && x->crc32c == y->crc32c &&
+	       x->kind == y->kind && x->number == y->number;
 }
 
 SnapCache *snap_cache_new(uint64_t limit)
@@ -137,20 +139,19 @@ static int cache_found_locked(SnapCache *cache, struct frame *f,
 	return 0;
 }
 
-int snap_cache_get(SnapCache *cache, uint64_t owner, uint64_t offset,
+int snap_cache_get(SnapCache *cache, const struct snap_cache_key *key,
 		   snap_cache_load load, void *ctx,
 		   const struct snap_cached **ret_frame)
 {
-	struct frame key = { .owner = owner, .offset = offset };
+	struct frame wanted = { .key = *key };
 	SNAP_LOCKED(&cache->lock);
-	struct frame *f = g_hash_table_lookup(cache->frames, &key);
+	struct frame *f = g_hash_table_lookup(cache->frames, &wanted);
 	int r;
 
 	if (f)
 		return cache_found_locked(cache, f, ret_frame);
 	f = g_new0(struct frame, 1);
-	f->owner = owner;
-	f->offset = offset;
+	f->key = *key;
 	f->held = 1;
 	f->link.data = f;
 	g_hash_table_add(cache->frames, f);
@@ -189,7 +190,7 @@ void snap_cache_forget(SnapCache *cache, uint64_t owner)
 		struct frame *f = l->data;
 
 		next = l->next;
-		if (f->owner == owner)
+		if (f->key.owner == owner)
 			cache_drop_locked(cache, f);
 	}
 }

@@ -63,8 +63,10 @@ static int region_entry(SnapPages *pages, uint64_t region,
 }
 
 /* How far a question can step from `page` without looking at leaves: to the end
- * of the node or region it begins, if all of that is zero. */
-static int step_over_zero(SnapPages *pages, uint64_t page, uint64_t *ret_next)
+ * of its region if all of that is zero (*ret_zero) or none; to the end of its
+ * node if all of that is zero. */
+static int step_over(SnapPages *pages, uint64_t page, uint64_t *ret_next,
+		     bool *ret_zero)
 {
 	uint64_t region = page / SNAP_REGION_PAGES;
 	const struct snap_cached *frame;
@@ -74,11 +76,14 @@ static int step_over_zero(SnapPages *pages, uint64_t page, uint64_t *ret_next)
 	if (r < 0)
 		return r;
 	*ret_next = page;
+	*ret_zero = true;
 	if (!entry)
 		*ret_next = (region / SNAP_NODE_ENTRIES + 1) *
 			    SNAP_NODE_ENTRIES * SNAP_REGION_PAGES;
-	else if (!entry->length)
+	else if (!entry->length || entry->stored == SNAP_REGION_PAGES)
 		*ret_next = (region + 1) * SNAP_REGION_PAGES;
+	if (entry && entry->length)
+		*ret_zero = false;
 	if (frame)
 		snap_cache_put(snap_loader_cache(pages->loader), frame);
 	return 0;
@@ -105,13 +110,14 @@ int snap_pages_seek(SnapPages *pages, uint64_t page, uint64_t end,
 	while (page < end) {
 		uint64_t region = page / SNAP_REGION_PAGES, next;
 		struct held_leaf held;
+		bool is_zero;
 		guint found;
-		int r = step_over_zero(pages, page, &next);
+		int r = step_over(pages, page, &next, &is_zero);
 
 		if (r < 0)
 			return r;
 		if (next > page) {
-			if (zero)
+			if (is_zero == !!zero)
 				break;
 			page = next;
 			continue;
@@ -183,7 +189,8 @@ static uint64_t find_pages(const struct find *f, uint64_t n)
  * the byte. */
 static bool find_step(struct find *f, uint64_t n, uint64_t stored)
 {
-	uint64_t bytes = records_bytes(f->rec, find_pages(f, n), stored);
+	uint64_t pages = find_pages(f, n);
+	uint64_t bytes = records_bytes(f->rec, pages, MIN(stored, pages));
 
 	if (f->offset < f->at + bytes)
 		return false;

@@ -14,7 +14,10 @@ struct SnapPages {
 	const struct snap_entry *top;
 	guint n_nodes;
 	uint64_t n_regions;
-	uint64_t logged; /* offset of the last damage logged; atomic */
+	GMutex lock;
+	uint64_t logged[16]; /* where damage was logged last; protected by lock
+			      */
+	guint n_logged;
 };
 
 /* A leaf that is held, or none: then the region is all zero. */

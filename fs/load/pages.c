@@ -12,6 +12,7 @@
 
 #include <string.h>
 
+#include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "format/base/log.h"
 #include "fs/load/readahead.h"
@@ -88,7 +89,7 @@ SnapPages *snap_pages_new(SnapLoader *loader, SnapReader *reader,
 	pages->name = g_strdup(name);
 	pages->top = snap_reader_top(reader, &pages->n_nodes);
 	pages->n_regions = snap_meta_regions(snap_reader_meta(reader));
-	pages->logged = UINT64_MAX;
+	g_mutex_init(&pages->lock);
 	return pages;
 }
 
@@ -104,6 +105,7 @@ void snap_pages_unref(SnapPages *pages)
 		return;
 	snap_cache_forget(pages->loader->cache, pages->id);
 	snap_reader_free(pages->reader);
+	g_mutex_clear(&pages->lock);
 	g_free(pages->name);
 	g_free(pages);
 }
@@ -118,11 +120,23 @@ uint64_t snap_pages_file_size(const SnapPages *pages)
 	return snap_reader_file_size(pages->reader);
 }
 
-/* Logs damage once for each place. */
+/* Is it new that the place is damaged? The last few places are remembered. */
+static bool is_news(SnapPages *pages, uint64_t offset)
+{
+	SNAP_LOCKED(&pages->lock);
+	guint n = G_N_ELEMENTS(pages->logged);
+
+	for (guint i = 0; i < MIN(n, pages->n_logged); i++)
+		if (pages->logged[i] == offset)
+			return false;
+	pages->logged[pages->n_logged++ % n] = offset;
+	return true;
+}
+
+/* Logs damage, once for a place unless there are many. */
 static int damaged(SnapPages *pages, const char *what, uint64_t offset, int r)
 {
-	if (__atomic_exchange_n(&pages->logged, offset, __ATOMIC_RELAXED) !=
-	    offset)
+	if (is_news(pages, offset))
 		snap_log(SNAP_LOG_ERROR,
 			 "%s: %s at byte %" G_GUINT64_FORMAT
 			 " of its snapshot file: %s",
@@ -132,6 +146,12 @@ static int damaged(SnapPages *pages, const char *what, uint64_t offset, int r)
 }
 
 /* ---- what lies in the cache: nodes, leaves, extents ---- */
+
+enum kind {
+	KIND_NODE,
+	KIND_LEAF,
+	KIND_EXTENT,
+};
 
 struct load {
 	SnapPages *pages;
@@ -164,6 +184,12 @@ static int load_node(void *ctx, void **ret_data, size_t *ret_size)
 	g_autofree struct snap_node *node = g_new(struct snap_node, 1);
 	int r = snap_reader_node(l->pages->reader, (guint)l->index, node);
 
+	uint64_t stored = 0;
+
+	for (guint i = 0; r == 0 && i < node->n; i++)
+		stored += node->entries[i].stored;
+	if (r == 0 && stored != l->entry->stored)
+		r = -EBADMSG;
 	if (r < 0)
 		return damaged(l->pages, "map node", l->entry->offset, r);
 	COUNT(l->pages->loader->bytes_read, l->entry->length);
@@ -178,6 +204,13 @@ static int load_leaf(void *ctx, void **ret_data, size_t *ret_size)
 	struct snap_leaf leaf;
 	int r = snap_reader_leaf(l->pages->reader, l->index, l->entry, &leaf);
 
+	uint32_t stored = 0;
+
+	for (guint i = 0; r == 0 && i < leaf.n; i++)
+		if (leaf.segments[i].kind != SNAP_SEGMENT_ZERO)
+			stored += leaf.segments[i].count;
+	if (r == 0 && stored != l->entry->stored)
+		r = -EBADMSG;
 	if (r < 0)
 		return damaged(l->pages, "map leaf", l->entry->offset, r);
 	COUNT(l->pages->loader->bytes_read, l->entry->length);
@@ -206,12 +239,12 @@ static int load_extent(void *ctx, void **ret_data, size_t *ret_size)
 int snap_pages_get_node(SnapPages *pages, guint index,
 			const struct snap_cached **ret_frame)
 {
-	struct load l = { .pages = pages,
-			  .index = index,
-			  .entry = &pages->top[index] };
+	const struct snap_entry *e = &pages->top[index];
+	struct load l = { .pages = pages, .index = index, .entry = e };
+	struct snap_cache_key key = { pages->id, e->offset, e->length,
+				      e->crc32c, KIND_NODE, index };
 
-	return snap_cache_get(pages->loader->cache, pages->id,
-			      pages->top[index].offset, load_node, &l,
+	return snap_cache_get(pages->loader->cache, &key, load_node, &l,
 			      ret_frame);
 }
 
@@ -219,6 +252,7 @@ int snap_pages_get_leaf(SnapPages *pages, uint64_t region,
 			struct held_leaf *ret_leaf)
 {
 	struct load l = { .pages = pages, .index = region };
+	struct snap_cache_key key;
 	const struct snap_cached *frame;
 	struct snap_entry entry;
 	int r;
@@ -237,8 +271,10 @@ int snap_pages_get_leaf(SnapPages *pages, uint64_t region,
 	if (!entry.length)
 		return 0;
 	l.entry = &entry;
-	r = snap_cache_get(pages->loader->cache, pages->id, entry.offset,
-			   load_leaf, &l, &ret_leaf->frame);
+	key = (struct snap_cache_key){ pages->id,    entry.offset, entry.length,
+				       entry.crc32c, KIND_LEAF,	   region };
+	r = snap_cache_get(pages->loader->cache, &key, load_leaf, &l,
+			   &ret_leaf->frame);
 	if (r < 0)
 		return r;
 	ret_leaf->leaf = ret_leaf->frame->data;
@@ -256,9 +292,12 @@ static int get_extent(SnapPages *pages, const struct snap_segment *segment,
 		      const struct snap_cached **ret_frame)
 {
 	struct load l = { .pages = pages, .segment = segment };
+	struct snap_cache_key key = { pages->id,       segment->offset,
+				      segment->length, segment->crc32c,
+				      KIND_EXTENT,     segment->pages };
 
-	return snap_cache_get(pages->loader->cache, pages->id, segment->offset,
-			      load_extent, &l, ret_frame);
+	return snap_cache_get(pages->loader->cache, &key, load_extent, &l,
+			      ret_frame);
 }
 
 /* ---- reading ---- */
@@ -281,6 +320,7 @@ static int read_segment(SnapPages *pages, const struct snap_segment *s,
 		return r;
 	skip = from - (uint64_t)s->page * SNAP_PAGE +
 	       (uint64_t)s->first * SNAP_PAGE;
+	g_assert(skip + (to - from) <= frame->size);
 	memcpy(buf, (const uint8_t *)frame->data + skip, to - from);
 	snap_cache_put(pages->loader->cache, frame);
 	return 0;

@@ -78,7 +78,8 @@ void snap_gather_free(SnapGather *g)
 {
 	if (!g)
 		return;
-	snap_gather_flush(g);
+	while (g->n_open)
+		snap_pool_give(g->pool, g->open[--g->n_open]);
 	g_byte_array_unref(g->touched);
 	g_free(g);
 }

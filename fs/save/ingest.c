@@ -12,7 +12,7 @@
  *	          --(OPAQUE)------------------> VERBATIM  the stream
  *
  * A stream that sends pages again leaves dead extents behind. When they
- * outweigh what is alive, or at the end when they are more than a tenth of it,
+ * outweigh what is alive, or at the end when they are a good part of it,
  * the live ones are moved to a fresh file.
  */
 #include "fs/save/ingest.h"
@@ -20,14 +20,20 @@
 #include <errno.h>
 #include <string.h>
 
+#include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "format/qemu/parse.h"
 #include "fs/save/gather.h"
 
 /* State that may come before the first page; QEMU's is a few KiB. */
-#define HEAD_MAX (16 * SNAP_MIB)
+#define HEAD_MAX (4 * SNAP_MIB)
 /* Dead bytes that are never worth a copy. */
 #define DEAD_MIN (1 * SNAP_MIB)
+/* Per cent of what is alive: while the stream comes, so that each byte is moved
+ * once at most for each that came; at its end, when the guest may be waiting.
+ */
+#define DEAD_WHILE 100
+#define DEAD_AT_END 15
 
 enum space {
 	SPACE_UNDECIDED,
@@ -43,7 +49,9 @@ struct SnapIngest {
 	SnapParser *parser;
 	SnapGather *gather;
 	SnapLane *lane;
-	SnapWriter *writer; /* protected by the lane's lock */
+	SnapWriter *writer; /* whoever appends has it to himself */
+	GMutex lock;
+	struct snap_writer_stats stats; /* of it; protected by lock */
 	enum space space;
 	GByteArray *head;
 	uint64_t state_base; /* where devstate, or the stream, begins */
@@ -80,20 +88,20 @@ static int append_job(void *ctx, const struct snap_job *job)
 	SnapIngest *in = ctx;
 	int r = job->fills_any ? append_fills(in->writer, job) : 0;
 
-	if (r < 0 || !job->n)
-		return r;
-	return snap_writer_extent(in->writer, job->region, job->pages, job->n,
-				  job->bytes, job->frame_size);
+	if (r == 0 && job->n)
+		r = snap_writer_extent(in->writer, job->region, job->pages,
+				       job->n, job->bytes, job->frame_size);
+	g_mutex_lock(&in->lock);
+	in->stats = snap_writer_stats(in->writer);
+	g_mutex_unlock(&in->lock);
+	return r;
 }
 
 static struct snap_writer_stats writer_stats(SnapIngest *in)
 {
-	struct snap_writer_stats stats;
+	SNAP_LOCKED(&in->lock);
 
-	snap_lane_lock(in->lane);
-	stats = snap_writer_stats(in->writer);
-	snap_lane_unlock(in->lane);
-	return stats;
+	return in->stats;
 }
 
 /* ---- begin and end ---- */
@@ -105,6 +113,7 @@ int snap_ingest_new(const struct snap_ingest_opts *opts,
 	struct snap_writer_opts w = { .map_memory = opts->map_memory };
 	int r;
 
+	g_mutex_init(&in->lock);
 	in->catalog = opts->catalog;
 	in->path = g_strdup(opts->path);
 	in->owner = opts->owner;
@@ -133,6 +142,7 @@ void snap_ingest_free(SnapIngest *in)
 	snap_writer_free(in->writer);
 	snap_parser_free(in->parser);
 	g_byte_array_unref(in->head);
+	g_mutex_clear(&in->lock);
 	g_free(in->path);
 	g_free(in);
 }
@@ -256,15 +266,19 @@ static int compact(SnapIngest *in, GError **error)
 	if (r < 0)
 		return r;
 	in->result.compactions++;
-	return snap_writer_compact(in->writer, fresh, codec, error);
+	r = snap_writer_compact(in->writer, fresh, codec, error);
+	g_mutex_lock(&in->lock);
+	in->stats = snap_writer_stats(in->writer);
+	g_mutex_unlock(&in->lock);
+	return r;
 }
 
-/* Compacts when dead bytes are more than `tenths` of what is alive. */
-static int compact_if(SnapIngest *in, unsigned tenths, GError **error)
+/* Compacts when dead bytes are more than `percent` of what is alive. */
+static int compact_if(SnapIngest *in, unsigned percent, GError **error)
 {
 	struct snap_writer_stats s = writer_stats(in);
 
-	if (s.dead < DEAD_MIN || s.dead * 10 <= (s.written - s.dead) * tenths)
+	if (s.dead < DEAD_MIN || s.dead * 100 <= (s.written - s.dead) * percent)
 		return 0;
 	return compact(in, error);
 }
@@ -285,7 +299,7 @@ int snap_ingest_feed(SnapIngest *in, const void *data, size_t size,
 		if (r < 0)
 			return r;
 	}
-	return r < 0 ? r : compact_if(in, 10, error);
+	return r < 0 ? r : compact_if(in, DEAD_WHILE, error);
 }
 
 void snap_ingest_idle(SnapIngest *in)
@@ -345,7 +359,7 @@ static void result_fill(SnapIngest *in, const struct snap_meta *meta)
 			res->ram += meta->blocks[i].length;
 			res->stored += meta->blocks[i].stored;
 		}
-	res->file = writer_stats(in).written;
+	res->file = snap_writer_stats(in->writer).written;
 }
 
 int snap_ingest_commit(SnapIngest *in, int folder_fd,
@@ -361,7 +375,7 @@ int snap_ingest_commit(SnapIngest *in, int folder_fd,
 	r = snap_lane_wait(in->lane);
 	if (r < 0)
 		return snap_fail_errno(error, -r, "writing the snapshot");
-	r = compact_if(in, 1, error);
+	r = compact_if(in, DEAD_AT_END, error);
 	if (r < 0)
 		return r;
 	meta_fill(in, &meta);

@@ -37,8 +37,9 @@ struct SnapLane {
 	void *ctx;
 	GMutex lock;
 	GCond empty;
-	GQueue order; /* protected by lock */
-	int error;    /* protected by lock */
+	GQueue order;	/* protected by lock */
+	bool appending; /* a worker is at it; protected by lock */
+	int error;	/* protected by lock */
 };
 
 #define JOB_COST sizeof(struct snap_job)
@@ -70,7 +71,7 @@ struct snap_job *snap_pool_take(SnapPool *pool, uint64_t region, bool wait)
 	return job;
 }
 
-static void pool_give(SnapPool *pool, struct snap_job *job)
+void snap_pool_give(SnapPool *pool, struct snap_job *job)
 {
 	SNAP_LOCKED(&pool->lock);
 
@@ -79,13 +80,14 @@ static void pool_give(SnapPool *pool, struct snap_job *job)
 	g_cond_broadcast(&pool->freed);
 }
 
-void snap_pool_reserve(SnapPool *pool, uint64_t bytes)
+bool snap_pool_reserve(SnapPool *pool, uint64_t bytes)
 {
 	SNAP_LOCKED(&pool->lock);
 
-	while (pool->reserved && pool->reserved + bytes > pool->limit / 2)
-		g_cond_wait(&pool->freed, &pool->lock);
+	if (pool->reserved + bytes > pool->limit / 4 * 3)
+		return false;
 	pool->reserved += bytes;
+	return true;
 }
 
 void snap_pool_unreserve(SnapPool *pool, uint64_t bytes)
@@ -127,31 +129,49 @@ void snap_lane_free(SnapLane *lane)
 	g_free(lane);
 }
 
-/* Appends what is finished at the head of the lane. */
+/* The job at the head of the lane, if it is finished. */
+static struct snap_job *lane_next_locked(SnapLane *lane)
+{
+	struct snap_job *job = g_queue_peek_head(&lane->order);
+
+	return job && job->done ? job : NULL;
+}
+
+/* Appends what is finished at the head of the lane, unless another worker is at
+ * it. Appending may wait for the disk, so it is done without the lock, and
+ * other workers and the submitter go on. */
 static void lane_append_locked(SnapLane *lane)
 {
 	struct snap_job *job;
 
-	while ((job = g_queue_peek_head(&lane->order)) && job->done) {
+	if (lane->appending)
+		return;
+	lane->appending = true;
+	while ((job = lane_next_locked(lane))) {
+		int error = lane->error ? lane->error : job->error;
+
+		g_mutex_unlock(&lane->lock);
+		if (!error)
+			error = lane->append(lane->ctx, job);
+		g_mutex_lock(&lane->lock);
+		lane->error = error;
 		g_queue_unlink(&lane->order, &job->link);
-		if (!lane->error)
-			lane->error = job->error;
-		if (!lane->error)
-			lane->error = lane->append(lane->ctx, job);
-		pool_give(lane->pool, job);
+		snap_pool_give(lane->pool, job);
 	}
-	if (!job)
+	lane->appending = false;
+	if (!lane->order.head)
 		g_cond_broadcast(&lane->empty);
 }
 
 static void job_finish(struct snap_job *job, int error)
 {
 	SnapLane *lane = job->lane;
-	SNAP_LOCKED(&lane->lock);
 
+	g_mutex_lock(&lane->lock);
 	job->done = true;
 	job->error = error;
 	lane_append_locked(lane);
+	g_mutex_unlock(&lane->lock);
 }
 
 /* Brings the pages into ascending order; most are already. */
@@ -195,7 +215,7 @@ int snap_lane_wait(SnapLane *lane)
 {
 	SNAP_LOCKED(&lane->lock);
 
-	while (lane->order.head)
+	while (lane->order.head || lane->appending)
 		g_cond_wait(&lane->empty, &lane->lock);
 	return lane->error;
 }
@@ -205,16 +225,6 @@ int snap_lane_error(SnapLane *lane)
 	SNAP_LOCKED(&lane->lock);
 
 	return lane->error;
-}
-
-void snap_lane_lock(SnapLane *lane)
-{
-	g_mutex_lock(&lane->lock);
-}
-
-void snap_lane_unlock(SnapLane *lane)
-{
-	g_mutex_unlock(&lane->lock);
 }
 
 /* ---- workers ---- */

@@ -43,16 +43,20 @@ void snap_pool_free(SnapPool *pool);
  * NULL when there is none. */
 struct snap_job *snap_pool_take(SnapPool *pool, uint64_t region, bool wait);
 
-/* Sets aside `bytes` of the pool's memory for something else, waiting until no
- * more than half is set aside so; gives it back. */
-void snap_pool_reserve(SnapPool *pool, uint64_t bytes);
+/* Gives back a job that is not going to be submitted. */
+void snap_pool_give(SnapPool *pool, struct snap_job *job);
+
+/* Sets aside `bytes` of the pool's memory for something else, of which three
+ * quarters may be set aside so: false when that is not to be had. */
+bool snap_pool_reserve(SnapPool *pool, uint64_t bytes);
+/* Gives it back. */
 void snap_pool_unreserve(SnapPool *pool, uint64_t bytes);
 
 /* Bytes of jobs that are taken now. */
 uint64_t snap_pool_held(SnapPool *pool);
 
 /* Called with each job of a lane, in the order in which they were submitted,
- * one at a time, from any worker. 0 or -errno. */
+ * one at a time, from any worker, with no lock held. 0 or -errno. */
 typedef int (*snap_lane_append)(void *ctx, const struct snap_job *job);
 
 /* A lane whose jobs go to `append`. */
@@ -69,7 +73,3 @@ int snap_lane_wait(SnapLane *lane);
 
 /* The first error so far; does not wait. */
 int snap_lane_error(SnapLane *lane);
-
-/* Keeps the lane from appending, for a look at what the appender works on. */
-void snap_lane_lock(SnapLane *lane);
-void snap_lane_unlock(SnapLane *lane);

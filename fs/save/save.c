@@ -22,7 +22,8 @@
 #include "fs/save/ingest.h"
 #include "fs/save/queue.h"
 
-/* What a running save needs beside its queue and jobs: map, parser, stack. */
+/* What a running save needs beside its queue and jobs: the map, and what the
+ * store buffers of the file. */
 #define SAVE_MEMORY (2 * SNAP_MIB)
 #define SAVE_MAP_MEMORY (1 * SNAP_MIB)
 /* How long pages wait for neighbours when nothing comes. */
@@ -238,7 +239,6 @@ static gpointer save_thread(gpointer data)
 	bool unused;
 	int r;
 
-	snap_pool_reserve(saver->pool, SAVE_MEMORY);
 	r = save_run(save, &last, &result, &error);
 	snap_pool_unreserve(saver->pool, SAVE_MEMORY);
 	if (r < 0)
@@ -269,6 +269,10 @@ int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 
 	if (fd < 0)
 		return snap_fail_errno(error, errno, "%s", opts->path);
+	if (!snap_pool_reserve(saver->pool, SAVE_MEMORY))
+		return snap_fail(error, EBUSY,
+				 "as many saves are under way as -o buffer= "
+				 "has memory for");
 	save = g_new0(SnapSave, 1);
 	g_mutex_init(&save->lock);
 	g_cond_init(&save->changed);
@@ -282,6 +286,7 @@ int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 	saver_begin(saver);
 	thread = g_thread_try_new("save", save_thread, save, NULL);
 	if (!thread) {
+		snap_pool_unreserve(saver->pool, SAVE_MEMORY);
 		saver_end(saver, NULL);
 		save_free(save);
 		return snap_fail(error, EAGAIN, "%s: no thread to be had",

@@ -66,7 +66,7 @@ struct snap_save_opts {
 	struct snap_catalog_owner owner; /* of the snapshot */
 };
 
-/* Begins a save. -errno. */
+/* Begins a save. -EBUSY when the buffer has no memory for one more, -errno. */
 int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 		  SnapSave **ret_save, GError **error);
 SnapSave *snap_save_ref(SnapSave *save);
