@@ -446,6 +446,35 @@ static void a_disk_that_is_full_fails_the_write(void **state)
 	world_close(&w);
 }
 
+/* Saves that wait for their writers neither block one more nor are they
+ * blocked by it: it is refused, with a sentence. */
+static void a_save_too_many_is_refused_and_not_kept_waiting(void **state)
+{
+	struct snap_save_opts opts = {
+		.path = "vm1", .owner = { (uid_t)-1, (gid_t)-1, 0600 }
+	};
+	g_autoptr(GPtrArray) idle =
+		g_ptr_array_new_with_free_func((GDestroyNotify)snap_save_unref);
+	g_autoptr(GError) error = NULL;
+	SnapSave *save;
+	struct world w;
+
+	world_open(&w, SNAP_SAVER_BUFFER_MIN);
+	whole_stream(&w, "{\"devices\": []}");
+	begin_save(&w);
+	opts.folder_fd = w.folder_fd;
+	while (snap_save_new(w.saver, &opts, &save, &error) == 0) {
+		g_ptr_array_add(idle, save);
+		assert_true(idle->len < 100);
+	}
+	assert_true(idle->len > 0);
+	assert_int_equal(error->code, EBUSY);
+	assert_int_equal(put_all(&w, w.stream->len, 100000), 0);
+	assert_int_equal(snap_save_wait(w.save, NULL), 0);
+	g_ptr_array_set_size(idle, 0);
+	world_close(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -462,6 +491,8 @@ int main(void)
 		cmocka_unit_test(bytes_after_the_end_are_refused),
 		cmocka_unit_test(a_write_out_of_sequence_is_refused),
 		cmocka_unit_test(a_disk_that_is_full_fails_the_write),
+		cmocka_unit_test(
+			a_save_too_many_is_refused_and_not_kept_waiting),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
