@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -131,6 +132,12 @@ int snap_process_prepare(const struct snap_mount_opts *opts, int *ret_stderr,
 		      : opts->foreground ? snap_log_to_stderr
 					 : snap_log_to_syslog,
 		      opts->log_level);
+#ifdef __GLIBC__
+	/* One arena: with one for each thread, what they keep back comes to
+	 * more than the cache itself. */
+	mallopt(M_ARENA_MAX, 1);
+	mallopt(M_MMAP_THRESHOLD, 256 * 1024);
+#endif
 	raise_limits();
 	block_signals();
 	umask(0);

@@ -199,6 +199,13 @@ static int take_state(SnapIngest *in, const struct snap_event *e,
 		state_put(in, e->data, e->size);
 		return 0;
 	}
+	if (in->head->len + e->size > HEAD_MAX &&
+	    snap_parser_info(in->parser)->pages_at) {
+		/* RAM is over, and had no page (x-ignore-shared). */
+		space_decide(in, SPACE_SPLIT);
+		state_put(in, e->data, e->size);
+		return 0;
+	}
 	if (in->head->len + e->size > HEAD_MAX)
 		return snap_fail(error, EPROTO,
 				 "more than %u MiB of state before the first "

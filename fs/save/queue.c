@@ -235,6 +235,27 @@ void snap_queue_put(SnapQueue *q, const void *data, size_t size,
 		answer(answer_data, result);
 }
 
+void snap_queue_check(SnapQueue *q, snap_save_answer answer, void *answer_data)
+{
+	struct snap_chunk *c = chunk_new(q, 0);
+	int error;
+
+	c->answer = answer;
+	c->answer_data = answer_data;
+	g_mutex_lock(&q->inbox->lock);
+	error = q->error;
+	if (!error) {
+		g_queue_push_tail_link(&q->chunks, &c->link);
+		q->urgent = true;
+		g_cond_signal(&q->put);
+	}
+	g_mutex_unlock(&q->inbox->lock);
+	if (!error)
+		return;
+	g_free(c);
+	answer(answer_data, error);
+}
+
 void snap_queue_end(SnapQueue *q)
 {
 	SNAP_LOCKED(&q->inbox->lock);

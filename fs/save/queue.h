@@ -49,6 +49,10 @@ void snap_queue_put(SnapQueue *q, const void *data, size_t size,
 		    uint64_t offset, snap_save_answer answer,
 		    void *answer_data);
 
+/* Puts a chunk of no bytes behind what has come: its reader answers it with
+ * what is to be said of the stream so far. */
+void snap_queue_check(SnapQueue *q, snap_save_answer answer, void *answer_data);
+
 /* No write will come any more. */
 void snap_queue_end(SnapQueue *q);
 

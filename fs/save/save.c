@@ -26,6 +26,10 @@
  * store buffers of the file. */
 #define SAVE_MEMORY (2 * SNAP_MIB)
 #define SAVE_MAP_MEMORY (1 * SNAP_MIB)
+/* When the buffer has no more to set aside, this many saves more get along with
+ * a map that spills early; what they take is small enough to go uncounted. */
+#define LEAN_SAVES 16
+#define LEAN_MAP_MEMORY (128 * SNAP_KIB)
 /* How long pages wait for neighbours when nothing comes. */
 #define SAVE_PATIENCE (200 * G_TIME_SPAN_MILLISECOND)
 
@@ -37,6 +41,7 @@ struct SnapSaver {
 	GMutex lock;
 	GCond finished;
 	struct snap_saver_stats stats; /* protected by lock */
+	guint lean;		       /* saves; protected by lock */
 };
 
 struct SnapSave {
@@ -45,12 +50,15 @@ struct SnapSave {
 	int folder_fd;
 	char *path;
 	struct snap_catalog_owner owner;
+	bool lean;
 	GMutex lock;
 	GCond changed;
 	guint refs;  /* users; protected by lock, as the rest */
 	bool thread; /* it still runs */
 	enum snap_save_state state;
 	GError *error;
+	bool aborted;
+	char *why; /* aborted: what to say; NULL: nothing */
 };
 
 /* ---- what saves share ---- */
@@ -97,6 +105,28 @@ struct snap_saver_stats snap_saver_stats(SnapSaver *saver)
 	return stats;
 }
 
+/* Gives one more save its memory; false when there are too many. */
+static bool saver_admit(SnapSaver *saver, bool *ret_lean)
+{
+	SNAP_LOCKED(&saver->lock);
+
+	*ret_lean = !snap_pool_reserve(saver->pool, SAVE_MEMORY);
+	if (*ret_lean && saver->lean == LEAN_SAVES)
+		return false;
+	saver->lean += *ret_lean;
+	return true;
+}
+
+static void saver_release(SnapSaver *saver, bool lean)
+{
+	SNAP_LOCKED(&saver->lock);
+
+	if (lean)
+		saver->lean--;
+	else
+		snap_pool_unreserve(saver->pool, SAVE_MEMORY);
+}
+
 static void saver_begin(SnapSaver *saver)
 {
 	SNAP_LOCKED(&saver->lock);
@@ -133,8 +163,26 @@ static void save_set_state(SnapSave *save, enum snap_save_state state,
 	g_cond_broadcast(&save->changed);
 }
 
+/* Was it dropped on purpose? Puts the reason of one that was aborted in the
+ * place of what the parser says. */
+static bool save_dropped(SnapSave *save, GError **error)
+{
+	SNAP_LOCKED(&save->lock);
+
+	if (!save->aborted)
+		return false;
+	g_clear_error(error);
+	snap_fail(error, ECANCELED, "%s",
+		  save->why ? save->why : "it was dropped");
+	return !save->why;
+}
+
 static void save_failed(SnapSave *save, GError *error)
 {
+	if (save_dropped(save, &error)) {
+		save_set_state(save, SNAP_SAVE_FAILED, error);
+		return;
+	}
 	snap_log(SNAP_LOG_ERROR, "%s/stream: not saved: %s", save->path,
 		 error->message);
 	snap_catalog_note(save->folder_fd, error->message);
@@ -187,6 +235,11 @@ static int save_take(SnapSave *save, SnapIngest *in,
 		case SNAP_QUEUE_CHUNK:
 			break;
 		}
+		if (!c->size) {
+			snap_queue_last(save->queue, c,
+					snap_ingest_end(in, NULL));
+			continue;
+		}
 		r = snap_ingest_feed(in, c->data, c->size, error);
 		if (r < 0 || (snap_queue_empty(save->queue) &&
 			      snap_ingest_complete(in))) {
@@ -205,7 +258,7 @@ static int save_run(SnapSave *save, struct snap_chunk **ret_last,
 		.pool = save->saver->pool,
 		.path = save->path,
 		.owner = save->owner,
-		.map_memory = SAVE_MAP_MEMORY,
+		.map_memory = save->lean ? LEAN_MAP_MEMORY : SAVE_MAP_MEMORY,
 		.level = save->saver->level,
 	};
 	g_autoptr(SnapIngest) in = NULL;
@@ -222,6 +275,7 @@ static void save_free(SnapSave *save)
 {
 	snap_queue_free(save->queue);
 	g_clear_error(&save->error);
+	g_free(save->why);
 	g_cond_clear(&save->changed);
 	g_mutex_clear(&save->lock);
 	close(save->folder_fd);
@@ -240,7 +294,7 @@ static gpointer save_thread(gpointer data)
 	int r;
 
 	r = save_run(save, &last, &result, &error);
-	snap_pool_unreserve(saver->pool, SAVE_MEMORY);
+	saver_release(saver, save->lean);
 	if (r < 0)
 		save_failed(save, error);
 	else
@@ -260,19 +314,28 @@ static gpointer save_thread(gpointer data)
 
 /* ---- the door ---- */
 
+/* One save too many. */
+static int refuse(int folder_fd, GError **error)
+{
+	static const char why[] = "as many saves are under way as -o buffer= "
+				  "has memory for";
+
+	snap_catalog_note(folder_fd, why);
+	return snap_fail(error, EBUSY, "%s", why);
+}
+
 int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 		  SnapSave **ret_save, GError **error)
 {
 	snap_autofd int fd = fcntl(opts->folder_fd, F_DUPFD_CLOEXEC, 0);
 	g_autoptr(GThread) thread = NULL;
 	SnapSave *save;
+	bool lean;
 
 	if (fd < 0)
 		return snap_fail_errno(error, errno, "%s", opts->path);
-	if (!snap_pool_reserve(saver->pool, SAVE_MEMORY))
-		return snap_fail(error, EBUSY,
-				 "as many saves are under way as -o buffer= "
-				 "has memory for");
+	if (!saver_admit(saver, &lean))
+		return refuse(fd, error);
 	save = g_new0(SnapSave, 1);
 	g_mutex_init(&save->lock);
 	g_cond_init(&save->changed);
@@ -281,12 +344,13 @@ int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 	save->folder_fd = snap_steal_fd(&fd);
 	save->path = g_strdup(opts->path);
 	save->owner = opts->owner;
+	save->lean = lean;
 	save->refs = 1;
 	save->thread = true;
 	saver_begin(saver);
 	thread = g_thread_try_new("save", save_thread, save, NULL);
 	if (!thread) {
-		snap_pool_unreserve(saver->pool, SAVE_MEMORY);
+		saver_release(saver, lean);
 		saver_end(saver, NULL);
 		save_free(save);
 		return snap_fail(error, EAGAIN, "%s: no thread to be had",
@@ -329,6 +393,25 @@ void snap_save_write(SnapSave *save, const void *data, size_t size,
 
 void snap_save_end(SnapSave *save)
 {
+	snap_queue_end(save->queue);
+}
+
+void snap_save_check(SnapSave *save, snap_save_answer answer, void *answer_data)
+{
+	if (snap_save_state(save, NULL) == SNAP_SAVE_DONE)
+		answer(answer_data, 0);
+	else
+		snap_queue_check(save->queue, answer, answer_data);
+}
+
+void snap_save_abort(SnapSave *save, const char *why)
+{
+	g_mutex_lock(&save->lock);
+	if (!save->aborted) {
+		save->aborted = true;
+		save->why = g_strdup(why);
+	}
+	g_mutex_unlock(&save->lock);
 	snap_queue_end(save->queue);
 }
 

@@ -85,10 +85,22 @@ void snap_save_write(SnapSave *save, const void *data, size_t size,
 		     uint64_t offset, snap_save_answer answer,
 		     void *answer_data);
 
+/* Asks whether the stream could end here, as close(2) does: answers 0 when it
+ * is whole, or nothing has come; else -EPROTO, or how the save failed. After
+ * what has been written is parsed, which takes the time of the buffer at most.
+ */
+void snap_save_check(SnapSave *save, snap_save_answer answer,
+		     void *answer_data);
+
 /* The stream has ended as far as its writer is concerned. Returns at once. A
  * stream that is whole without saying so is committed behind, any other failed:
  * the log and the folder's note say why. */
 void snap_save_end(SnapSave *save);
+
+/* The same for a stream that somebody else ends, and `why`: "the mount was
+ * ended". With NULL it is dropped on purpose, and nothing is said of it. One
+ * that is complete is not undone. */
+void snap_save_abort(SnapSave *save, const char *why);
 
 /* Where the save stands, and how many bytes of the stream have come. */
 enum snap_save_state snap_save_state(SnapSave *save, uint64_t *ret_bytes);

@@ -446,6 +446,67 @@ static void a_disk_that_is_full_fails_the_write(void **state)
 	world_close(&w);
 }
 
+static ssize_t check(struct world *w)
+{
+	struct outcome o = { .given = false };
+
+	snap_save_check(w->save, outcome_give, &o);
+	g_mutex_lock(&o.lock);
+	while (!o.given)
+		g_cond_wait(&o.cond, &o.lock);
+	g_mutex_unlock(&o.lock);
+	return o.result;
+}
+
+static void a_check_says_whether_the_stream_could_end_here(void **state)
+{
+	struct world w;
+
+	world_open(&w, SNAP_SAVER_BUFFER_DEFAULT);
+	whole_stream(&w, "{\"devices\": []}");
+	begin_save(&w);
+	assert_int_equal(put_all(&w, w.stream->len - 1, 100000), 0);
+	assert_int_equal(check(&w), -EPROTO);
+	assert_int_equal(put(&w, w.stream->data + w.stream->len - 1, 1,
+			     w.stream->len - 1),
+			 1);
+	assert_int_equal(check(&w), 0);
+	assert_saved(&w);
+	g_free(w.ram);
+	g_byte_array_unref(w.stream);
+	/* One that is whole without saying so. */
+	whole_stream(&w, NULL);
+	begin_save(&w);
+	assert_int_equal(put_all(&w, w.stream->len, 100000), 0);
+	assert_int_equal(check(&w), 0);
+	snap_save_end(w.save);
+	assert_int_equal(snap_save_wait(w.save, NULL), 0);
+	world_close(&w);
+}
+
+static void what_is_dropped_on_purpose_leaves_no_note(void **state)
+{
+	static const char *const whys[] = { NULL, "the mount was ended" };
+
+	for (guint i = 0; i < G_N_ELEMENTS(whys); i++) {
+		g_autofree char *note = NULL;
+		struct world w;
+
+		world_open(&w, SNAP_SAVER_BUFFER_DEFAULT);
+		whole_stream(&w, "{\"devices\": []}");
+		begin_save(&w);
+		assert_int_equal(put_all(&w, w.stream->len / 2, 100000), 0);
+		snap_save_abort(w.save, whys[i]);
+		assert_int_equal(snap_save_wait(w.save, NULL), -ECANCELED);
+		note = snap_catalog_noted(w.folder_fd);
+		assert_int_equal(note != NULL, whys[i] != NULL);
+		if (note)
+			assert_non_null(strstr(note, whys[i]));
+		assert_false(there_is_a_snapshot(&w));
+		world_close(&w);
+	}
+}
+
 /* Saves that wait for their writers neither block one more nor are they
  * blocked by it: it is refused, with a sentence. */
 static void a_save_too_many_is_refused_and_not_kept_waiting(void **state)
@@ -491,6 +552,9 @@ int main(void)
 		cmocka_unit_test(bytes_after_the_end_are_refused),
 		cmocka_unit_test(a_write_out_of_sequence_is_refused),
 		cmocka_unit_test(a_disk_that_is_full_fails_the_write),
+		cmocka_unit_test(
+			a_check_says_whether_the_stream_could_end_here),
+		cmocka_unit_test(what_is_dropped_on_purpose_leaves_no_note),
 		cmocka_unit_test(
 			a_save_too_many_is_refused_and_not_kept_waiting),
 	};
