@@ -168,6 +168,9 @@ int snap_disks_plan(SnapVm *vm, const char *folder, GError **error)
 					 "--no-disks saves without disks",
 					 snap_disk_title(d), path);
 		d->overlay = snap_disk_new_path(path, "snapfs", folder);
+		d->overlay_node =
+			g_strdup_printf("snapfs-%" G_GINT64_MODIFIER "x-%u",
+					(guint64)g_get_real_time(), i);
 		if (!d->overlay)
 			return snap_fail(error, EINVAL,
 					 "disk %s: %s has no folder to put an "
@@ -185,17 +188,8 @@ static bool is_named(const SnapDisk *d)
 	return d->device && *d->device;
 }
 
-/* The node that will be the overlay of the i-th disk. */
-static char *overlay_node(const SnapDisk *d, guint i)
+static JsonObject *freeze_action(const SnapDisk *d)
 {
-	g_autofree char *base = g_path_get_basename(d->overlay);
-
-	return g_strdup_printf("snapfs-%08x-%u", g_str_hash(base), i);
-}
-
-static JsonObject *freeze_action(const SnapDisk *d, guint i)
-{
-	g_autofree char *node = overlay_node(d, i);
 	JsonObject *action = json_object_new(), *data = json_object_new();
 
 	json_object_set_string_member(data,
@@ -204,7 +198,8 @@ static JsonObject *freeze_action(const SnapDisk *d, guint i)
 				      : d->node	  ? d->node
 						  : "");
 	json_object_set_string_member(data, "snapshot-file", d->overlay);
-	json_object_set_string_member(data, "snapshot-node-name", node);
+	json_object_set_string_member(data, "snapshot-node-name",
+				      d->overlay_node);
 	json_object_set_string_member(data, "format", "qcow2");
 	json_object_set_string_member(action, "type", "blockdev-snapshot-sync");
 	json_object_set_object_member(action, "data", data);
@@ -222,7 +217,7 @@ int snap_disks_freeze(SnapQmp *qmp, const SnapVm *vm, GError **error)
 
 		if (d->overlay)
 			json_array_add_object_element(actions,
-						      freeze_action(d, i));
+						      freeze_action(d));
 	}
 	json_object_set_array_member(arguments, "actions", actions);
 	r = snap_qmp_call(qmp, "transaction", arguments, NULL, error);
@@ -283,16 +278,15 @@ static int wait_job(SnapQmp *qmp, const char *job, const char *wanted,
 	return snap_fail(error, ETIMEDOUT, "it takes too long");
 }
 
-static int merge(SnapQmp *qmp, const SnapDisk *d, guint i, GError **error)
+static int merge(SnapQmp *qmp, const SnapDisk *d, GError **error)
 {
-	g_autofree char *node = overlay_node(d, i);
-	g_autofree char *job = g_strconcat("merge-", node, NULL);
+	g_autofree char *job = g_strconcat("merge-", d->overlay_node, NULL);
 	JsonObject *arguments = json_object_new();
 	int r;
 
 	json_object_set_string_member(arguments, "job-id", job);
-	json_object_set_string_member(arguments, "device",
-				      is_named(d) ? d->device : node);
+	json_object_set_string_member(
+		arguments, "device", is_named(d) ? d->device : d->overlay_node);
 	json_object_set_string_member(arguments, "base-node",
 				      d->node ? d->node : "");
 	json_object_set_boolean_member(arguments, "auto-dismiss", FALSE);
@@ -318,7 +312,7 @@ void snap_disks_merge(SnapQmp *qmp, SnapVm *vm)
 
 		if (!d->overlay)
 			continue;
-		if (merge(qmp, d, i, &error) < 0)
+		if (merge(qmp, d, &error) < 0)
 			snap_print_error(
 				"disk %s goes on in %s, over %s, which "
 				"must not change: %s",

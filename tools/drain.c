@@ -60,13 +60,14 @@ static uint64_t wanted(const SnapRevertPlan *p)
 	return pages > zero ? (pages - zero) * SNAP_PAGE : 0;
 }
 
-static int stalled(const SnapRevertPlan *p, GError **error)
+int snap_drain_stalled(const SnapRevertPlan *p, GError **error)
 {
-	return snap_fail(error, EIO,
-			 "the guest waits for memory that cannot be read; when "
-			 "it can be again, tell QEMU: migrate-recover "
-			 "\"exec:exec snapfs-bridge --resume %s\"",
-			 p->path);
+	return snap_fail(
+		error, EIO,
+		"the guest needs memory that cannot be read; "
+		"snapfs-bridge(1) tells how it gets it once it can be, "
+		"by \"snapfs-bridge --resume %s\"",
+		p->path);
 }
 
 int snap_drain_wait(SnapQemuRun *run, const SnapRevertPlan *plan, int signals,
@@ -74,7 +75,7 @@ int snap_drain_wait(SnapQemuRun *run, const SnapRevertPlan *plan, int signals,
 {
 	g_autoptr(SnapProgress) progress = snap_progress_new(plan->path);
 	struct pollfd fd = { .fd = signals, .events = POLLIN };
-	static const char *const names[] = { "postcopy-ram", NULL };
+	static const char *const names[] = { "postcopy-ram", "events", NULL };
 	uint64_t all = wanted(plan);
 	int bridge = find_bridge(run->pid);
 
@@ -86,7 +87,7 @@ int snap_drain_wait(SnapQemuRun *run, const SnapRevertPlan *plan, int signals,
 			return r;
 		if (m.state == SNAP_MIGRATE_PAUSED ||
 		    m.state == SNAP_MIGRATE_FAILED)
-			return stalled(plan, error);
+			return snap_drain_stalled(plan, error);
 		if (m.state != SNAP_MIGRATE_RUNS)
 			break;
 		snap_progress_show(progress, written(bridge), all);

@@ -9,3 +9,6 @@
  * `signals` can be read: the guest goes on. */
 int snap_drain_wait(SnapQemuRun *run, const SnapRevertPlan *plan, int signals,
 		    GError **error);
+
+/* Says that memory cannot be read: -EIO. */
+int snap_drain_stalled(const SnapRevertPlan *plan, GError **error);

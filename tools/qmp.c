@@ -12,7 +12,7 @@
 #include "format/base/units.h"
 #include "tools/print.h"
 
-#define PATIENCE 20 /* seconds */
+#define PATIENCE 10 /* seconds */
 #define BLOCK (64 * SNAP_KIB)
 /* query-named-block-nodes of a guest with many disks takes most. */
 #define LINE_MAX_BYTES (8 * SNAP_MIB)
@@ -172,7 +172,7 @@ static int take(SnapQmp *q, gint64 end, JsonObject **ret, GError **error)
 	}
 }
 
-static void hear(SnapQmp *q, JsonObject *message)
+static int hear(SnapQmp *q, JsonObject *message, GError **error)
 {
 	JsonObject *stamp = snap_jsonin_object(message, "timestamp");
 	const char *name = snap_jsonin_text(message, "event");
@@ -183,27 +183,29 @@ static void hear(SnapQmp *q, JsonObject *message)
 	if (!name || !q->heard ||
 	    __builtin_mul_overflow(seconds, G_TIME_SPAN_SECOND, &time) ||
 	    __builtin_add_overflow(time, us, &time))
-		return;
-	q->heard(name, time, q->data);
+		return 0;
+	return q->heard(name, time, snap_jsonin_object(message, "data"),
+			q->data, error);
 }
 
 /* The next message that is no event. */
 static int take_answer(SnapQmp *q, gint64 end, JsonObject **ret, GError **error)
 {
 	for (;;) {
-		JsonObject *message;
+		JsonObject *message = NULL;
 		int r = take(q, end, &message, error);
 
-		if (r < 0)
+		if (r != 0)
 			return r;
 		if (!json_object_has_member(message, "event")) {
 			*ret = message;
 			return 0;
 		}
-		hear(q, message);
+		r = hear(q, message, error);
 		json_object_unref(message);
 		/* However many come, they take no longer. */
-		r = wait_for(q, POLLOUT, end, error);
+		if (r == 0)
+			r = wait_for(q, POLLOUT, end, error);
 		if (r < 0)
 			return r;
 	}

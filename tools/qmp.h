@@ -15,8 +15,11 @@
 
 typedef struct SnapQmp SnapQmp;
 
-/* Called for each event; `time` is QEMU's, in us since 1970. */
-typedef void (*snap_qmp_event)(const char *name, gint64 time, void *data);
+/* Called for each event: `time` is QEMU's, in us since 1970; `about` may be
+ * NULL. -errno, with a sentence, ends the call that is on its way: QEMU may be
+ * unable to answer it. */
+typedef int (*snap_qmp_event)(const char *name, gint64 time, JsonObject *about,
+			      void *data, GError **error);
 
 /* Connects to the socket at `path`, and takes the greeting. Errors: -ETIMEDOUT,
  * -EPROTO where it speaks no QMP, what connect(2) says, and for all that

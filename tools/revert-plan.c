@@ -119,8 +119,8 @@ static int take_saved(SnapRevertPlan *p, GError **error)
 
 	if (!words)
 		return snap_fail(error, EINVAL,
-				 "%s/" SNAP_VM_FILE " has no command line that "
-				 "can be trusted; give one after --",
+				 "%s has no " SNAP_VM_FILE " with QEMU's "
+				 "command line; give one after --",
 				 p->path);
 	if (snap_vm_lives(p->vm))
 		return snap_fail(error, EBUSY,

@@ -53,10 +53,24 @@ struct revert {
 
 /* ---- the way ---- */
 
+/* When memory cannot be read, QEMU may wait for it in the midst of a command,
+ * and then only an event tells. */
+static int hear(const char *name, gint64 time, JsonObject *about, void *data,
+		GError **error)
+{
+	const char *status = snap_jsonin_text(about, "status");
+
+	if (strcmp(name, "MIGRATION") ||
+	    g_strcmp0(status, "postcopy-paused") != 0)
+		return 0;
+	return snap_drain_stalled(data, error);
+}
+
 static int set_postcopy(struct revert *r, GError **error)
 {
-	static const char *const names[] = { "postcopy-ram", NULL };
+	static const char *const names[] = { "postcopy-ram", "events", NULL };
 
+	snap_qmp_listen(r->run->qmp, hear, r->plan);
 	return snap_migrate_switch(r->run->qmp, names, true, error);
 }
 
@@ -240,7 +254,7 @@ static int run(char **arguments, guint n, GError **error)
 		e = snap_revert_plan_new(arguments[0], way_text, &plan, error);
 	if (e == 0)
 		e = snap_qemu_run_new(&started, error);
-	if (e < 0)
+	if (e != 0)
 		return e;
 	r.plan = plan;
 	r.run = started;

@@ -69,7 +69,7 @@ int snap_save_look(SnapQmp *qmp, SnapVm *vm, bool disks, GError **error)
 	if (r < 0)
 		return r;
 	look_at_machine(qmp, vm);
-	snap_vm_take_command(vm, snap_qmp_pid(qmp));
+	snap_vm_take_command(vm, snap_qmp_pid(qmp), snap_qmp_uid(qmp));
 	return disks ? snap_disks_list(qmp, vm, error) : 0;
 }
 

@@ -72,16 +72,18 @@ struct save {
 	gint64 pause;	   /* us that the guest stood still */
 };
 
-static void hear(const char *name, gint64 time, void *data)
+static int hear(const char *name, gint64 time, JsonObject *about, void *data,
+		GError **error)
 {
 	struct save *s = data;
 
 	if (!strcmp(name, "STOP"))
 		s->stopped_at = time;
-	if (strcmp(name, "RESUME") || !s->stopped_at)
-		return;
-	s->pause += MAX(time - s->stopped_at, 0);
-	s->stopped_at = 0;
+	if (!strcmp(name, "RESUME") && s->stopped_at) {
+		s->pause += MAX(time - s->stopped_at, 0);
+		s->stopped_at = 0;
+	}
+	return 0;
 }
 
 static int call(struct save *s, const char *command, GError **error)
@@ -132,7 +134,10 @@ static int choose_way(struct save *s, GError **error)
 
 static int freeze(struct save *s, GError **error)
 {
-	int r = snap_disks_plan(s->vm, overlay_folder, error);
+	g_autofree char *folder =
+		overlay_folder ? g_canonicalize_filename(overlay_folder, NULL)
+			       : NULL;
+	int r = snap_disks_plan(s->vm, folder, error);
 
 	if (r < 0)
 		return r;
@@ -392,14 +397,10 @@ static int open_all(struct save *s, const char *path, GError **error)
 static int run(char **arguments, guint n, GError **error)
 {
 	struct save s = { .began = g_get_monotonic_time() };
-	g_autofree char *overlays = NULL;
 	int r = check_options(error);
 
 	if (r < 0)
 		return r;
-	if (overlay_folder)
-		overlays = g_canonicalize_filename(overlay_folder, NULL);
-	overlay_folder = overlays;
 	s.signals = snap_signals_hold();
 	s.end = timeout ? s.began + timeout * G_USEC_PER_SEC : 0;
 	s.vm = snap_vm_new();

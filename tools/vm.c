@@ -31,6 +31,7 @@ void snap_disk_free(SnapDisk *d)
 	g_free(d->image);
 	g_free(d->format);
 	g_free(d->overlay);
+	g_free(d->overlay_node);
 	g_strfreev(d->chain);
 	g_free(d);
 }
@@ -90,12 +91,24 @@ static GStrv read_command(pid_t pid)
 	return g_strdupv((GStrv)words->pdata);
 }
 
-void snap_vm_take_command(SnapVm *vm, pid_t pid)
+/* Whether it starts QEMU; who made the socket may be somebody else. */
+static bool is_qemu(GStrv command)
+{
+	g_autofree char *name = g_path_get_basename(*command);
+
+	return g_str_has_prefix(name, "qemu") || !strcmp(name, "kvm");
+}
+
+void snap_vm_take_command(SnapVm *vm, pid_t pid, uid_t uid)
 {
 	g_autofree char *cwd = g_strdup_printf("/proc/%d/cwd", (int)pid);
 
 	vm->pid = pid;
-	vm->command = read_command(pid);
+	/* Another user's words are not to be run as ours. */
+	if (uid == geteuid() || uid == 0)
+		vm->command = read_command(pid);
+	if (vm->command && !is_qemu(vm->command))
+		g_clear_pointer(&vm->command, g_strfreev);
 	vm->folder = pid > 0 ? g_file_read_link(cwd, NULL) : NULL;
 	if (vm->folder && !g_utf8_validate(vm->folder, -1, NULL))
 		g_clear_pointer(&vm->folder, g_free);
@@ -335,14 +348,17 @@ int snap_vm_read(const char *folder, SnapVm **ret_vm, GError **error)
 		return snap_fail_errno(error, errno, "%s", path);
 	if (!S_ISREG(st.st_mode))
 		return snap_fail(error, EPROTO, "%s: no ordinary file", path);
+	/* It says what is run, and which files a guest gets to see. */
+	if ((st.st_uid != geteuid() && st.st_uid != 0) || st.st_mode & 022)
+		return snap_fail(error, EPERM,
+				 "%s: somebody else could have written it; "
+				 "make it yours alone, or remove it",
+				 path);
 	r = read_all(fd, &text, &size);
 	if (r < 0)
 		return snap_fail_errno(error, -r, "%s", path);
 	r = parse_vm(text, size, ret_vm, error);
 	if (r < 0)
 		return snap_fail_prefix(error, r, "%s", path);
-	/* To run it is to run what that other one says. */
-	if ((st.st_uid != geteuid() && st.st_uid != 0) || st.st_mode & 022)
-		g_clear_pointer(&(*ret_vm)->command, g_strfreev);
 	return 0;
 }

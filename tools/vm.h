@@ -19,8 +19,9 @@ typedef struct {
 	char *image;  /* that holds the disk as it was, and must not change */
 	char *format;
 	bool read_only;
-	char *overlay; /* that the guest went on with; NULL for none */
-	GStrv chain;   /* the image, the one it lies over, and so on */
+	char *overlay;	    /* that the guest went on with; NULL for none */
+	char *overlay_node; /* its block node, while it is saved */
+	GStrv chain;	    /* the image, the one it lies over, and so on */
 } SnapDisk;
 
 /* A guest. */
@@ -49,9 +50,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapVm, snap_vm_free)
 /* Whether it was saved while it ran, so that it runs when it is back. */
 bool snap_vm_ran(const SnapVm *vm);
 
-/* Takes down the command line and the working directory of a process, if they
- * can be read. */
-void snap_vm_take_command(SnapVm *vm, pid_t pid);
+/* Takes down the command line and the working directory of a QEMU, if they can
+ * be read, and `uid`, which it runs as, is the caller's or root. */
+void snap_vm_take_command(SnapVm *vm, pid_t pid, uid_t uid);
 
 /* Whether a process with the same id and command line is there still. */
 bool snap_vm_lives(const SnapVm *vm);
@@ -60,6 +61,5 @@ bool snap_vm_lives(const SnapVm *vm);
 int snap_vm_write(const SnapVm *vm, const char *folder, GError **error);
 
 /* Reads it from a folder: -ENOENT where there is none, -EPROTO where it is not
- * one. The command line is left out of a file that somebody else could have
- * written. */
+ * one, -EPERM where somebody else could have written it. */
 int snap_vm_read(const char *folder, SnapVm **ret_vm, GError **error);

@@ -1,0 +1,385 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`snapfs save` and `snapfs revert` when something is wrong: one sentence, soon, and nothing is
+left of it."""
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+
+import harness
+from guest import CountGuest
+from harness import need_root, wait_until
+from mount import need_views
+from qemu import need_qemu
+from verbs import DiskGuest, VerbCase, disk_holds, disk_write, image_holds
+
+GREETING = (b'{"QMP": {"version": {"qemu": {"micro": 2, "minor": 0, "major": 10}, "package": ""}, '
+            b'"capabilities": ["oob"]}}\r\n')
+LARGE = CountGuest(memory=128, end=100, fill=True)
+
+
+def setUpModule():
+    need_qemu()
+    need_views()
+
+
+class Peer:
+    """Stands in for QEMU at a socket, and says what a test wants."""
+
+    def __init__(self, path, play):
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen(1)
+        self.play = play
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        try:
+            with self.listener.accept()[0] as peer:
+                self.play(peer)
+        except OSError:
+            pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.close()
+
+
+def says(*parts):
+    """Says these once connected, and then listens until the other end goes."""
+    def play(peer):
+        for part in parts:
+            peer.sendall(part)
+        while peer.recv(65536):
+            pass
+    return play
+
+
+def flood(before, data):
+    def play(peer):
+        peer.sendall(before)
+        while True:
+            peer.sendall(data)
+    return play
+
+
+def answers(**returned):
+    """Plays a QEMU which knows these commands, and returns an empty object to others."""
+    def play(peer):
+        peer.sendall(GREETING)
+        for line in peer.makefile('rb'):
+            asked = json.loads(line)
+            value = returned.get(asked['execute'].replace('-', '_'), {})
+            peer.sendall(json.dumps({'return': value, 'id': asked['id']}).encode() + b'\n')
+    return play
+
+
+class Strangers(VerbCase):
+    """Who answers at the socket is not QEMU."""
+
+    def check(self, play, pattern, seconds=10):
+        start = time.monotonic()
+        with Peer(self.socket, play):
+            self.assert_fails(self.save(), pattern)
+        self.assertLess(time.monotonic() - start, seconds)
+        self.assertFalse(os.path.exists(self.folder))
+        os.unlink(self.socket)
+
+    def test_there_is_no_socket(self):
+        self.assert_fails(self.save(), 'verbs: No such file')
+        with open(self.socket, 'w'):
+            pass
+        self.assert_fails(self.save(), 'verbs: Connection refused')
+        self.assert_fails(self.snapfs('save', '--qmp', '/' + 'x' * 200, self.folder), 'too long')
+        self.assertFalse(os.path.exists(self.folder))
+
+    def test_garbage_is_refused(self):
+        for data in (b'\0\xff\xfe\n', b'hello\n', b'QEMU 10.0.2 monitor - type \'help\'\r\n(qemu) \r\n',
+                     b'[' * 100000 + b'\n', b'/*"*/' + b'[' * 100000 + b'\n', b'[]\n', b'7\n',
+                     b'{"QMP"\n', b'{"' + b'[' * 10 + b'\n'):
+            with self.subTest(data[:20]):
+                self.check(says(data), 'speaks no QMP')
+
+    def test_a_line_without_end_is_refused(self):
+        self.check(flood(b'', b'x' * 65536), 'a line without end')
+        self.check(flood(GREETING, b'x' * 65536), 'a line without end')
+
+    def test_a_greeting_that_is_none_is_refused(self):
+        self.check(says(b'{"event": "STOP"}\n{"QNP": {}}\n'), 'does not greet')
+
+    def test_silence_has_an_end(self):
+        self.check(says(), 'no answer in', 15)
+        self.check(says(GREETING), 'no answer in', 15)
+
+    def test_events_without_end_have_an_end(self):
+        self.check(flood(GREETING, b'{"event": "STOP", "timestamp": {"seconds": 9223372036854775807,'
+                                   b' "microseconds": 9223372036854775807}}\n' * 100),
+                   'no answer in', 15)
+
+    def test_answers_to_others_are_no_answers(self):
+        self.check(flood(GREETING, b'{"return": {}, "id": "x"}\n' * 100), 'no answer in', 15)
+
+    def test_one_that_hangs_up_is_gone(self):
+        self.check(lambda peer: None, 'closed the connection')
+        self.check(lambda peer: peer.sendall(GREETING), 'closed the connection')
+
+    def test_answers_of_another_kind_are_refused(self):
+        self.check(answers(), 'whether the guest runs')
+        self.check(answers(query_status=[], query_migrate=7), 'whether the guest runs')
+        with Peer(self.socket, answers(query_status={'status': 'running'},
+                                       query_block=[7, {'inserted': {'image': []}}])):
+            self.assert_fails(self.snapfs('save', '--qmp', self.socket, self.folder),
+                              'does not tell the image')
+
+    def test_a_refusal_is_told_without_control_characters(self):
+        self.check(says(GREETING, b'{"error": {"desc": "no\\u001b[2J"}, "id": 1}\n'),
+                   r'no\\x1b\[2J')
+
+
+class Save(VerbCase):
+    guest = LARGE
+
+    def hold(self):
+        """Stops the mount, so that a save cannot end."""
+        os.kill(self.mount.pid, signal.SIGSTOP)
+        self.addCleanup(self.let_go)
+
+    def let_go(self):
+        if self.mount.pid:
+            os.kill(self.mount.pid, signal.SIGCONT)
+
+    def interrupt(self, qemu, number, *options):
+        """A save that gets a signal when it is well on its way."""
+        words = ['--qmp', self.socket, *options, self.folder]
+        verb = self.begin('save', *words)
+
+        def under_way():
+            info = qemu.cmd('query-migrate')
+            return info.get('status') == 'active' and info.get('ram', {}).get('transferred', 0)
+        wait_until(under_way, 30, 'the save is under way', step=0.005)
+        self.hold()
+        verb.send_signal(number)
+        time.sleep(0.2)
+        self.let_go()
+        said = verb.communicate(timeout=60)
+        self.assertEqual(verb.returncode, 128 + number, said)
+        self.assertEqual(said[0], '')
+        self.assertIn('interrupted', said[1])
+        self.assertEqual(qemu.cmd('query-migrate')['status'], 'cancelled')
+
+    def test_ctrl_c_leaves_nothing_and_the_guest_runs_on(self):
+        qemu = self.boot()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            for options in ((), ('--stopped',)):
+                with self.subTest(number=number, options=options):
+                    self.interrupt(qemu, number, '--no-disks', *options)
+                    self.assert_runs_on(qemu)
+                    self.assertEqual(self.capabilities(qemu), set())
+                    self.assertFalse(os.path.exists(self.folder))
+        self.save_ok()
+
+    def test_ctrl_c_puts_the_disks_back(self):
+        for style in ('drive', 'blockdev'):
+            with self.subTest(style):
+                os.mkdir(self.path(style))
+                self.guest = DiskGuest(self.path(style), style)
+                qemu = self.boot()
+                disk_write(qemu, 17)
+                self.interrupt(qemu, signal.SIGINT, '--force')
+                self.assert_runs_on(qemu)
+                self.assertTrue(disk_holds(qemu, 17))
+                disk_write(qemu, 34)
+                self.assertEqual(sorted(os.listdir(self.path(style))), ['boot.img', 'data.qcow2'])
+                self.assertTrue(image_holds(self.guest.data, 34))
+                self.save_ok('--force')
+                qemu.kill()
+                os.unlink(self.socket)
+
+    def test_timeout_gives_up(self):
+        qemu = self.boot()
+        verb = self.begin('save', '--no-disks', '--timeout=1', '--qmp', self.socket, self.folder)
+        wait_until(lambda: qemu.cmd('query-migrate').get('status'), 30, 'the save begins')
+        self.hold()
+        time.sleep(1.5)
+        self.let_go()
+        said = verb.communicate(timeout=60)
+        self.assertEqual(verb.returncode, 1, said)
+        self.assertIn('not done after 1 s', said[1])
+        self.assert_runs_on(qemu)
+        self.assertFalse(os.path.exists(self.folder))
+
+    def test_the_old_snapshot_survives_a_save_that_is_interrupted(self):
+        qemu = self.boot()
+        self.save_ok()
+        uuid = os.getxattr(self.folder, 'user.snapfs.uuid')
+        self.interrupt(qemu, signal.SIGINT, '--no-disks', '--force')
+        self.assertEqual(os.getxattr(self.folder, 'user.snapfs.uuid'), uuid)
+        qemu.kill()
+        self.assert_back(self.revert())
+
+    def test_qemu_that_dies_leaves_nothing_in_the_folder(self):
+        qemu = self.boot()
+        verb = self.begin('save', '--no-disks', '--qmp', self.socket, self.folder)
+        wait_until(lambda: qemu.cmd('query-migrate').get('status') == 'active', 30, 'it begins',
+                   step=0.005)
+        qemu.kill()
+        said = verb.communicate(timeout=60)
+        self.assertEqual(verb.returncode, 1, said)
+        self.assertIn('closed the connection', said[1])
+        self.assertFalse(os.path.exists(self.folder))
+
+    def test_another_migration_is_left_alone(self):
+        qemu = self.boot()
+        qemu.start_migrate(f'exec:cat >{self.path("other")}', params={'max-bandwidth': 1 << 20})
+        self.assert_fails(self.save(), 'on its way')
+        self.assertIn(qemu.cmd('query-migrate')['status'], ('setup', 'active'))
+
+    def test_the_store_itself_is_no_place_for_it(self):
+        self.boot()
+        self.assert_fails(self.save(folder=self.mount.store_path('vm1')), 'in the store')
+        self.assertFalse(os.path.exists(self.mount.store_path('vm1')))
+
+    def test_disks_that_go_with_qemu_are_refused(self):
+        qemu = self.boot()
+        done = self.snapfs('save', '--qmp', self.socket, self.folder)
+        self.assert_fails(done, 'disk boot cannot be frozen.*--no-disks')
+        self.assert_runs_on(qemu)
+        self.assertFalse(os.path.exists(self.folder))
+
+    def test_overlays_that_cannot_be_made_leave_the_guest_running(self):
+        self.guest = DiskGuest(self.work)
+        qemu = self.boot()
+        self.assert_fails(self.save('--overlay-dir', self.path('nowhere')), 'cannot be frozen')
+        self.assert_runs_on(qemu)
+        self.assertFalse(os.path.exists(self.folder))
+        self.assert_clean()
+
+    def test_words_that_are_wrong_are_refused(self):
+        for words in (['save', self.folder], ['save', '--qmp', self.socket],
+                      ['save', '--qmp', self.socket, '--timeout=-1', self.folder],
+                      ['revert'], ['revert', '--way=x', self.folder]):
+            self.assertIn(self.snapfs(*words).returncode, (1, 2))
+
+
+class Full(VerbCase):
+    guest = LARGE
+
+    def new_mount(self, store, point, options=()):
+        need_root()
+        os.mkdir(self.path(store))
+        self.run_ok('mount', '-t', 'tmpfs', '-o', 'size=24M', 'tmpfs', self.path(store))
+        self.addCleanup(harness.run, 'umount', '-l', self.path(store))
+        return super().new_mount(store, point, options)
+
+    def test_a_full_store_fails_the_save_and_the_guest_runs_on(self):
+        qemu = self.boot()
+        for options in ((), ('--stopped',)):
+            with self.subTest(options):
+                self.assert_fails(self.save(*options), 'No space left')
+                self.assert_runs_on(qemu)
+                self.assertFalse(os.path.exists(self.folder))
+        self.run_ok('mount', '-o', 'remount,size=256M', self.mount.store)
+        self.save_ok()
+
+    def test_a_full_store_puts_the_disks_back(self):
+        self.guest = DiskGuest(self.work)
+        qemu = self.boot()
+        with open(self.mount.store_path('ballast'), 'wb') as file:
+            file.write(os.urandom(16 << 20))
+        self.assert_fails(self.save(), 'No space left')
+        self.assert_runs_on(qemu)
+        self.assert_clean()
+
+
+class Revert(VerbCase):
+    def saved(self, guest=None):
+        qemu = self.boot(guest)
+        self.save_ok()
+        qemu.kill()
+
+    def assert_refused(self, pattern, *options, folder=None, command=None):
+        done = self.snapfs('revert', *options, folder or self.folder,
+                           *(command or self.command()))
+        self.assert_fails(done, pattern)
+        self.assert_clean()
+        return done
+
+    def test_of_nothing(self):
+        self.assert_refused('nowhere: No such file', folder=self.path('nowhere'))
+        os.mkdir(self.folder)
+        self.assert_refused('no snapshot in', folder=self.folder)
+
+    def test_qemu_that_does_not_start_says_why(self):
+        self.saved()
+        done = self.assert_refused('QEMU has ended', command=[*self.command(), '-no-such-option'])
+        self.assertIn('no-such-option', done.stderr.splitlines()[0])
+        self.assert_refused('QEMU has ended', command=['--', '/bin/false'])
+        self.assert_refused('no-such-program', command=['--', '/no-such-program'])
+
+    def test_another_guest_is_refused(self):
+        self.saved()
+        for guest in (CountGuest(memory=128), CountGuest(memory=64, machine='pc')):
+            for way in ('bridge', 'eager'):
+                with self.subTest(guest=guest, way=way):
+                    self.assert_refused('QEMU has ended', f'--way={way}',
+                                        command=self.command(guest))
+
+    def test_of_a_damaged_one(self):
+        self.saved(LARGE)
+        self.guest = LARGE
+        self.mount.unmount()
+        path = self.mount.store_path('vm1', 'snapshot.zst')
+        with open(path, 'r+b') as file:
+            size = os.path.getsize(path)
+            for at in range(1 << 20, size - (1 << 20), 1 << 16):
+                file.seek(at)
+                file.write(b'\0' * 64)
+        self.mount.start()
+        self.assert_refused('QEMU has ended', '--way=eager')
+        done = self.snapfs('revert', '--wait', '--way=bridge', self.folder, *self.command())
+        self.assertEqual(done.returncode, 1, done.stderr)
+        if done.stdout:   # the guest ran, and then met it
+            self.assertIn('cannot be read', done.stderr)
+            self.adopt_and_kill(done)
+
+    def adopt_and_kill(self, done):
+        done.returncode = 0
+        self.adopt(done).kill()
+
+    def test_disks_that_the_command_line_does_not_name(self):
+        self.guest = DiskGuest(self.work)
+        self.boot().wait_serial('B')
+        self.save_ok()
+        names = [name for name in os.listdir(self.work) if '.snapfs-' in name]
+        done = self.snapfs('revert', self.folder, *self.command(CountGuest(memory=64)))
+        self.assert_fails(done, 'names no image of disk boot')
+        self.assertEqual([name for name in os.listdir(self.work) if '.revert-' in name], [])
+        self.assertEqual(len(names), 2)
+        os.unlink(self.guest.data)
+        self.assert_fails(self.snapfs('revert', self.folder, *self.command()), 'disk data')
+        self.assertEqual([name for name in os.listdir(self.work) if '.revert-' in name], [])
+        self.assertEqual(os.listdir(self.temporary), [])
+
+    def test_ctrl_c_before_it_runs_leaves_nothing(self):
+        self.saved()
+        self.hold_command = ['--', '/bin/sh', '-c', 'sleep 100']
+        verb = self.begin('revert', self.folder, *self.hold_command)
+        wait_until(lambda: os.listdir(self.temporary), 10, 'it begins')
+        time.sleep(0.2)
+        verb.send_signal(signal.SIGINT)
+        said = verb.communicate(timeout=20)
+        self.assertEqual(verb.returncode, 130, said)
+        self.assertIn('interrupted', said[1])
+        self.assert_clean()
+
+
+if __name__ == '__main__':
+    harness.main()
