@@ -4,9 +4,8 @@
 
 #include "fs/catalog/catalog.h"
 
-/* The folder of files on their way in, and what stands behind a file's name in
- * the symbolic link that says which folder it is for. */
-#define SNAP_CATALOG_TMP SNAP_CATALOG_PRIVATE "/tmp"
+/* What stands behind a file's name in the symbolic link that says which folder
+ * it is for. */
 #define SNAP_TEMPORARY_FOR ".for"
 
 /* A new file in the folder `tmp_fd` that is meant for the folder `path`, and

@@ -141,7 +141,8 @@ static int open_to_write(SnapCatalog *c, const char *holder, GError **error)
 		return r;
 	c->tmp_fd = openat(c->fd, SNAP_CATALOG_TMP,
 			   O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (c->tmp_fd < 0 || faccessat(c->tmp_fd, ".", W_OK | X_OK, 0) < 0 ||
+	if (c->tmp_fd < 0 ||
+	    faccessat(c->tmp_fd, ".", W_OK | X_OK, AT_EACCESS) < 0 ||
 	    faccessat(c->fd, ".", W_OK | X_OK, AT_EACCESS) < 0)
 		return snap_fail_errno(error, errno,
 				       "store %s cannot be written", c->path);

@@ -27,6 +27,8 @@
 #define SNAP_CATALOG_HOT "hot"
 #define SNAP_CATALOG_ERROR ".snapfs-error"
 #define SNAP_CATALOG_PRIVATE ".snapfs"
+/* The folder of files on their way in. */
+#define SNAP_CATALOG_TMP SNAP_CATALOG_PRIVATE "/tmp"
 
 typedef struct SnapCatalog SnapCatalog;
 
@@ -80,7 +82,8 @@ char *snap_catalog_noted(int folder_fd);
 
 /* Calls `visit` for each snapshot below `path` ("" is all), in the order of
  * their names; stops when it returns non-zero, and returns that. The paths are
- * within the store. */
+ * within the store. A folder that we may not read is left out, with a line in
+ * the log. */
 typedef int (*snap_catalog_visit)(const char *path, int folder_fd, void *data);
 int snap_catalog_list(SnapCatalog *c, const char *path,
 		      snap_catalog_visit visit, void *data, GError **error);

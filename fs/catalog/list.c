@@ -9,6 +9,7 @@
 
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
+#include "format/base/log.h"
 
 /* A walk through a store. */
 struct walk {
@@ -29,9 +30,12 @@ static int read_folders(int fd, GPtrArray *names)
 	DIR *dir = fdopendir(fd);
 	struct dirent *d;
 
+	int r;
+
 	if (!dir) {
+		r = -errno;
 		close(fd);
-		return -errno;
+		return r;
 	}
 	while ((errno = 0, d = readdir(dir)) != NULL) {
 		if (!strcmp(d->d_name, ".") || !strcmp(d->d_name, "..") ||
@@ -40,10 +44,10 @@ static int read_folders(int fd, GPtrArray *names)
 		if (d->d_type == DT_DIR || d->d_type == DT_UNKNOWN)
 			g_ptr_array_add(names, g_strdup(d->d_name));
 	}
-	fd = -errno;
+	r = -errno;
 	closedir(dir);
 	g_ptr_array_sort(names, compare_names);
-	return fd;
+	return r;
 }
 
 static int walk_folder(struct walk *w, int fd);
@@ -61,7 +65,10 @@ static int walk_into(struct walk *w, int fd, const char *name)
 	    (errno == ENOTDIR || errno == ENOENT || errno == ELOOP))
 		return 0;
 	g_string_append_printf(w->path, "%s%s", length ? "/" : "", name);
-	if (child < 0)
+	if (child < 0 && (errno == EACCES || errno == EPERM))
+		snap_log(SNAP_LOG_WARNING, "folder %s is left out: %s",
+			 w->path->str, g_strerror(errno));
+	else if (child < 0)
 		r = snap_fail_errno(w->error, errno, "folder %s", w->path->str);
 	else
 		r = walk_folder(w, child);

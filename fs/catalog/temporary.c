@@ -108,9 +108,11 @@ int snap_temporary_create(int tmp_fd, const char *path,
 	struct temporary *t;
 	int r;
 
-	/* A path too long for a link only costs the note. */
+	/* A store that has no links, or a path too long for one, only costs
+	 * the note. */
 	if (symlinkat(*path ? path : ".", tmp_fd, link) < 0 &&
-	    errno != ENAMETOOLONG)
+	    (errno == EIO || errno == ENOSPC || errno == EDQUOT ||
+	     errno == EROFS))
 		return -errno;
 	r = snap_file_create(tmp_fd, name, owner->mode, SNAP_FILE_AUTO, &file);
 	if (r == 0)

@@ -67,5 +67,5 @@ struct snap_caller snap_inode_caller(fuse_req_t req)
 
 void snap_inode_reply_result(fuse_req_t req, int r)
 {
-	fuse_reply_err(req, r < 0 ? snap_view_errno(r) : 0);
+	fuse_reply_err(req, r < 0 ? -r : 0);
 }

@@ -228,9 +228,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 /* Answers getxattr and listxattr: a size, or the bytes. */
 static void reply_xattr(fuse_req_t req, ssize_t n, const void *buf, size_t size)
 {
-	if (n == -ENODATA)
-		fuse_reply_err(req, ENODATA);
-	else if (n < 0)
+	if (n < 0)
 		snap_inode_reply_result(req, (int)n);
 	else if (size == 0)
 		fuse_reply_xattr(req, (size_t)n);
@@ -268,11 +266,8 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 
 static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
-	int r = snap_node_removexattr(snap_inode_node(req, ino), name);
-
-	fuse_reply_err(req, r == -ENODATA ? ENODATA
-			    : r < 0	  ? snap_view_errno(r)
-					  : 0);
+	snap_inode_reply_result(
+		req, snap_node_removexattr(snap_inode_node(req, ino), name));
 }
 
 const struct fuse_lowlevel_ops snap_fuse_ops = {

@@ -2,22 +2,28 @@
 /*
  * A mount from its beginning to its end.
  *
- * Set-up goes session, mount, signals, threads; the end goes back the same way.
- * Between the last request and the unmount, saves that still run are ended, so
- * that every write that is held gets its answer while there is somebody to
- * answer to.
+ * Set-up goes session, mount, threads; the end goes back the same way. A signal
+ * that ends the mount is taken by a thread of its own: what is told to the
+ * kernel may wait there for an answer to a request, so telling ends while
+ * requests are still served, and serving after that. Between the last request
+ * and the unmount, saves that still run are ended, so that every write that is
+ * held gets its answer while there is somebody to answer to.
  */
 #include "fs/fuse/fuse-internal.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "format/base/error.h"
 #include "format/base/log.h"
 
-/* Threads that serve: reads decompress in them, so more than processors. */
+/* Threads that serve: reads decompress in them, so more than processors; not
+ * many more, as each holds buffers of 2.5 MiB. */
 #define THREADS_MIN 8u
+#define THREADS_MAX 16u
 #define THREADS_A_PROCESSOR 2u
 
 struct session {
@@ -25,8 +31,11 @@ struct session {
 	struct fuse_session *se;
 	GThread *ready;
 	GThread *notifier;
+	GThread *signals;
 	GAsyncQueue *changes; /* of struct change */
-	gint ending;	      /* atomic */
+	pthread_t serving;    /* the thread of the loop */
+	gint ending;	      /* nothing is told any more; atomic */
+	gint served;	      /* the loop has ended; atomic */
 };
 
 /* ---- pages before they are asked for ---- */
@@ -61,8 +70,11 @@ static void change_free(struct change *c)
 static void on_change(void *data, SnapNode *folder, const char *name)
 {
 	struct session *s = data;
-	struct change *c = g_new0(struct change, 1);
+	struct change *c;
 
+	if (g_atomic_int_get(&s->ending))
+		return;
+	c = g_new0(struct change, 1);
 	c->folder = snap_node_ref(folder);
 	c->name = g_strdup(name);
 	g_async_queue_push(s->changes, c);
@@ -101,12 +113,27 @@ static void notifier_start(struct session *s)
 	snap_tree_on_push(s->opts->tree, on_push, s);
 }
 
+/* Tells the kernel nothing any more: waits for what is being told. Again is
+ * fine. */
 static void notifier_stop(struct session *s)
 {
+	snap_tree_end_pushes(s->opts->tree);
+	g_atomic_int_set(&s->ending, 1);
+	if (!s->notifier)
+		return;
+	g_async_queue_push(s->changes, g_new0(struct change, 1));
+	g_thread_join(g_steal_pointer(&s->notifier));
+}
+
+/* When nothing calls into it any more. */
+static void notifier_free(struct session *s)
+{
+	struct change *c;
+
 	snap_tree_on_change(s->opts->tree, NULL, NULL);
 	snap_tree_on_push(s->opts->tree, NULL, NULL);
-	g_async_queue_push(s->changes, g_new0(struct change, 1));
-	g_thread_join(s->notifier);
+	while ((c = g_async_queue_try_pop(s->changes)) != NULL)
+		change_free(c);
 	g_async_queue_unref(s->changes);
 }
 
@@ -204,8 +231,8 @@ static int session_serve(struct session *s)
 	int r;
 
 	if (!threads)
-		threads = MAX(THREADS_MIN,
-			      THREADS_A_PROCESSOR * g_get_num_processors());
+		threads = CLAMP(THREADS_A_PROCESSOR * g_get_num_processors(),
+				THREADS_MIN, THREADS_MAX);
 	fuse_loop_cfg_set_clone_fd(config, 0);
 	fuse_loop_cfg_set_max_threads(config, threads);
 	fuse_loop_cfg_set_idle_threads(config, threads);
@@ -214,16 +241,66 @@ static int session_serve(struct session *s)
 	return r;
 }
 
-/* Lets this thread alone have the signals that end the mount. */
-static void take_signals(int how)
-{
-	sigset_t set;
+/* ---- signals ---- */
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	pthread_sigmask(how, &set, NULL);
+/* Does no more than to wake the loop. */
+#define WAKE SIGUSR1
+
+static void on_wake(int signal)
+{
+}
+
+/* The signals that end the mount; one that is ignored (nohup) does not. They
+ * are blocked in all threads. */
+static void fill_signals(sigset_t *ret)
+{
+	static const int ends[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction now;
+
+	sigemptyset(ret);
+	for (guint i = 0; i < G_N_ELEMENTS(ends); i++)
+		if (ends[i] == SIGTERM || sigaction(ends[i], NULL, &now) < 0 ||
+		    now.sa_handler != SIG_IGN)
+			sigaddset(ret, ends[i]);
+}
+
+static gpointer signals_thread(gpointer data)
+{
+	struct session *s = data;
+	sigset_t set;
+	int taken;
+
+	fill_signals(&set);
+	while (sigwait(&set, &taken) != 0)
+		;
+	if (g_atomic_int_get(&s->served))
+		return NULL;
+	notifier_stop(s);
+	fuse_session_exit(s->se);
+	/* Again, as the loop may have looked just before and slept then. */
+	while (!g_atomic_int_get(&s->served)) {
+		pthread_kill(s->serving, WAKE);
+		g_usleep(10000);
+	}
+	return NULL;
+}
+
+static void signals_start(struct session *s)
+{
+	struct sigaction wake = { .sa_handler = on_wake };
+
+	sigaction(WAKE, &wake, NULL);
+	s->serving = pthread_self();
+	s->signals = g_thread_new("signals", signals_thread, s);
+}
+
+/* When the loop has ended. */
+static void signals_stop(struct session *s)
+{
+	g_atomic_int_set(&s->served, 1);
+	/* To this process alone, and to that thread since it alone waits. */
+	kill(getpid(), SIGTERM);
+	g_thread_join(s->signals);
 }
 
 int snap_session_run(const struct snap_session_opts *opts, GError **error)
@@ -233,22 +310,16 @@ int snap_session_run(const struct snap_session_opts *opts, GError **error)
 
 	if (r < 0)
 		return r;
-	if (fuse_set_signal_handlers(s.se) < 0) {
-		fuse_session_unmount(s.se);
-		fuse_session_destroy(s.se);
-		return snap_fail(error, EIO, "signals cannot be handled");
-	}
 	notifier_start(&s);
+	signals_start(&s);
 	s.ready = g_thread_new("ready", ready_thread, &s);
-	take_signals(SIG_UNBLOCK);
 	r = session_serve(&s);
-	take_signals(SIG_BLOCK);
-	g_atomic_int_set(&s.ending, 1);
+	signals_stop(&s);
+	notifier_stop(&s);
 	snap_tree_quiesce(opts->tree);
 	fuse_session_unmount(s.se);
 	g_thread_join(s.ready);
-	notifier_stop(&s);
-	fuse_remove_signal_handlers(s.se);
+	notifier_free(&s);
 	fuse_session_destroy(s.se);
 	if (r < 0)
 		return snap_fail_errno(error, -r, "%s: serving it failed",

@@ -43,6 +43,13 @@ int snap_store_node_new(SnapTree *tree, int fd, SnapNode **ret_node)
 	fresh->fd = fd;
 	fresh->type = st.st_mode & S_IFMT;
 	*ret_node = snap_node_intern(&fresh->node);
+	if (*ret_node != &fresh->node || S_ISDIR(st.st_mode))
+		return 0;
+	snap_plain_known(*ret_node);
+	if (!snap_fd_spare(tree, fd)) {
+		snap_node_unref(*ret_node, 1);
+		return -ENFILE;
+	}
 	return 0;
 }
 

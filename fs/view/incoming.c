@@ -16,6 +16,7 @@
 
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -39,6 +40,7 @@ struct pending {
 	SnapSave *save;
 	snap_handle_answer answer;
 	void *data;
+	gint users; /* who hands it on, and who answers; atomic */
 };
 
 static bool save_is_over(SnapSave *save)
@@ -81,6 +83,34 @@ bool snap_incoming_shown(SnapIncoming *in)
 
 /* ---- writing ---- */
 
+/* The number of the mount that something lies on; 0 when it is not known. */
+static uint64_t mount_number(int fd, const char *name)
+{
+	struct statx stx;
+
+	if (statx(fd, name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_MNT_ID,
+		  &stx) < 0 ||
+	    !(stx.stx_mask & STATX_MNT_ID))
+		return 0;
+	return stx.stx_mnt_id;
+}
+
+/* Checks that what is saved can be moved into the folder at the end. */
+static int check_mount(SnapIncoming *in, int folder_fd)
+{
+	int store_fd = snap_catalog_fd(in->node.tree->opts.catalog);
+	uint64_t here = mount_number(folder_fd, "");
+	uint64_t there = mount_number(store_fd, SNAP_CATALOG_TMP);
+
+	if (!here || !there || here == there)
+		return 0;
+	return refuse(
+		in, EXDEV,
+		"the folder is on another file system than the store's " SNAP_CATALOG_TMP
+		", from where a snapshot is moved into "
+		"it");
+}
+
 /* Begins the save. */
 static int begin_locked(SnapIncoming *in)
 {
@@ -96,6 +126,9 @@ static int begin_locked(SnapIncoming *in)
 
 	if (fd < 0)
 		return -errno;
+	r = check_mount(in, fd);
+	if (r < 0)
+		return r;
 	r = snap_save_new(tree->opts.saver, &opts, &in->save, &error);
 	if (r < 0)
 		return refuse(in, -r, error->message);
@@ -140,26 +173,61 @@ static void tell_change(SnapIncoming *in)
 			      snap_views[i]->name);
 }
 
-static void answered(void *data, ssize_t result)
+void snap_incoming_reap(SnapIncoming *in)
 {
-	struct pending *p = data;
-	SnapIncoming *in = p->in;
-	SnapTree *tree = in->node.tree;
-	bool over = save_is_over(p->save) && snap_writers_drop(in);
+	bool over;
 
-	p->answer(p->data, result);
-	if (over)
+	g_mutex_lock(&in->lock);
+	over = in->save && save_is_over(in->save);
+	g_mutex_unlock(&in->lock);
+	if (over && snap_writers_drop(in))
 		tell_change(in);
-	snap_save_unref(p->save);
-	g_free(p);
-	snap_node_unref(&in->node, 1);
-	g_mutex_lock(&tree->lock);
+}
+
+/* One write less. */
+static void write_over_locked(SnapTree *tree)
+{
 	if (--tree->writes == 0)
 		g_cond_broadcast(&tree->idle);
+}
+
+/* One of the two that use it is done; the last lets go of it. */
+static void pending_done(struct pending *p)
+{
+	SnapIncoming *in = p->in;
+	SnapTree *tree = in->node.tree;
+
+	if (!g_atomic_int_dec_and_test(&p->users))
+		return;
+	snap_save_unref(p->save);
+	g_free(p);
+	g_mutex_lock(&tree->lock);
+	if (in->node.refs > 1) {
+		in->node.refs--;
+		write_over_locked(tree);
+		g_mutex_unlock(&tree->lock);
+		return;
+	}
+	g_mutex_unlock(&tree->lock);
+	snap_node_unref(&in->node, 1);
+	/* The tree may go as soon as no write is left. */
+	g_mutex_lock(&tree->lock);
+	write_over_locked(tree);
 	g_mutex_unlock(&tree->lock);
 }
 
-/* What is remembered until a write is answered. */
+static void answered(void *data, ssize_t result)
+{
+	struct pending *p = data;
+	bool over = save_is_over(p->save) && snap_writers_drop(p->in);
+
+	p->answer(p->data, result < 0 ? snap_told((int)result) : result);
+	if (over)
+		tell_change(p->in);
+	pending_done(p);
+}
+
+/* What is remembered until a write is answered, and has returned. */
 static struct pending *pending_new(SnapIncoming *in, snap_handle_answer answer,
 				   void *data)
 {
@@ -170,6 +238,7 @@ static struct pending *pending_new(SnapIncoming *in, snap_handle_answer answer,
 	p->save = snap_save_ref(in->save);
 	p->answer = answer;
 	p->data = data;
+	p->users = 2;
 	g_mutex_lock(&tree->lock);
 	tree->writes++;
 	in->node.refs++;
@@ -185,28 +254,28 @@ static void incoming_write(SnapHandle *handle, const void *buf, size_t size,
 	struct pending *p;
 	int r;
 
-	snap_node_ref(&in->node);
 	/* Held while the save takes the bytes: they come in order. */
 	g_mutex_lock(&in->lock);
 	r = accept_locked(in, handle, offset);
-	if (r == 0) {
-		p = pending_new(in, answer, data);
-		if (offset == in->received)
-			in->received += size;
-		snap_save_write(in->save, buf, size, offset, answered, p);
-	}
-	g_mutex_unlock(&in->lock);
-	if (r < 0)
+	if (r < 0) {
+		g_mutex_unlock(&in->lock);
 		answer(data, r);
-	snap_node_unref(&in->node, 1);
+		return;
+	}
+	p = pending_new(in, answer, data);
+	if (offset == in->received)
+		in->received += size;
+	snap_save_write(in->save, buf, size, offset, answered, p);
+	g_mutex_unlock(&in->lock);
+	pending_done(p);
 }
 
-/* Lets go of the save; one that runs fails as if its writer had gone. */
+/* Lets go of the save; one that runs is dropped on purpose. */
 static void drop_save_locked(SnapIncoming *in)
 {
 	if (!in->save)
 		return;
-	snap_save_end(in->save);
+	snap_save_abort(in->save, NULL);
 	g_clear_pointer(&in->save, snap_save_unref);
 	in->writer = NULL;
 	in->received = 0;
@@ -305,7 +374,7 @@ void snap_incoming_remove(SnapIncoming *in)
 	if (in->save && !save_is_over(in->save))
 		refuse(in, 0, "was removed while it was being saved");
 	if (in->save)
-		snap_save_end(in->save);
+		snap_save_abort(in->save, NULL);
 	g_mutex_unlock(&in->lock);
 	snap_writers_drop(in);
 }

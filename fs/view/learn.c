@@ -5,10 +5,10 @@
  *
  * A guest whose memory is the mapped file reads a page when it touches it, and
  * never again: the kernel keeps it. So the reads of an open `ram` in their
- *order are the list. Who copies the file reads it from front to back; such a
- *reader is not learnt from, nor is one that opens with O_NOATIME, which says
- *that its reads are no use of the file (the bridge does: it knows better, and
- *writes `hot` itself).
+ * order are the list. Who copies the file reads it from front to back; such a
+ * reader is not learnt from, nor is one that opens with O_NOATIME, which says
+ * that its reads are no use of the file (the bridge does: it knows better, and
+ * writes `hot` itself).
  *
  *	UNDECIDED --(a read goes back)----------> LEARNING
  *	          --(COPY_BYTES, never back)----> COPY
@@ -37,8 +37,6 @@
 #define LEARN_UNIT (64 * SNAP_KIB)
 /* What is given to the kernel at once. */
 #define PUSH_BYTES (256 * SNAP_KIB)
-
-#define HOT_TEMPORARY ".snapfs-hot"
 
 enum learning {
 	UNDECIDED,
@@ -151,22 +149,26 @@ static GArray *hot_read(int folder_fd, const struct snap_ramlist *ram)
 /* Replaces the list in the folder. Best effort: it is a hint. */
 static void hot_write(int folder_fd, int like_fd, const char *text)
 {
+	static guint number; /* atomic */
 	size_t size = strlen(text);
 	snap_autofd int fd = -1;
+	char temporary[64];
 	struct stat st;
 
-	unlinkat(folder_fd, HOT_TEMPORARY, 0);
-	fd = openat(folder_fd, HOT_TEMPORARY,
+	/* One that a mount left behind is in the way of nobody for long. */
+	snprintf(temporary, sizeof(temporary), SNAP_CATALOG_PRIVATE "-hot-%u",
+		 __atomic_fetch_add(&number, 1, __ATOMIC_RELAXED));
+	unlinkat(folder_fd, temporary, 0);
+	fd = openat(folder_fd, temporary,
 		    O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return;
 	if (fstat(like_fd, &st) == 0 && fchown(fd, st.st_uid, st.st_gid) == 0 &&
 	    fchmod(fd, st.st_mode & 0666) == 0 &&
 	    write(fd, text, size) == (ssize_t)size &&
-	    renameat(folder_fd, HOT_TEMPORARY, folder_fd, SNAP_CATALOG_HOT) ==
-		    0)
+	    renameat(folder_fd, temporary, folder_fd, SNAP_CATALOG_HOT) == 0)
 		return;
-	unlinkat(folder_fd, HOT_TEMPORARY, 0);
+	unlinkat(folder_fd, temporary, 0);
 }
 
 static void learner_keep(const SnapLearner *l)
@@ -240,10 +242,23 @@ static bool push_run(const struct push *p, const struct snap_hot_run *run,
 	return at == end;
 }
 
+/* Counts it out. */
+static void push_end(struct push *p)
+{
+	SnapTree *tree = p->node->tree;
+
+	g_array_unref(p->runs);
+	snap_node_unref(p->node, 1);
+	g_free(p);
+	g_mutex_lock(&tree->lock);
+	tree->pushes--;
+	g_cond_broadcast(&tree->idle);
+	g_mutex_unlock(&tree->lock);
+}
+
 static gpointer push_thread(gpointer data)
 {
-	g_autofree struct push *p = data;
-	SnapTree *tree = p->node->tree;
+	struct push *p = data;
 	g_autofree uint8_t *buf = g_malloc(PUSH_BYTES);
 
 	for (guint i = 0; i < p->runs->len; i++)
@@ -251,22 +266,30 @@ static gpointer push_thread(gpointer data)
 			      &g_array_index(p->runs, struct snap_hot_run, i),
 			      buf))
 			break;
-	g_array_unref(p->runs);
-	snap_node_unref(p->node, 1);
-	g_mutex_lock(&tree->lock);
-	tree->pushes--;
-	g_cond_broadcast(&tree->idle);
-	g_mutex_unlock(&tree->lock);
+	push_end(p);
 	return NULL;
 }
 
-/* Counts a push in; false when the tree ends, or enough are under way. */
-static bool push_admit(SnapTree *tree)
+void snap_tree_end_pushes(SnapTree *tree)
 {
+	g_mutex_lock(&tree->lock);
+	tree->ending = true;
+	while (tree->pushes)
+		g_cond_wait(&tree->idle, &tree->lock);
+	g_mutex_unlock(&tree->lock);
+}
+
+/* Counts a push in, the first of a node; false when there was one, when the
+ * tree ends, or when enough are under way. */
+static bool push_admit(SnapViewNode *v)
+{
+	SnapTree *tree = v->node.tree;
 	bool admitted;
 
 	g_mutex_lock(&tree->lock);
-	admitted = !tree->ending && tree->pushes < 4;
+	admitted = !v->pushed && !tree->ending && tree->pushes < 4;
+	if (admitted)
+		v->pushed = true;
 	tree->pushes += admitted;
 	g_mutex_unlock(&tree->lock);
 	return admitted;
@@ -279,13 +302,14 @@ void snap_learn_push(SnapNode *node)
 	g_autoptr(GThread) thread = NULL;
 	struct push *p;
 
-	if (!tree->push || !push_admit(tree))
+	if (!tree->push || !push_admit(v))
 		return;
 	p = g_new(struct push, 1);
 	p->node = snap_node_ref(node);
 	p->runs =
 		hot_read(snap_store_node(v->folder)->fd, &v->sealed->info.ram);
-	thread = g_thread_try_new("push", push_thread, p, NULL);
+	if (p->runs->len)
+		thread = g_thread_try_new("push", push_thread, p, NULL);
 	if (!thread)
-		push_thread(p);
+		push_end(p);
 }

@@ -180,11 +180,11 @@ static int create_plain(SnapNode *folder, const char *name, int flags,
 			SnapNode **ret_node, struct snap_attr *ret_attr,
 			SnapHandle **ret_handle)
 {
-	snap_autofd int fd = openat(
-		snap_store_node(folder)->fd, name,
-		(flags & (O_ACCMODE | O_APPEND | O_EXCL | O_SYNC | O_DSYNC)) |
-			O_CREAT | O_NOFOLLOW | O_CLOEXEC,
-		mode & 07777);
+	snap_autofd int fd =
+		openat(snap_store_node(folder)->fd, name,
+		       (flags & (O_ACCMODE | O_EXCL | O_SYNC | O_DSYNC)) |
+			       O_CREAT | O_NOFOLLOW | O_CLOEXEC,
+		       mode & 07777);
 	int r = fd < 0 ? -errno
 		       : made(folder, name, mode, caller, ret_node, ret_attr);
 
@@ -218,6 +218,7 @@ int snap_node_create(SnapNode *folder, const char *name, int flags, mode_t mode,
 static int hide(SnapNode *folder, SnapSealed *sealed, guint view)
 {
 	g_autofree char *path = NULL;
+	struct stat st;
 	int r;
 
 	snap_hidden_add(sealed, view);
@@ -225,6 +226,11 @@ static int hide(SnapNode *folder, SnapSealed *sealed, guint view)
 		if (snap_sealed_shows(sealed, i))
 			return 0;
 	snap_hidden_drop(sealed);
+	/* A newer one may have taken its place just now. */
+	if (fstatat(snap_store_node(folder)->fd, SNAP_CATALOG_SNAPSHOT, &st,
+		    AT_SYMLINK_NOFOLLOW) < 0 ||
+	    st.st_dev != sealed->key.dev || st.st_ino != sealed->key.ino)
+		return 0;
 	r = snap_catalog_remove(snap_store_node(folder)->fd);
 	path = snap_folder_path(folder, NULL);
 	if (r < 0)
@@ -382,6 +388,9 @@ int snap_node_rename(SnapNode *folder, const char *name, SnapNode *to_folder,
 
 	if (r < 0)
 		return r;
+	/* The folder of a save would go while it looks empty. */
+	if (!(flags & RENAME_EXCHANGE) && is_written(to_folder, to_name))
+		return flags & RENAME_NOREPLACE ? -EEXIST : -ENOTEMPTY;
 	for (int tries = 0; tries < 2; tries++) {
 		if (renameat2(snap_store_node(folder)->fd, name,
 			      snap_store_node(to_folder)->fd, to_name,
@@ -389,7 +398,6 @@ int snap_node_rename(SnapNode *folder, const char *name, SnapNode *to_folder,
 			return 0;
 		r = -errno;
 		if ((r != -ENOTEMPTY && r != -EEXIST) || flags ||
-		    is_written(to_folder, to_name) ||
 		    !clear_leftovers(to_folder, to_name))
 			break;
 	}

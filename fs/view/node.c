@@ -193,14 +193,3 @@ void snap_handle_close(SnapHandle *handle)
 	g_free(handle);
 	snap_node_unref(node, 1);
 }
-
-int snap_view_errno(int error)
-{
-	switch (error) {
-	case -EBADMSG:
-	case -ENODATA:
-		return EIO;
-	default:
-		return error < 0 ? -error : EIO;
-	}
-}

@@ -3,6 +3,7 @@
 #include "fs/view/view-internal.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -132,14 +133,19 @@ int snap_plain_open(SnapNode *node, int flags, const struct snap_caller *caller,
 	char path[SNAP_PROC_PATH];
 	int fd;
 
-	/* The kernel's requests are not aligned as O_DIRECT would have it. */
-	flags &= O_ACCMODE | O_APPEND | O_TRUNC | O_SYNC | O_DSYNC | O_NOATIME;
+	/* The kernel's requests are not aligned as O_DIRECT would have it, and
+	 * say where to write: pwrite(2) would ignore that with O_APPEND. */
+	flags &= O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NOATIME;
 	snap_proc_path(path, snap_store_node(node)->fd);
 	fd = open(path, flags | O_CLOEXEC);
 	if (fd < 0 && errno == EPERM && (flags & O_NOATIME))
 		fd = open(path, (flags & ~O_NOATIME) | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
+	if (!snap_fd_spare(node->tree, fd)) {
+		close(fd);
+		return -ENFILE;
+	}
 	*ret_handle = snap_plain_handle(node, fd);
 	return 0;
 }
@@ -158,8 +164,105 @@ static int plain_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
 	return snap_store_setattr(s->fd, set, st);
 }
 
+/* ---- more files than may be open ---- */
+
+/* How many the kernel is asked to forget for each new one. */
+#define FORGOTTEN 2
+
+/* The node of the folder at `path`, a reference, or NULL when it has none. */
+static SnapNode *known_folder(SnapTree *tree, const char *path)
+{
+	struct snap_node_key key = { .kind = &snap_folder_ops };
+	SnapNode *folder;
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return NULL;
+	key.dev = st.st_dev;
+	key.ino = st.st_ino;
+	g_mutex_lock(&tree->lock);
+	folder = g_hash_table_lookup(tree->nodes, &key);
+	if (folder)
+		folder->refs++;
+	g_mutex_unlock(&tree->lock);
+	return folder;
+}
+
+/* Asks the kernel to forget the name that a file has now. */
+static void forget_name(SnapNode *node)
+{
+	SnapTree *tree = node->tree;
+	char proc[SNAP_PROC_PATH], path[PATH_MAX], *name;
+	SnapNode *folder;
+	ssize_t n;
+
+	snap_proc_path(proc, snap_store_node(node)->fd);
+	n = readlink(proc, path, sizeof(path) - 1);
+	path[MAX(n, 0)] = '\0';
+	name = strrchr(path, '/');
+	if (!name || name == path)
+		return;
+	*name++ = '\0';
+	folder = known_folder(tree, path);
+	if (!folder)
+		return;
+	tree->changed(tree->changed_data, folder, name);
+	snap_node_unref(folder, 1);
+}
+
+/* The node whose turn it is to be forgotten, a reference, or NULL. */
+static SnapNode *next_plain(SnapTree *tree)
+{
+	SnapStoreNode *s = NULL;
+	GList *link;
+
+	g_mutex_lock(&tree->lock);
+	link = g_queue_pop_head_link(&tree->plain);
+	if (link) {
+		g_queue_push_tail_link(&tree->plain, link);
+		s = link->data;
+		/* One that is being freed is no more. */
+		if (s->node.refs)
+			s->node.refs++;
+		else
+			s = NULL;
+	}
+	g_mutex_unlock(&tree->lock);
+	return s ? &s->node : NULL;
+}
+
+void snap_plain_known(SnapNode *node)
+{
+	SnapStoreNode *s = snap_store_node(node);
+	SnapTree *tree = node->tree;
+
+	g_mutex_lock(&tree->lock);
+	s->link.data = s;
+	s->linked = true;
+	g_queue_push_tail_link(&tree->plain, &s->link);
+	g_mutex_unlock(&tree->lock);
+	if (!tree->changed || s->fd < tree->fds_ordinary / 2)
+		return;
+	for (int i = 0; i < FORGOTTEN; i++) {
+		SnapNode *other = next_plain(tree);
+
+		if (!other)
+			return;
+		forget_name(other);
+		snap_node_unref(other, 1);
+	}
+}
+
+/* ---- the node ---- */
+
 static void plain_clear(SnapNode *node)
 {
+	SnapStoreNode *s = snap_store_node(node);
+
+	g_mutex_lock(&node->tree->lock);
+	if (s->linked)
+		g_queue_unlink(&node->tree->plain, &s->link);
+	g_mutex_unlock(&node->tree->lock);
 	close(snap_store_node(node)->fd);
 }
 

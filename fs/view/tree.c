@@ -7,11 +7,16 @@
 #include "fs/view/view-internal.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "format/base/error.h"
+
+/* Open files that ordinary files leave to folders, views and saves. */
+#define FDS_KEPT 256u
 
 const struct snap_view *const snap_views[] = {
 	&snap_view_stream,
@@ -78,6 +83,23 @@ static gboolean sealed_equal(gconstpointer a, gconstpointer b)
 
 /* ---- the tree ---- */
 
+/* Files that may be open for ordinary files; the rest is for what snapfs is
+ * there for. */
+static int fds_ordinary(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > INT_MAX)
+		return INT_MAX;
+	return (int)(limit.rlim_cur - MIN(limit.rlim_cur / 4, FDS_KEPT));
+}
+
+bool snap_fd_spare(const SnapTree *tree, int fd)
+{
+	/* The kernel gives the lowest number that is free. */
+	return fd < tree->fds_ordinary;
+}
+
 int snap_tree_new(const struct snap_tree_opts *opts, SnapTree **ret_tree,
 		  GError **error)
 {
@@ -87,6 +109,7 @@ int snap_tree_new(const struct snap_tree_opts *opts, SnapTree **ret_tree,
 	tree->opts = *opts;
 	tree->read_only = snap_catalog_read_only(opts->catalog);
 	tree->privileged = geteuid() == 0;
+	tree->fds_ordinary = fds_ordinary();
 	clock_gettime(CLOCK_REALTIME, &tree->began);
 	g_mutex_init(&tree->lock);
 	g_cond_init(&tree->idle);
@@ -111,20 +134,20 @@ int snap_tree_new(const struct snap_tree_opts *opts, SnapTree **ret_tree,
 	return 0;
 }
 
-/* A node that is left over: one that refers to others before those. */
-static SnapNode *left_over(SnapTree *tree)
+/* Lets go of all nodes that are the store's, or of all that are not. */
+static void drop_nodes(SnapTree *tree, bool store)
 {
-	SnapNode *found = NULL;
+	g_autoptr(GPtrArray) nodes = g_ptr_array_new();
 	GHashTableIter iter;
 	gpointer node;
 
 	g_hash_table_iter_init(&iter, tree->nodes);
-	while (g_hash_table_iter_next(&iter, NULL, &node)) {
-		found = node;
-		if (!found->ops->is_store)
-			break;
-	}
-	return found;
+	while (g_hash_table_iter_next(&iter, NULL, &node))
+		if (((SnapNode *)node)->ops->is_store == store)
+			g_ptr_array_add(nodes, node);
+	for (guint i = 0; i < nodes->len; i++)
+		snap_node_unref(nodes->pdata[i],
+				((SnapNode *)nodes->pdata[i])->refs);
 }
 
 /* Drops what the kernel never gave back: it does not when it is unmounted while
@@ -133,7 +156,6 @@ static void drop_all(SnapTree *tree)
 {
 	GHashTableIter iter;
 	gpointer handle;
-	SnapNode *node;
 
 	for (;;) {
 		g_hash_table_iter_init(&iter, tree->handles);
@@ -141,8 +163,9 @@ static void drop_all(SnapTree *tree)
 			break;
 		snap_handle_close(handle);
 	}
-	while ((node = left_over(tree)))
-		snap_node_unref(node, node->refs);
+	/* Nodes of the store refer to no others. */
+	drop_nodes(tree, false);
+	drop_nodes(tree, true);
 }
 
 void snap_tree_free(SnapTree *tree)
@@ -217,6 +240,8 @@ static int lookup_view(SnapNode *folder, guint view,
 		return r;
 	*ret_node = NULL;
 	if (r == 0 && snap_sealed_shows(sealed, view)) {
+		if (stream)
+			snap_writers_reap(folder);
 		if (stream)
 			*ret_node = lookup_ticket(folder, sealed, caller);
 		if (!*ret_node)

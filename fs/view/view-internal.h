@@ -3,10 +3,12 @@
  * What the files of fs/view share: the tables of functions behind nodes,
  * handles and views, and the objects they work on.
  *
- * Locks: a writer's (SnapIncoming) before the tree's; nothing is called with
- * the tree's lock held.
+ * Locks: a writer's (SnapIncoming) before the tree's; no lock is taken, and
+ * nothing outside this folder called, with the tree's held.
  */
 #pragma once
+
+#include <errno.h>
 
 #include "fs/view/view.h"
 
@@ -100,7 +102,8 @@ struct SnapTree {
 	struct snap_tree_opts opts;
 	SnapNode *root;
 	bool read_only;
-	bool privileged; /* may give files to others */
+	bool privileged;  /* may give files to others */
+	int fds_ordinary; /* numbers from here on are not for plain files */
 	struct timespec began;
 	snap_tree_changed changed;
 	void *changed_data;
@@ -116,6 +119,7 @@ struct SnapTree {
 	guint pushes;	     /* threads that push hot pages */
 	bool ending;	     /* the mount goes: push no more */
 	GHashTable *nodes;   /* by key; not references */
+	GQueue plain;	     /* those that are no folders of the store */
 	GHashTable *handles; /* that are open */
 	GHashTable *sealed;  /* by key; not references */
 	GHashTable *writers; /* by folder; not references */
@@ -152,6 +156,10 @@ extern const struct snap_view snap_view_stream;
 extern const struct snap_view snap_view_ram;
 extern const struct snap_view snap_view_devstate;
 
+/* False when so many files are open that `fd`, of an ordinary file, is to be
+ * closed again: the last ones are kept for folders, views and saves. */
+bool snap_fd_spare(const SnapTree *tree, int fd);
+
 /* What a name is in every folder. */
 enum snap_name {
 	SNAP_NAME_ORDINARY,
@@ -170,6 +178,8 @@ typedef struct {
 	SnapNode node;
 	int fd; /* O_PATH */
 	mode_t type;
+	GList link;  /* in tree->plain; protected by tree->lock */
+	bool linked; /* also */
 } SnapStoreNode;
 
 extern const struct snap_node_ops snap_folder_ops;
@@ -210,6 +220,10 @@ void snap_proc_path(char ret[SNAP_PROC_PATH], int fd);
 /* Opens an ordinary file by its node; `flags` as open(2). */
 int snap_plain_open(SnapNode *node, int flags, const struct snap_caller *caller,
 		    SnapHandle **ret_handle);
+/* Takes a new node of an ordinary file into account. When files that may be
+ * open run short, the kernel is asked to forget others. */
+void snap_plain_known(SnapNode *node);
+
 /* A handle on `fd`, which is taken over. */
 SnapHandle *snap_plain_handle(SnapNode *node, int fd);
 
@@ -257,6 +271,12 @@ void snap_hidden_drop(const SnapSealed *sealed);
 /* True when the snapshot has the view and it was not removed. */
 bool snap_sealed_shows(const SnapSealed *sealed, guint view);
 
+/* What is told of -errno: damaged bytes are an I/O error. */
+static inline int snap_told(int error)
+{
+	return error == -EBADMSG || error == -ENODATA ? -EIO : error;
+}
+
 /* ---- views of sealed snapshots (view.c) ---- */
 
 typedef struct {
@@ -264,6 +284,7 @@ typedef struct {
 	SnapNode *folder; /* a reference */
 	SnapSealed *sealed;
 	guint view;
+	bool pushed; /* its hot pages; protected by tree->lock */
 } SnapViewNode;
 
 extern const struct snap_node_ops snap_view_ops;
@@ -329,6 +350,13 @@ int snap_incoming_cut(SnapIncoming *in, uint64_t size);
 
 /* Its name was removed: what was received is dropped. */
 void snap_incoming_remove(SnapIncoming *in);
+
+/* If its save is over, takes it out of the table and tells that names mean
+ * something else now. */
+void snap_incoming_reap(SnapIncoming *in);
+
+/* The same for the one in a folder, if there is one. */
+void snap_writers_reap(SnapNode *folder);
 
 /* The one that is shown in a folder, a reference, or NULL. */
 SnapIncoming *snap_writers_find(SnapNode *folder);

@@ -118,7 +118,7 @@ static ssize_t view_read(SnapHandle *handle, void *buf, size_t size,
 	if (h->learner)
 		snap_learner_note(h->learner, offset, size);
 	r = snap_views[v->view]->read(v->sealed, buf, size, offset, &h->hint);
-	return r < 0 ? r : (ssize_t)size;
+	return r < 0 ? snap_told(r) : (ssize_t)size;
 }
 
 static int64_t view_seek(SnapHandle *handle, int64_t offset, int whence)
@@ -137,7 +137,7 @@ static int64_t view_seek(SnapHandle *handle, int64_t offset, int whence)
 		return hole ? (int64_t)end : offset;
 	r = view->seek(v->sealed, at, hole, &at);
 	if (r < 0)
-		return r;
+		return snap_told(r);
 	if (at >= end && !hole)
 		return -ENXIO;
 	return (int64_t)MIN(at, end);
@@ -167,7 +167,7 @@ static int view_open(SnapNode *node, int flags,
 			       ? view->open_to_write(node, caller, ret_handle)
 			       : -EROFS;
 	if (v->sealed->error)
-		return v->sealed->error;
+		return snap_told(v->sealed->error);
 	h = snap_handle_new(sizeof(*h), &view_handle_ops, node);
 	if (view->learns && !(flags & O_NOATIME)) {
 		h->learner = snap_learner_new(v->folder, v->sealed);

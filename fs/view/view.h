@@ -53,6 +53,10 @@ SnapNode *snap_tree_root(SnapTree *tree);
 /* The numbers of statfs. */
 int snap_tree_statfs(SnapTree *tree, struct statvfs *ret);
 
+/* Gives the kernel no more pages before they are asked for, and waits until
+ * none is being given: requests must still be served meanwhile. */
+void snap_tree_end_pushes(SnapTree *tree);
+
 /* Ends the saves that still run, each as if its writer had gone, and waits
  * until every write was answered. For the end of the mount. */
 void snap_tree_quiesce(SnapTree *tree);
@@ -225,10 +229,6 @@ int64_t snap_handle_seek(SnapHandle *handle, int64_t offset, int whence);
 int snap_handle_allocate(SnapHandle *handle, int mode, int64_t offset,
 			 int64_t length);
 
-/* Closes it. Never waits. */
+/* Closes it. Never waits for a save; that of a `ram` whose reads taught
+ * something writes a small file. */
 void snap_handle_close(SnapHandle *handle);
-
-/* ---- errors (view.c) ---- */
-
-/* What the kernel is told for -errno: damaged bytes are an I/O error. */
-int snap_view_errno(int error);

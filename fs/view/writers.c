@@ -73,11 +73,22 @@ static bool put_first(SnapIncoming *in)
 	return first;
 }
 
+void snap_writers_reap(SnapNode *folder)
+{
+	SnapIncoming *in = in_table(folder);
+
+	if (!in)
+		return;
+	snap_incoming_reap(in);
+	snap_node_unref(&in->node, 1);
+}
+
 SnapIncoming *snap_writers_find(SnapNode *folder)
 {
 	SnapIncoming *in = in_table(folder);
 
 	if (in && !snap_incoming_shown(in)) {
+		snap_incoming_reap(in);
 		snap_node_unref(&in->node, 1);
 		in = NULL;
 	}
@@ -93,6 +104,7 @@ SnapIncoming *snap_writers_join(SnapNode *folder,
 		if (in && snap_incoming_open_for(in))
 			return in;
 		if (in) {
+			snap_incoming_reap(in);
 			snap_writers_drop(in);
 			snap_node_unref(&in->node, 1);
 		}
@@ -135,42 +147,61 @@ struct snap_catalog_owner snap_owner_new(SnapNode *folder, mode_t mode,
 
 /* ---- saves ---- */
 
-static gboolean is_over(gpointer save, gpointer value, gpointer data)
+/* All saves in the table, with their references. */
+static GPtrArray *take_saves(SnapTree *tree)
 {
-	uint64_t bytes;
+	GPtrArray *saves =
+		g_ptr_array_new_with_free_func((GDestroyNotify)snap_save_unref);
+	GHashTableIter iter;
+	gpointer save;
 
-	return snap_save_state(save, &bytes) != SNAP_SAVE_RUNNING;
+	g_mutex_lock(&tree->lock);
+	g_hash_table_iter_init(&iter, tree->saves);
+	while (g_hash_table_iter_next(&iter, &save, NULL)) {
+		g_hash_table_iter_steal(&iter);
+		g_ptr_array_add(saves, save);
+	}
+	g_mutex_unlock(&tree->lock);
+	return saves;
 }
 
 void snap_writers_watch(SnapTree *tree, SnapSave *save)
 {
-	snap_save_ref(save);
+	g_autoptr(GPtrArray) over = NULL;
+	g_autoptr(GPtrArray) known = NULL;
+	GHashTableIter iter;
+	gpointer other;
+	uint64_t bytes;
+
+	known = g_ptr_array_new_with_free_func((GDestroyNotify)snap_save_unref);
+	over = g_ptr_array_new_with_free_func((GDestroyNotify)snap_save_unref);
 	g_mutex_lock(&tree->lock);
-	g_hash_table_foreach_remove(tree->saves, is_over, NULL);
-	g_hash_table_add(tree->saves, save);
+	g_hash_table_add(tree->saves, snap_save_ref(save));
+	g_hash_table_iter_init(&iter, tree->saves);
+	while (g_hash_table_iter_next(&iter, &other, NULL))
+		g_ptr_array_add(known, snap_save_ref(other));
 	g_mutex_unlock(&tree->lock);
+	for (guint i = 0; i < known->len; i++) {
+		if (snap_save_state(known->pdata[i], &bytes) ==
+		    SNAP_SAVE_RUNNING)
+			continue;
+		g_mutex_lock(&tree->lock);
+		if (g_hash_table_steal(tree->saves, known->pdata[i]))
+			g_ptr_array_add(over, known->pdata[i]);
+		g_mutex_unlock(&tree->lock);
+	}
 }
 
 void snap_tree_quiesce(SnapTree *tree)
 {
-	g_autoptr(GPtrArray) saves = NULL;
-	GHashTableIter iter;
-	gpointer save;
+	g_autoptr(GPtrArray) saves = take_saves(tree);
 
-	saves = g_ptr_array_new_with_free_func((GDestroyNotify)snap_save_unref);
-	g_mutex_lock(&tree->lock);
-	g_hash_table_iter_init(&iter, tree->saves);
-	while (g_hash_table_iter_next(&iter, &save, NULL))
-		g_ptr_array_add(saves, snap_save_ref(save));
-	g_hash_table_remove_all(tree->saves);
-	g_mutex_unlock(&tree->lock);
 	for (guint i = 0; i < saves->len; i++)
 		snap_save_end(saves->pdata[i]);
 	for (guint i = 0; i < saves->len; i++)
 		snap_save_wait(saves->pdata[i], NULL);
 	g_mutex_lock(&tree->lock);
-	tree->ending = true;
-	while (tree->writes || tree->pushes)
+	while (tree->writes)
 		g_cond_wait(&tree->idle, &tree->lock);
 	g_mutex_unlock(&tree->lock);
 }

@@ -195,6 +195,12 @@ static bool is_ours(const char *name)
 	return g_str_has_prefix(name, OURS);
 }
 
+/* True for lists of who may what: permissions are checked by the mode alone. */
+static bool is_acl(const char *name)
+{
+	return g_str_has_prefix(name, "system.posix_acl_");
+}
+
 /* A path that the kernel takes for a node of the store. Symbolic links have
  * none. */
 static int store_path(SnapNode *node, char ret[SNAP_PROC_PATH])
@@ -229,7 +235,7 @@ ssize_t snap_node_getxattr(SnapNode *node, const char *name, void *ret,
 		value = get_ours(node, name + strlen(OURS));
 		return value ? give(value, strlen(value), ret, size) : -ENODATA;
 	}
-	n = store_path(node, path);
+	n = is_acl(name) ? -EOPNOTSUPP : store_path(node, path);
 	if (n == 0)
 		n = getxattr(path, name, ret, size);
 	return n == -1 ? -errno : n;
@@ -252,6 +258,19 @@ static void list_ours(SnapNode *node, GString *names)
 	}
 }
 
+/* Takes names out that getxattr does not know. */
+static void drop_acls(GString *names, gsize from)
+{
+	while (from < names->len) {
+		gsize length = strlen(names->str + from) + 1;
+
+		if (is_acl(names->str + from))
+			g_string_erase(names, (gssize)from, (gssize)length);
+		else
+			from += length;
+	}
+}
+
 /* Appends the names that the store has for a node. */
 static int list_theirs(SnapNode *node, GString *names)
 {
@@ -271,6 +290,7 @@ static int list_theirs(SnapNode *node, GString *names)
 	if (n < 0)
 		n = errno == EOPNOTSUPP ? 0 : -errno;
 	g_string_truncate(names, had + (gsize)MAX(n, 0));
+	drop_acls(names, had);
 	return n < 0 ? (int)n : 0;
 }
 
@@ -298,7 +318,7 @@ static int check_change(SnapNode *node, const char *name,
 		return -EROFS;
 	if (is_ours(name))
 		return -EPERM;
-	if (!node->ops->is_store)
+	if (!node->ops->is_store || is_acl(name))
 		return -EOPNOTSUPP;
 	return store_path(node, ret_path);
 }

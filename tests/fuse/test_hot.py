@@ -3,7 +3,11 @@
 """`hot`: what the first reads of a mapped `ram` teach, and what it is good for."""
 import mmap
 import os
+import random
 import re
+import subprocess
+import sys
+import time
 
 from fusecase import MIB, FuseCase, read_file, setUpModule  # noqa: F401
 import harness
@@ -12,6 +16,21 @@ import makestream
 PAGE = 4096
 PAGES = 16384                      # of RAM
 TOUCHED = range(PAGES - 64, 0, -640)   # from the back to the front
+
+# Eight threads of a guest: they touch all pages, in the order of the list.
+READER = '''
+import mmap, os, sys, threading
+ram = mmap.mmap(os.open(sys.argv[1], os.O_RDONLY), 0, mmap.MAP_PRIVATE, mmap.PROT_READ)
+ram.madvise(mmap.MADV_RANDOM)
+pages = [int(page) for page in sys.stdin.read().split()]
+def touch(k):
+    for page in pages[k::8]:
+        for at in range(page, page + 16):
+            ram[at * 4096]
+print(flush=True)
+for k in range(8):
+    threading.Thread(target=touch, args=(k,)).start()
+'''
 
 
 class HotTest(FuseCase):
@@ -78,6 +97,45 @@ class HotTest(FuseCase):
     def pushed_bytes(self):
         stats = read_file(self.snaps('.snapfs', 'stats')).decode()
         return int(re.search(r'^snapfs_hot_bytes_total (\d+)$', stats, re.M)[1])
+
+    def test_the_mount_ends_while_pages_are_given(self):
+        """The kernel may wait for an answer to a read while it is given the
+        same page: requests must be served until nothing is given any more."""
+        pages = list(range(0, PAGES, 16))
+        random.Random(1).shuffle(pages)
+        with open(self.hot, 'w') as file:
+            file.write('snapfs-hot 1\n' + ''.join(f'pc.ram {p * PAGE:#x} 16\n' for p in pages))
+        for delay in (0.02, 0.05, 0.08, 0.11):
+            self.mount.remount()
+            reader = subprocess.Popen([sys.executable, '-c', READER, self.snaps('vm1', 'ram')],
+                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                      stderr=subprocess.DEVNULL)
+            reader.stdin.write(' '.join(map(str, pages)).encode())
+            reader.stdin.close()
+            reader.stdout.readline()
+            time.sleep(delay)
+            self.mount.process.terminate()
+            self.assertEqual(self.mount.process.wait(10), 0)
+            self.mount.process = None
+            reader.kill()
+            reader.wait()
+            reader.stdout.close()
+            self.mount.kill()
+            self.mount.start()
+
+    def test_opened_again_gives_them_once(self):
+        self.touch()
+        self.wait_hot()
+        self.mount.remount()
+        with open(self.snaps('vm1', 'ram'), 'rb'):
+            harness.wait_until(lambda: self.pushed_bytes() >= len(TOUCHED) * 16 * PAGE, 10,
+                               'the hot pages are given to the kernel')
+            before = self.pushed_bytes()
+            for _ in range(5):
+                with open(self.snaps('vm1', 'ram'), 'rb'):
+                    pass
+            time.sleep(0.3)
+            self.assertEqual(self.pushed_bytes(), before)
 
     def test_a_copy_teaches_nothing(self):
         self.assertEqual(read_file(self.snaps('vm1', 'ram')), self.flat)

@@ -3,6 +3,7 @@
 """mount.snapfs itself: its options, its ends, and who else is there."""
 import errno
 import os
+import re
 import signal
 import subprocess
 
@@ -127,6 +128,21 @@ class BackgroundTest(BackgroundCase):
                 'the store is free again')
             os.stat(os.path.join(self.snaps, '.snapfs', 'version'))
             self.run_ok('umount', self.snaps)
+
+
+class ManyFilesTest(FuseCase):
+    def test_more_files_than_may_be_open(self):
+        limits = harness.read_text(f'/proc/{self.mount.pid}/limits')
+        limit = int(re.search(r'Max open files\s+(\d+)', limits)[1])
+        if limit > 40000:
+            raise harness.Missing('the daemon may have too many files open to try it')
+        os.mkdir(self.store('many'))
+        for i in range(limit + 2000):
+            os.close(os.open(self.store('many', str(i)), os.O_CREAT | os.O_WRONLY))
+        for i in range(limit + 2000):
+            os.stat(self.snaps('many', str(i)))
+        self.save()
+        self.check_snapshot()
 
 
 class RefusedTest(BackgroundCase):

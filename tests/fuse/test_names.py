@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Names: every legal one, made, moved and removed; those kept by snapfs."""
 import errno
+import fcntl
 import os
 import socket
 import stat
+import struct
 
-from fusecase import FuseCase, read_file, setUpModule, write_stream  # noqa: F401
+from fusecase import FuseCase, read_file, setUpModule, write_all, write_stream  # noqa: F401
 import harness
 import makestream
 
@@ -96,6 +98,34 @@ class OrdinaryTest(FuseCase):
         os.fdatasync(fd)
         self.assertEqual(read_file(self.name), b'<do' + b'y' * 1000)
 
+    def test_appender_writes_where_the_kernel_says(self):
+        fd = os.open(self.name, os.O_RDWR | os.O_APPEND)
+        self.addCleanup(os.close, fd)
+        os.write(fd, b'tail')
+        fcntl.fcntl(fd, fcntl.F_SETFL, 0)
+        os.pwrite(fd, b'head', 0)
+        self.assertEqual(read_file(self.name), b'headain/>tail')
+        fd = os.open(self.snaps('vm1', 'new'), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self.addCleanup(os.close, fd)
+        os.write(fd, b'0123')
+        fcntl.fcntl(fd, fcntl.F_SETFL, 0)
+        os.pwrite(fd, b'ab', 1)
+        self.assertEqual(read_file(self.snaps('vm1', 'new')), b'0ab3')
+
+    def test_attributes_that_are_not_there(self):
+        self.assert_errno(errno.ENODATA, os.setxattr, self.name, 'user.none', b'x',
+                          os.XATTR_REPLACE)
+        self.assert_errno(errno.ENODATA, os.removexattr, self.name, 'user.none')
+        self.assert_errno(errno.ENODATA, os.getxattr, self.name, 'user.none')
+
+    def test_lists_of_who_may_what_are_not_supported(self):
+        name = 'system.posix_acl_access'
+        value = struct.pack('<I', 2) + b''.join(struct.pack('<HHI', tag, 6, 0xffffffff)
+                                                for tag in (1, 4, 0x10, 0x20))
+        self.assert_errno(errno.EOPNOTSUPP, os.setxattr, self.name, name, value)
+        self.assert_errno(errno.EOPNOTSUPP, os.getxattr, self.name, name)
+        self.assertNotIn(name, os.listxattr(self.name))
+
     def test_holes_and_fallocate(self):
         fd = os.open(self.snaps('sparse'), os.O_RDWR | os.O_CREAT)
         self.addCleanup(os.close, fd)
@@ -162,6 +192,16 @@ class MoveTest(FuseCase):
     def test_over_a_folder_with_a_snapshot_fails(self):
         self.save('vm2')
         self.assert_errno(errno.ENOTEMPTY, os.rename, self.snaps('vm1'), self.snaps('vm2'))
+
+    def test_over_a_folder_with_a_save_fails(self):
+        os.mkdir(self.snaps('vm2'))
+        os.mkdir(self.snaps('empty'))
+        fd = os.open(self.snaps('vm2', 'stream'), os.O_WRONLY | os.O_CREAT)
+        write_all(fd, self.data[:-1])
+        self.assert_errno(errno.ENOTEMPTY, os.rename, self.snaps('empty'), self.snaps('vm2'))
+        write_all(fd, self.data[-1:])
+        os.close(fd)
+        self.check_snapshot('vm2')
 
     def test_over_a_folder_with_only_a_note(self):
         os.mkdir(self.snaps('vm2'))

@@ -58,6 +58,16 @@ class SaveTest(FuseCase):
         os.close(fd)
         self.wait_gone('vm1', 'stream')
 
+    def test_into_another_file_system_is_refused_at_once(self):
+        harness.need_root()
+        os.mkdir(self.store('vm1'))
+        self.run_ok('mount', '-t', 'tmpfs', 'none', self.store('vm1'))
+        self.addCleanup(harness.run, 'umount', '-l', self.store('vm1'))
+        fd = open_stream(self.snaps('vm1', 'stream'))
+        self.addCleanup(os.close, fd)
+        self.assert_errno(errno.EXDEV, os.write, fd, self.data[:4096])
+        self.wait_log('is on another file system')
+
     def test_torn_one_is_gone_and_says_why(self):
         os.mkdir(self.snaps('vm1'))
         write_stream(self.snaps('vm1', 'stream'), self.data[:len(self.data) // 2])
@@ -279,6 +289,8 @@ class WritersTest(FuseCase):
         os.lseek(self.first, 0, os.SEEK_SET)
         write_all(self.first, self.data)
         self.check_snapshot()
+        self.check_no_leftovers()
+        self.assertNotIn('not saved', self.mount.log())
 
     def test_cannot_begin_in_the_middle_or_jump(self):
         self.assert_errno(errno.EINVAL, os.pwrite, self.first, b'x' * 100, 4096)
@@ -296,9 +308,11 @@ class WritersTest(FuseCase):
         self.assertEqual(os.listdir(self.snaps('vm1')), [])
         self.assert_errno(errno.ECANCELED, os.write, self.first, self.data[MIB:MIB + 4096])
         self.wait_log('removed while it was being saved')
+        self.check_no_leftovers()
+        self.assertEqual(os.listdir(self.store('vm1')), [])
+        self.assertNotIn('not saved', self.mount.log())
         os.rmdir(self.snaps('vm1'))
         self.close('first')
-        self.check_no_leftovers()
 
     def test_folder_of_a_save_is_not_empty(self):
         write_all(self.first, self.data[:MIB])
