@@ -45,6 +45,7 @@ void snap_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 void snap_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size,
 		   off_t off, struct fuse_file_info *fi);
 void snap_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void snap_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void snap_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 		   struct fuse_file_info *fi);
 void snap_op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,

@@ -120,6 +120,16 @@ void snap_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size,
 			  req);
 }
 
+static void answer_flush(void *data, ssize_t result)
+{
+	snap_inode_reply_result(data, (int)result);
+}
+
+void snap_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	snap_handle_flush(handle_of(fi), answer_flush, req);
+}
+
 void snap_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	snap_handle_close(handle_of(fi));

@@ -2,9 +2,8 @@
 /*
  * The kernel's requests: each gets its node, makes one call, and answers.
  *
- * Not there, and meant so: flush (what a writer must know it is told by write;
- * the kernel then never asks again), poll (a file is always ready), locks (the
- * kernel keeps them), access (default_permissions).
+ * Not there, and meant so: poll (a file is always ready), locks (the kernel
+ * keeps them), access (default_permissions).
  */
 #include "fs/fuse/fuse-internal.h"
 
@@ -295,6 +294,7 @@ const struct fuse_lowlevel_ops snap_fuse_ops = {
 	.read = snap_op_read,
 	.write = snap_op_write,
 	.release = snap_op_release,
+	.flush = snap_op_flush,
 	.fsync = snap_op_fsync,
 	.lseek = snap_op_lseek,
 	.fallocate = snap_op_fallocate,

@@ -148,15 +148,16 @@ static int accept_locked(SnapIncoming *in, SnapHandle *handle, uint64_t offset)
 		return -ECANCELED;
 	if (in->save && handle != in->writer && offset != in->received)
 		return refuse(in, EBUSY, "is being saved by another writer");
-	if (in->save)
-		return 0;
-	if (offset != 0) {
+	if (offset != in->received) {
 		why = g_strdup_printf(
-			"the first write is at offset %" G_GUINT64_FORMAT
-			"; a stream is written from its beginning",
-			offset);
+			"a write at offset %" G_GUINT64_FORMAT
+			" where the stream stands at %" G_GUINT64_FORMAT
+			"; a stream is written from its beginning to its end",
+			offset, in->received);
 		return refuse(in, EINVAL, why);
 	}
+	if (in->save)
+		return 0;
 	r = begin_locked(in);
 	if (r == 0)
 		in->writer = handle;
@@ -270,6 +271,26 @@ static void incoming_write(SnapHandle *handle, const void *buf, size_t size,
 	pending_done(p);
 }
 
+/* QEMU does not look at what close says, but mv and cp do, before the one
+ * deletes its source. Of several writers the first speaks for the stream. */
+static void incoming_flush(SnapHandle *handle, snap_handle_answer answer,
+			   void *data)
+{
+	SnapIncoming *in = ((struct incoming_handle *)handle)->in;
+	struct pending *p;
+
+	g_mutex_lock(&in->lock);
+	if (!in->save || in->removed || handle != in->writer) {
+		g_mutex_unlock(&in->lock);
+		answer(data, 0);
+		return;
+	}
+	p = pending_new(in, answer, data);
+	snap_save_check(in->save, answered, p);
+	g_mutex_unlock(&in->lock);
+	pending_done(p);
+}
+
 /* Lets go of the save; one that runs is dropped on purpose. */
 static void drop_save_locked(SnapIncoming *in)
 {
@@ -345,6 +366,7 @@ static const struct snap_handle_ops incoming_handle_ops = {
 	.mode = SNAP_HANDLE_DIRECT,
 	.read = incoming_read,
 	.write = incoming_write,
+	.flush = incoming_flush,
 	.truncate = incoming_truncate,
 	.clear = incoming_handle_clear,
 };

@@ -160,6 +160,15 @@ void snap_handle_write(SnapHandle *handle, const void *buf, size_t size,
 		handle->ops->write(handle, buf, size, offset, answer, data);
 }
 
+void snap_handle_flush(SnapHandle *handle, snap_handle_answer answer,
+		       void *data)
+{
+	if (handle->ops->flush)
+		handle->ops->flush(handle, answer, data);
+	else
+		answer(data, 0);
+}
+
 int snap_handle_sync(SnapHandle *handle, bool data_only)
 {
 	return handle->ops->sync ? handle->ops->sync(handle, data_only) : 0;

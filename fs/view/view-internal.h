@@ -74,6 +74,8 @@ struct snap_handle_ops {
 			uint64_t offset);
 	void (*write)(SnapHandle *handle, const void *buf, size_t size,
 		      uint64_t offset, snap_handle_answer answer, void *data);
+	void (*flush)(SnapHandle *handle, snap_handle_answer answer,
+		      void *data); /* 0 without */
 	int (*truncate)(SnapHandle *handle, uint64_t size);
 	int (*sync)(SnapHandle *handle, bool data_only); /* 0 without */
 	int64_t (*seek)(SnapHandle *handle, int64_t offset, int whence);

@@ -197,7 +197,8 @@ void snap_tree_quiesce(SnapTree *tree)
 	g_autoptr(GPtrArray) saves = take_saves(tree);
 
 	for (guint i = 0; i < saves->len; i++)
-		snap_save_end(saves->pdata[i]);
+		snap_save_abort(saves->pdata[i],
+				"the mount was ended while it was being saved");
 	for (guint i = 0; i < saves->len; i++)
 		snap_save_wait(saves->pdata[i], NULL);
 	g_mutex_lock(&tree->lock);

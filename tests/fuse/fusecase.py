@@ -78,6 +78,12 @@ class FuseCase(harness.Case):
         write_stream(self.snaps(name, 'stream'), data, size)
         return data
 
+    def write_torn(self, path, data):
+        """Writes what is no whole stream: close says so."""
+        with self.assertRaises(OSError) as caught:
+            write_stream(path, data)
+        self.assertEqual(caught.exception.errno, errno.EPROTO)
+
     def check_snapshot(self, name='vm1', guest=None):
         """All views of a snapshot show the guest."""
         guest = guest or self.guest

@@ -205,7 +205,7 @@ class MoveTest(FuseCase):
 
     def test_over_a_folder_with_only_a_note(self):
         os.mkdir(self.snaps('vm2'))
-        write_stream(self.snaps('vm2', 'stream'), self.data[:5000])
+        self.write_torn(self.snaps('vm2', 'stream'), self.data[:5000])
         self.wait_log('not saved')
         self.wait_gone('vm2', 'stream')
         os.rename(self.snaps('vm1'), self.snaps('vm2'))
@@ -245,7 +245,7 @@ class RemoveTest(FuseCase):
         self.assertEqual(os.listdir(self.store()), ['.snapfs'])
 
     def test_rm_r_with_the_note_of_a_failed_save(self):
-        write_stream(self.snaps('vm1', 'stream'), self.data[:5000])
+        self.write_torn(self.snaps('vm1', 'stream'), self.data[:5000])
         self.wait_log('not saved')
         self.run_ok('rm', '-r', self.snaps('vm1'))
         self.assertEqual(os.listdir(self.store()), ['.snapfs'])

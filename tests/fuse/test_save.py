@@ -55,8 +55,18 @@ class SaveTest(FuseCase):
         self.assertEqual(os.stat(self.snaps('vm1', 'stream')).st_size, len(self.data) - 1)
         self.assert_errno(errno.EBUSY, read_file, self.snaps('vm1', 'stream'))
         self.assertFalse(os.path.exists(self.store('vm1', 'snapshot.zst')))
-        os.close(fd)
+        self.assert_errno(errno.EPROTO, os.close, fd)
         self.wait_gone('vm1', 'stream')
+
+    def test_mv_of_a_torn_one_keeps_its_source(self):
+        os.mkdir(self.snaps('vm1'))
+        for data in (self.data[:-1], self.data + b'z' * 10, self.data[:-1000]):
+            with open(self.path('torn'), 'wb') as file:
+                file.write(data)
+            done = harness.run('mv', self.path('torn'), self.snaps('vm1', 'stream'))
+            self.assertNotEqual(done.returncode, 0)
+            self.assertTrue(read_file(self.path('torn')) == data)
+            self.wait_gone('vm1', 'stream')
 
     def test_into_another_file_system_is_refused_at_once(self):
         harness.need_root()
@@ -70,7 +80,7 @@ class SaveTest(FuseCase):
 
     def test_torn_one_is_gone_and_says_why(self):
         os.mkdir(self.snaps('vm1'))
-        write_stream(self.snaps('vm1', 'stream'), self.data[:len(self.data) // 2])
+        self.write_torn(self.snaps('vm1', 'stream'), self.data[:len(self.data) // 2])
         self.wait_gone('vm1', 'stream')
         self.assertEqual(os.listdir(self.snaps('vm1')), [])
         self.wait_log('vm1/stream: not saved')
@@ -100,7 +110,7 @@ class SaveTest(FuseCase):
 
     def test_torn_one_leaves_the_old_one(self):
         self.save()
-        write_stream(self.snaps('vm1', 'stream'), self.data[:MIB])
+        self.write_torn(self.snaps('vm1', 'stream'), self.data[:MIB])
         self.wait_log('not saved')
         self.check_snapshot()
         self.check_no_leftovers()
@@ -236,9 +246,14 @@ class WritersTest(FuseCase):
 
     def close(self, name):
         fd = getattr(self, name)
-        if fd is not None:
-            os.close(fd)
         setattr(self, name, None)
+        if fd is None:
+            return
+        try:
+            os.close(fd)
+        except OSError as error:
+            # A stream that was left unfinished.
+            self.assertEqual(error.errno, errno.EPROTO)
 
     def test_second_one_may_always_open(self):
         for flags in (os.O_WRONLY, os.O_WRONLY | os.O_DIRECT, os.O_RDWR):
