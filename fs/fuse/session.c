@@ -206,8 +206,10 @@ static int session_mount(struct session *s, GError **error)
 	if (r < 0) {
 		fuse_session_destroy(s->se);
 		return snap_fail(error, errno ? errno : EIO,
-				 "cannot mount at %s: %s", s->opts->point,
-				 last_words ? last_words : "no reason given");
+				 "cannot mount at %s%s%s", s->opts->point,
+				 /* fusermount3 has said why by itself */
+				 last_words ? ": " : "",
+				 last_words ? last_words : "");
 	}
 	fuse_set_log_func(log_words);
 	return 0;

@@ -127,6 +127,21 @@ static bool is_damage(int error)
 	       error == -EOPNOTSUPP;
 }
 
+/* A broken snapshot is opened at every look at it; the log knows it by then.
+ * The last few are remembered. */
+static bool is_news(SnapTree *tree, const struct snap_sealed_key *key)
+{
+	SNAP_LOCKED(&tree->lock);
+
+	for (GList *l = tree->told.head; l; l = l->next)
+		if (!memcmp(l->data, key, sizeof(*key)))
+			return false;
+	g_queue_push_tail(&tree->told, g_memdup2(key, sizeof(*key)));
+	if (g_queue_get_length(&tree->told) > 64)
+		g_free(g_queue_pop_head(&tree->told));
+	return true;
+}
+
 /* Opens the snapshot that `key` names; -ESTALE when another has come. */
 static int sealed_open(SnapNode *folder, const struct snap_sealed_key *key,
 		       SnapSealed **ret_sealed)
@@ -159,7 +174,9 @@ static int sealed_open(SnapNode *folder, const struct snap_sealed_key *key,
 		g_clear_pointer(&s->pages, snap_pages_unref);
 		s->error = r == -ENODATA ? -EBADMSG : r;
 		s->why = g_strdup(error->message);
-		snap_log(SNAP_LOG_ERROR, "%s: %s", *path ? path : ".", s->why);
+		if (is_news(s->tree, key))
+			snap_log(SNAP_LOG_ERROR, "%s: %s", *path ? path : ".",
+				 s->why);
 	}
 	*ret_sealed = s;
 	return 0;

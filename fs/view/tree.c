@@ -173,6 +173,7 @@ void snap_tree_free(SnapTree *tree)
 	if (!tree)
 		return;
 	drop_all(tree);
+	g_queue_clear_full(&tree->told, g_free);
 	g_hash_table_destroy(tree->saves);
 	g_hash_table_destroy(tree->tickets);
 	g_hash_table_destroy(tree->hidden);

@@ -128,6 +128,7 @@ struct SnapTree {
 	GHashTable *hidden;  /* bits, by a snapshot's name for itself */
 	GHashTable *tickets; /* by thread */
 	GHashTable *saves;   /* that were begun and may run; references */
+	GQueue told;	     /* keys of broken snapshots that the log knows */
 };
 
 typedef struct SnapSealed SnapSealed;

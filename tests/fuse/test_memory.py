@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How much memory the daemon holds, whatever comes in whatever order."""
+import concurrent.futures
+import mmap
 import os
 import random
 import struct
@@ -62,6 +64,40 @@ class MemoryTest(FuseCase):
             with open(self.snaps('vm1', view), 'rb', buffering=0) as file:
                 while file.read(MIB):
                     pass
+        self.check_peak()
+
+    def read_through(self, view):
+        """All of a view, past the kernel's page cache."""
+        fd = os.open(self.snaps('vm1', view), os.O_RDONLY | os.O_DIRECT)
+        buffer = mmap.mmap(-1, MIB)
+        try:
+            while os.readv(fd, [buffer]):
+                pass
+        finally:
+            os.close(fd)
+
+    def read_around(self, seed):
+        fd = os.open(self.snaps('vm1', 'ram'), os.O_RDONLY | os.O_DIRECT)
+        chance, buffer = random.Random(seed), mmap.mmap(-1, PAGE)
+        try:
+            for _ in range(3000):
+                os.preadv(fd, [buffer], chance.randrange(self.RAM // PAGE) * PAGE)
+        finally:
+            os.close(fd)
+
+    def test_many_readers_while_others_save(self):
+        self.RAM = 192 * MIB
+        for name in ('vm1', 'vm2', 'vm3'):
+            os.mkdir(self.snaps(name))
+        self.write_big(self.snaps('vm1', 'stream'), order=0)
+        work = [(self.read_through, view) for view in ('stream', 'ram') * 3]
+        work += [(self.read_around, seed) for seed in range(4)]
+        with concurrent.futures.ThreadPoolExecutor(len(work) + 2) as pool:
+            running = [pool.submit(*item) for item in work]
+            running += [pool.submit(self.write_big, self.snaps(name, 'stream'), 3)
+                        for name in ('vm2', 'vm3')]
+            for one in running:
+                one.result()
         self.check_peak()
 
 

@@ -71,7 +71,10 @@ def wait_until(condition, timeout, what, step=0.02):
 
 
 def die_with_parent():
-    """For preexec_fn: no child outlives a harness that was killed."""
+    """For preexec_fn: no child outlives a harness that was killed, nor inherits
+    what a harness under nohup was told to ignore."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     PR_SET_PDEATHSIG = 1
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
