@@ -5,8 +5,7 @@ struct snap_figures snap_figures_get(const SnapReader *reader)
 {
 	const struct snap_meta *meta = snap_reader_meta(reader);
 	struct snap_figures f = {
-		.form = meta->form == SNAP_FORM_VERBATIM ? "verbatim"
-							 : "classic",
+		.form = snap_form_name(meta->form),
 		.disk = snap_reader_file_size(reader),
 		.created = meta->created,
 	};

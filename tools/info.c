@@ -72,6 +72,8 @@ static const char *kind_text(enum snap_block_kind kind)
 		return "state";
 	case SNAP_BLOCK_STREAM:
 		return "stream";
+	case SNAP_BLOCK_BEFORE:
+		return "before";
 	}
 	return "unknown";
 }
@@ -137,7 +139,7 @@ static void print_subject(const struct subject *s)
 			 s->meta->why);
 	snap_print_field("Machine", "%s",
 			 s->meta->machine[0] ? s->meta->machine : "not said");
-	if (s->meta->form == SNAP_FORM_CLASSIC)
+	if (snap_meta_split(s->meta))
 		print_ram(f);
 	snap_print_field("Stored", "%s", stored);
 	snap_print_field("On disk", "%s (1/%s of all, 1/%s of what is stored)",

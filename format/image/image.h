@@ -25,12 +25,15 @@
 enum snap_form {
 	SNAP_FORM_CLASSIC = 1,	/* RAM and device state, apart */
 	SNAP_FORM_VERBATIM = 2, /* the stream as it came */
+	SNAP_FORM_MAPPED = 3,	/* as classic; saved as mapped-ram */
 };
 
 enum snap_block_kind {
 	SNAP_BLOCK_RAM = 1,
 	SNAP_BLOCK_STATE = 2,
 	SNAP_BLOCK_STREAM = 3,
+	SNAP_BLOCK_BEFORE = 4, /* what stands before QEMU's stream; may be
+				* missing */
 };
 
 /* A run of the page space that has a name; lengths and places in bytes. */
@@ -61,6 +64,15 @@ struct snap_meta {
 	guint n_blocks;
 	struct snap_block *blocks; /* in page-space order */
 };
+
+/* "classic", "verbatim" or "mapped-ram". */
+const char *snap_form_name(enum snap_form form);
+
+/* True when RAM and device state lie apart. */
+static inline bool snap_meta_split(const struct snap_meta *meta)
+{
+	return meta->form != SNAP_FORM_VERBATIM;
+}
 
 /* Frees what `meta` holds. */
 void snap_meta_clear(struct snap_meta *meta);

@@ -59,6 +59,19 @@ const struct snap_block *snap_meta_find(const struct snap_meta *meta,
 	return NULL;
 }
 
+const char *snap_form_name(enum snap_form form)
+{
+	switch (form) {
+	case SNAP_FORM_CLASSIC:
+		return "classic";
+	case SNAP_FORM_VERBATIM:
+		return "verbatim";
+	case SNAP_FORM_MAPPED:
+		return "mapped-ram";
+	}
+	return "unknown";
+}
+
 uint64_t snap_meta_end(const struct snap_meta *meta, enum snap_block_kind kind)
 {
 	for (guint i = meta->n_blocks; i > 0; i--)
@@ -115,9 +128,19 @@ static int check_stream(const struct snap_meta *meta, GError **error)
 	return 0;
 }
 
+/* Blocks but for the one that may come last. */
+static guint blocks_needed(const struct snap_meta *meta)
+{
+	guint n = meta->n_blocks;
+
+	return n && meta->blocks[n - 1].kind == SNAP_BLOCK_BEFORE ? n - 1 : n;
+}
+
 /* Which kind block `i` of `n` must have. */
 static enum snap_block_kind kind_at(enum snap_form form, guint i, guint n)
 {
+	if (i == n)
+		return SNAP_BLOCK_BEFORE;
 	if (form == SNAP_FORM_VERBATIM)
 		return SNAP_BLOCK_STREAM;
 	return i + 1 < n ? SNAP_BLOCK_RAM : SNAP_BLOCK_STATE;
@@ -125,19 +148,20 @@ static enum snap_block_kind kind_at(enum snap_form form, guint i, guint n)
 
 int snap_meta_check(const struct snap_meta *meta, GError **error)
 {
+	guint needed = blocks_needed(meta);
 	uint64_t base = 0;
 
-	if (meta->form != SNAP_FORM_CLASSIC && meta->form != SNAP_FORM_VERBATIM)
+	if (meta->form < SNAP_FORM_CLASSIC || meta->form > SNAP_FORM_MAPPED)
 		return snap_fail(error, EBADMSG, "form %d of snapshot",
 				 (int)meta->form);
-	if (meta->n_blocks < 1 || meta->n_blocks > SNAP_DISK_BLOCKS_MAX ||
-	    (meta->form == SNAP_FORM_VERBATIM && meta->n_blocks != 1))
+	if (needed < 1 || meta->n_blocks > SNAP_DISK_BLOCKS_MAX ||
+	    (meta->form == SNAP_FORM_VERBATIM && needed != 1))
 		return snap_fail(error, EBADMSG, "%u blocks", meta->n_blocks);
 	for (guint i = 0; i < meta->n_blocks; i++) {
 		const struct snap_block *b = &meta->blocks[i];
 		int r;
 
-		if (b->kind != kind_at(meta->form, i, meta->n_blocks))
+		if (b->kind != kind_at(meta->form, i, needed))
 			return snap_fail(error, EBADMSG,
 					 "block %s: of kind %d, in this place",
 					 b->name, (int)b->kind);
@@ -145,5 +169,5 @@ int snap_meta_check(const struct snap_meta *meta, GError **error)
 		if (r < 0)
 			return r;
 	}
-	return meta->form == SNAP_FORM_CLASSIC ? check_stream(meta, error) : 0;
+	return snap_meta_split(meta) ? check_stream(meta, error) : 0;
 }

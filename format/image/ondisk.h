@@ -25,27 +25,27 @@
 /* zstd's magic for skippable frames runs from 0x184D2A50 to 0x184D2A5F (zstd
  * compression format, 3.1.2); all of ours have this one. */
 #define SNAP_DISK_SKIPPABLE 0x184D2A57u
-#define SNAP_DISK_VERSION   1u
+#define SNAP_DISK_VERSION 1u
 
-#define SNAP_DISK_MAGIC     "SNAPFS\r\n" /* 8 bytes, in the superblock */
-#define SNAP_DISK_END_MAGIC "SNAPEND\n"  /* the file's last 8 bytes */
+#define SNAP_DISK_MAGIC "SNAPFS\r\n"	/* 8 bytes, in the superblock */
+#define SNAP_DISK_END_MAGIC "SNAPEND\n" /* the file's last 8 bytes */
 
 /* Features that a reader must know to read the file at all. */
 #define SNAP_INCOMPAT_LAYERS ((uint64_t)1 << 0) /* refers to parents */
-#define SNAP_INCOMPAT_KNOWN  ((uint64_t)0)      /* what this program reads */
+#define SNAP_INCOMPAT_KNOWN ((uint64_t)0)	/* what this program reads */
 
 /* What a frame of ours holds: four letters after the skippable header. */
 #define SNAP_DISK_SUPERBLOCK "SUPR"
-#define SNAP_DISK_LEAF       "LEAF"
-#define SNAP_DISK_NODE       "NODE"
-#define SNAP_DISK_TOP        "TOP "
+#define SNAP_DISK_LEAF "LEAF"
+#define SNAP_DISK_NODE "NODE"
+#define SNAP_DISK_TOP "TOP "
 #define SNAP_DISK_PROPERTIES "PROP"
-#define SNAP_DISK_TRAILER    "TRLR"
+#define SNAP_DISK_TRAILER "TRLR"
 
 /* Begins every frame of ours. */
 struct snap_disk_frame {
-	le32    skippable; /* SNAP_DISK_SKIPPABLE */
-	le32    size;      /* of what follows these 8 bytes */
+	le32 skippable; /* SNAP_DISK_SKIPPABLE */
+	le32 size;	/* of what follows these 8 bytes */
 	uint8_t kind[4];
 };
 static_assert(sizeof(struct snap_disk_frame) == 12, "frame");
@@ -54,15 +54,16 @@ static_assert(sizeof(struct snap_disk_frame) == 12, "frame");
 struct snap_disk_superblock {
 	struct snap_disk_frame frame;
 	uint8_t magic[8];
-	le32    version;
-	le64    incompat; /* unknown bit: refuse */
-	le64    compat;   /* unknown bit: ignore */
+	le32 version;
+	le64 incompat; /* unknown bit: refuse */
+	le64 compat;   /* unknown bit: ignore */
 	uint8_t uuid[16];
 	uint8_t reserved[4];
-	le32    crc32c;   /* of the bytes before it */
+	le32 crc32c; /* of the bytes before it */
 };
 static_assert(sizeof(struct snap_disk_superblock) == 64, "superblock");
-static_assert(offsetof(struct snap_disk_superblock, crc32c) == 60, "superblock");
+static_assert(offsetof(struct snap_disk_superblock, crc32c) == 60,
+	      "superblock");
 
 /* Where a frame lies: bits 0 to 47 are its offset in the file, bits 48 to 63
  * the layer: 0 is this file, n the nth parent in the properties. */
@@ -72,9 +73,9 @@ static_assert(offsetof(struct snap_disk_superblock, crc32c) == 60, "superblock")
  * below is zero, and there is no frame. */
 struct snap_disk_entry {
 	le64 where;
-	le32 length;   /* of the whole frame */
-	le32 crc32c;   /* of the whole frame */
-	le32 stored;   /* pages below that are not zero */
+	le32 length; /* of the whole frame */
+	le32 crc32c; /* of the whole frame */
+	le32 stored; /* pages below that are not zero */
 	le32 reserved;
 };
 static_assert(sizeof(struct snap_disk_entry) == 24, "entry");
@@ -82,11 +83,11 @@ static_assert(sizeof(struct snap_disk_entry) == 24, "entry");
 /* A node: the leaves of up to 512 regions (1 GiB). The top is the same with one
  * entry for each node. */
 #define SNAP_DISK_NODE_ENTRIES 512u
-#define SNAP_DISK_NODES_MAX    65536u /* format limit: 64 TiB of pages */
+#define SNAP_DISK_NODES_MAX 65536u /* format limit: 64 TiB of pages */
 struct snap_disk_node {
 	struct snap_disk_frame frame;
 	le32 index; /* of the node; 0 in the top */
-	le32 n;     /* entries; in a node 1 to 512, all but the last have 512 */
+	le32 n;	    /* entries; in a node 1 to 512, all but the last have 512 */
 	le32 reserved;
 	struct snap_disk_entry entries[];
 };
@@ -95,21 +96,21 @@ static_assert(sizeof(struct snap_disk_node) == 24, "node");
 /* An extent is a zstd frame with its content size and checksum in it: up to 16
  * pages of one region, in page order. */
 #define SNAP_DISK_EXTENT_PAGES 16u
-#define SNAP_DISK_EXTENT_MAX   (1u << 17) /* bytes compressed, format limit */
+#define SNAP_DISK_EXTENT_MAX (1u << 17) /* bytes compressed, format limit */
 
 /* A run of pages in a region. */
-#define SNAP_DISK_SEGMENT_ZERO   0u /* all else but count is zero */
-#define SNAP_DISK_SEGMENT_FILL   1u /* every byte is `fill` */
+#define SNAP_DISK_SEGMENT_ZERO 0u /* all else but count is zero */
+#define SNAP_DISK_SEGMENT_FILL 1u /* every byte is `fill` */
 #define SNAP_DISK_SEGMENT_EXTENT 2u
 struct snap_disk_segment {
-	le64    where;
-	le32    length; /* of the extent, compressed */
-	le32    crc32c; /* of the extent, compressed */
-	le16    count;  /* pages in this run, 1 to 512 */
+	le64 where;
+	le32 length; /* of the extent, compressed */
+	le32 crc32c; /* of the extent, compressed */
+	le16 count;  /* pages in this run, 1 to 512 */
 	uint8_t kind;
 	uint8_t fill;
-	le16    first;  /* page within the extent that the run begins with */
-	le16    pages;  /* in the extent, 1 to 16 */
+	le16 first; /* page within the extent that the run begins with */
+	le16 pages; /* in the extent, 1 to 16 */
 };
 static_assert(sizeof(struct snap_disk_segment) == 24, "segment");
 
@@ -127,36 +128,39 @@ static_assert(sizeof(struct snap_disk_leaf) == 24, "leaf");
 /* Properties: the frame's head, then one record after the other. */
 #define SNAP_DISK_PROPERTIES_MAX (4u << 20) /* bytes, format limit */
 struct snap_disk_property {
-	le16    key;
-	le16    reserved;
-	le32    length; /* of the value, which follows */
+	le16 key;
+	le16 reserved;
+	le32 length; /* of the value, which follows */
 };
 static_assert(sizeof(struct snap_disk_property) == 8, "property");
 
 /* Keys; one with the top bit set may be ignored by who does not know it. */
-#define SNAP_DISK_KEY_FORM        1u /* le32: 1 classic, 2 verbatim */
-#define SNAP_DISK_KEY_BLOCK       2u /* snap_disk_block; repeated, in order */
-#define SNAP_DISK_KEY_STREAM      3u /* snap_disk_stream; form 1 only */
-#define SNAP_DISK_KEY_LAYER       4u /* uuid of a parent; repeated, in order */
-#define SNAP_DISK_KEY_IGNORABLE   0x8000u
-#define SNAP_DISK_KEY_MACHINE     0x8001u /* QEMU's machine type, text */
-#define SNAP_DISK_KEY_CREATED     0x8002u /* le64: ns since 1970, UTC */
-#define SNAP_DISK_KEY_WHY         0x8003u /* why it is verbatim, text */
+#define SNAP_DISK_KEY_FORM                                                     \
+	1u			/* le32: 1 classic, 2 verbatim, 3              \
+				 * mapped-ram */
+#define SNAP_DISK_KEY_BLOCK 2u	/* snap_disk_block; repeated, in order */
+#define SNAP_DISK_KEY_STREAM 3u /* snap_disk_stream; not in form 2 */
+#define SNAP_DISK_KEY_LAYER 4u	/* uuid of a parent; repeated, in order */
+#define SNAP_DISK_KEY_IGNORABLE 0x8000u
+#define SNAP_DISK_KEY_MACHINE 0x8001u /* QEMU's machine type, text */
+#define SNAP_DISK_KEY_CREATED 0x8002u /* le64: ns since 1970, UTC */
+#define SNAP_DISK_KEY_WHY 0x8003u     /* why it is verbatim, text */
 
 /* A block: a run of the page space that has a name. The blocks lie one after
  * the other, each on a 2 MiB boundary, guest RAM first. */
-#define SNAP_DISK_BLOCK_RAM    1u
-#define SNAP_DISK_BLOCK_STATE  2u /* devstate */
+#define SNAP_DISK_BLOCK_RAM 1u
+#define SNAP_DISK_BLOCK_STATE 2u  /* devstate */
 #define SNAP_DISK_BLOCK_STREAM 3u /* a stream kept verbatim */
-#define SNAP_DISK_BLOCKS_MAX   8192u
+#define SNAP_DISK_BLOCK_BEFORE 4u /* of the stream, in its file; last */
+#define SNAP_DISK_BLOCKS_MAX 8192u
 /* The stream did not carry the block's memory (QEMU's x-ignore-shared). */
 #define SNAP_DISK_BLOCK_IGNORED 1u
 struct snap_disk_block {
-	le64    base;      /* byte offset in the page space */
-	le64    length;    /* bytes; the last page is filled up with zeros */
-	le64    stored;    /* bytes in pages that are not zero */
-	le64    page_size; /* as QEMU listed it; 0 where it did not */
-	le64    gpa;       /* guest-physical address; 0 where not listed */
+	le64 base;	/* byte offset in the page space */
+	le64 length;	/* bytes; the last page is filled up with zeros */
+	le64 stored;	/* bytes in pages that are not zero */
+	le64 page_size; /* as QEMU listed it; 0 where it did not */
+	le64 gpa;	/* guest-physical address; 0 where not listed */
 	uint8_t kind;
 	uint8_t flags;
 	uint8_t reserved[5];
@@ -168,10 +172,10 @@ static_assert(sizeof(struct snap_disk_block) == 48, "block");
 /* What it takes to write the classic stream again. */
 #define SNAP_DISK_STREAM_FOOTERS 1u
 struct snap_disk_stream {
-	le64 pages_at;    /* where in devstate the pages stood */
+	le64 pages_at;	  /* where in devstate the pages stood */
 	le32 ram_section; /* section id of RAM */
 	le32 target_page; /* bytes, a power of two, 4096 to 65536 */
-	le32 flags;       /* SNAP_DISK_STREAM_FOOTERS */
+	le32 flags;	  /* SNAP_DISK_STREAM_FOOTERS */
 	le32 reserved;
 };
 static_assert(sizeof(struct snap_disk_stream) == 24, "stream");
@@ -179,16 +183,16 @@ static_assert(sizeof(struct snap_disk_stream) == 24, "stream");
 /* The last 128 bytes of the file. */
 struct snap_disk_trailer {
 	struct snap_disk_frame frame;
-	le32    version;
-	uint8_t uuid[16];        /* the superblock's */
-	le64    file_size;       /* bytes, this trailer included */
-	le64    regions;         /* in the page space */
-	struct snap_disk_entry top;        /* stored is 0 in both */
+	le32 version;
+	uint8_t uuid[16];	    /* the superblock's */
+	le64 file_size;		    /* bytes, this trailer included */
+	le64 regions;		    /* in the page space */
+	struct snap_disk_entry top; /* stored is 0 in both */
 	struct snap_disk_entry properties;
-	le32    body_crc32c;     /* of all bytes before the trailer */
+	le32 body_crc32c; /* of all bytes before the trailer */
 	uint8_t reserved[16];
-	le32    crc32c;          /* of the trailer's bytes before it */
-	uint8_t magic[8];        /* SNAP_DISK_END_MAGIC */
+	le32 crc32c;	  /* of the trailer's bytes before it */
+	uint8_t magic[8]; /* SNAP_DISK_END_MAGIC */
 };
 static_assert(sizeof(struct snap_disk_trailer) == 128, "trailer");
 static_assert(offsetof(struct snap_disk_trailer, crc32c) == 116, "trailer");

@@ -72,7 +72,7 @@ void *snap_properties_put(const struct snap_meta *meta, size_t *ret_size)
 		put(out, SNAP_DISK_KEY_CREATED, &created, sizeof(created));
 	put_text(out, SNAP_DISK_KEY_MACHINE, meta->machine);
 	put_text(out, SNAP_DISK_KEY_WHY, meta->why);
-	if (meta->form == SNAP_FORM_CLASSIC)
+	if (snap_meta_split(meta))
 		put_stream(out, meta);
 	for (guint i = 0; i < meta->n_blocks; i++)
 		put_block(out, &meta->blocks[i]);
@@ -127,7 +127,7 @@ static int get_form(struct parse *p, struct record *rec, GError **error)
 	if (!take(rec, &form, sizeof(form)))
 		return damaged(error, "form");
 	if (snap_le32(form) < SNAP_FORM_CLASSIC ||
-	    snap_le32(form) > SNAP_FORM_VERBATIM)
+	    snap_le32(form) > SNAP_FORM_MAPPED)
 		return snap_fail(error, EOPNOTSUPP,
 				 "form %" PRIu32 " of snapshot, which this "
 				 "program does not know",
@@ -152,7 +152,7 @@ static int get_block(struct parse *p, struct record *rec, GError **error)
 	for (size_t i = 0; i < sizeof(d.reserved); i++)
 		if (d.reserved[i])
 			return damaged(error, "block");
-	if (d.kind < SNAP_BLOCK_RAM || d.kind > SNAP_BLOCK_STREAM)
+	if (d.kind < SNAP_BLOCK_RAM || d.kind > SNAP_BLOCK_BEFORE)
 		return snap_fail(error, EOPNOTSUPP,
 				 "a block of kind %u, which this program does "
 				 "not know",
@@ -295,9 +295,9 @@ int snap_properties_get(const void *frame, size_t size,
 	if (!head || !snap_disk_is_frame(head, SNAP_DISK_PROPERTIES, size))
 		return damaged(error, "no such frame");
 	r = get_records(&p, &c, error);
-	if (r == 0 && (!was_seen(&p, SNAP_DISK_KEY_FORM) ||
-		       was_seen(&p, SNAP_DISK_KEY_STREAM) !=
-			       (meta.form == SNAP_FORM_CLASSIC)))
+	if (r == 0 &&
+	    (!was_seen(&p, SNAP_DISK_KEY_FORM) ||
+	     was_seen(&p, SNAP_DISK_KEY_STREAM) != snap_meta_split(&meta)))
 		r = damaged(error, "form or stream is missing");
 	if (r == 0)
 		r = snap_meta_check(&meta, error);

@@ -32,6 +32,11 @@ enum snap_event_kind {
 	SNAP_EVENT_FILL,
 	/* `data`, `size`: the next bytes of devstate. */
 	SNAP_EVENT_STATE,
+	/* mapped-ram: the stream goes on at `offset` of its file, behind the
+	 * bitmap and the pages of the block that was listed last. What was fed
+	 * and not read is not of the stream, and dropped: feed the bytes from
+	 * that offset next. */
+	SNAP_EVENT_JUMP,
 	/* The stream cannot be split: `why` says which section is in the way.
 	 * The STATE bytes so far are the stream from its beginning; all that
 	 * follows comes as STATE too, to be kept verbatim. Never after a PAGE
@@ -60,7 +65,12 @@ struct snap_stream_info {
 	bool footers;	      /* sections end in a footer */
 	uint64_t pages_at;    /* where in devstate the pages stood */
 	uint64_t state_size;  /* bytes of devstate so far */
-	uint64_t size;	      /* bytes of the stream so far */
+	uint64_t size;	      /* bytes of the stream so far; of one that
+			       * jumps, where in its file it stands */
+	bool mapped;	      /* mapped-ram: pages lie at places in the file */
+	uint64_t begin;	      /* where in its file the stream begins */
+	uint64_t caps_at;     /* where in devstate the list of capabilities
+			       * stands, or would stand */
 	struct snap_ramlist ram;
 };
 
@@ -76,6 +86,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapParser, snap_parser_free)
  * no RAM END), and pages_at is where they stood in the stream that QEMU wrote.
  * To be said before the first step. */
 void snap_parser_expect_devstate(SnapParser *p);
+
+/* The stream begins at this offset of its file, to which the places in a
+ * mapped-ram stream are related, and offsets in sentences. To be said before
+ * the first step. */
+void snap_parser_begin_at(SnapParser *p, uint64_t offset);
 
 /* Gives the parser `size` bytes; they are borrowed until it has asked for
  * more, and only then may the next be fed. */

@@ -22,6 +22,12 @@ struct snap_ram_block {
 			     * boundary */
 	uint64_t stored;    /* bytes of the target pages that are not zero; 0
 			     * from the parser, filled in by who synthesizes */
+	uint64_t listed;    /* where in devstate its entry in the list ends */
+	uint64_t bitmap;    /* mapped-ram: where in the file its bitmap begins,
+			     * a bit a target page, in bytes that are a multiple
+			     * of 8 */
+	uint64_t pages;	    /* and where its pages do; `length` bytes. Both are
+			     * 0 for a block that has none */
 	bool ignored;	    /* left out by x-ignore-shared: its memory is not
 			     * in the stream, and QEMU refuses pages of it */
 };

@@ -31,6 +31,11 @@ enum snap_run_kind {
 	SNAP_RUN_STATE,	  /* bytes of devstate, from `state` on */
 	SNAP_RUN_LITERAL, /* bytes at `data` */
 	SNAP_RUN_RECORDS, /* the page records of `block` */
+	SNAP_RUN_BITMAP,  /* of `block`: a bit a target page, set when any byte
+			   * of it is not 0; page i is bit i % 8 of byte i / 8;
+			   * filled up with zeros to 8 bytes */
+	SNAP_RUN_PAGES,	  /* the memory of `block`, as it is */
+	SNAP_RUN_ZERO,	  /* zeros */
 };
 
 /* A piece of the stream: [offset, offset + length). */
@@ -51,6 +56,18 @@ typedef struct SnapLayout SnapLayout;
  * they contradict each other. */
 int snap_layout_classic(const struct snap_stream_info *info,
 			SnapLayout **ret_layout, GError **error);
+
+/* The layout of the same guest as a mapped-ram stream that begins at `begin` of
+ * its file. `head` is devstate up to pages_at, `head_size` bytes, which are
+ * parsed; of `info`, what snap_layout_classic() uses. Offsets in the layout are
+ * those of the file; up to `begin` it is a SNAP_RUN_ZERO. Byte for byte what
+ * QEMU 9.0 and later write: each bitmap right behind its block's header, the
+ * pages at the next multiple of 1 MiB (migration/ram.c:
+ * mapped_ram_setup_ramblock). -EBADMSG. */
+int snap_layout_mapped(const struct snap_stream_info *info, const void *head,
+		       size_t head_size, uint64_t begin,
+		       SnapLayout **ret_layout, GError **error);
+
 void snap_layout_free(SnapLayout *l);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapLayout, snap_layout_free)
 

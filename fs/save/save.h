@@ -64,6 +64,10 @@ struct snap_save_opts {
 	int folder_fd;	  /* where the snapshot is to be; borrowed, dup'd */
 	const char *path; /* the folder's within the store, for people */
 	struct snap_catalog_owner owner; /* of the snapshot */
+	uint64_t hole; /* bytes of zeros that the file begins with: it was cut
+			* to that size, and the stream begins behind */
+	bool classic;  /* its stream is shown as a classic one, in whichever
+			* form it comes */
 };
 
 /* Begins a save. -EBUSY when the buffer has no memory for one more, -errno. */
@@ -78,12 +82,18 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapSave, snap_save_unref)
  * within snap_save_write. */
 typedef void (*snap_save_answer)(void *data, ssize_t result);
 
-/* Takes `size` bytes at `offset` of the stream (copied before it returns) and
- * answers when there is room, or when the outcome is known. -EINVAL where the
- * offset is not where the stream goes on; after a failure, that failure. */
+/* Takes `size` bytes at `offset` of the stream's file (copied before it
+ * returns) and answers when there is room, or when the outcome is known. A
+ * mapped-ram stream is written at any offset, by several at once; in any other,
+ * -EINVAL answers a write that is not where the stream goes on, and the save
+ * goes on as if it had not come. Where that is not known yet, the answer waits
+ * until it is. After a failure, that failure. */
 void snap_save_write(SnapSave *save, const void *data, size_t size,
 		     uint64_t offset, snap_save_answer answer,
 		     void *answer_data);
+
+/* True once it is known that writes may come at any offset (mapped-ram). */
+bool snap_save_scattered(SnapSave *save);
 
 /* Asks whether the stream could end here, as close(2) does: answers 0 when it
  * is whole, or nothing has come; else -EPROTO, or how the save failed. After
@@ -102,7 +112,8 @@ void snap_save_end(SnapSave *save);
  * that is complete is not undone. */
 void snap_save_abort(SnapSave *save, const char *why);
 
-/* Where the save stands, and how many bytes of the stream have come. */
+/* Where the save stands, and how large the stream's file is by now: where the
+ * write that reached furthest ended. */
 enum snap_save_state snap_save_state(SnapSave *save, uint64_t *ret_bytes);
 
 /* Waits until it is done or has failed: 0, or -errno with the sentence. For

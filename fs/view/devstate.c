@@ -12,7 +12,7 @@ static bool devstate_present(const SnapSealed *sealed)
 {
 	const struct snap_meta *meta = snap_sealed_meta(sealed);
 
-	return meta && meta->form == SNAP_FORM_CLASSIC && state_block(sealed);
+	return meta && snap_meta_split(meta) && state_block(sealed);
 }
 
 static uint64_t devstate_size(const SnapSealed *sealed)

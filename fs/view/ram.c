@@ -7,7 +7,7 @@ static bool ram_present(const SnapSealed *sealed)
 {
 	const struct snap_meta *meta = snap_sealed_meta(sealed);
 
-	if (!meta || meta->form != SNAP_FORM_CLASSIC)
+	if (!meta || !snap_meta_split(meta))
 		return false;
 	/* Memory that lies elsewhere must not read as zero here. */
 	for (guint i = 0; i < meta->n_blocks; i++)

@@ -112,7 +112,7 @@ static int open_pages(SnapSealed *s, SnapNode *folder, GError **error)
 	s->pages = snap_pages_new(s->tree->opts.loader,
 				  g_steal_pointer(&reader), path);
 	meta = snap_pages_meta(s->pages);
-	if (meta->form != SNAP_FORM_CLASSIC)
+	if (!snap_meta_split(meta))
 		return 0;
 	r = fill_info(meta, &s->info, error);
 	if (r == 0)

@@ -32,8 +32,7 @@ static char *get_form(const struct about *a)
 {
 	if (!a->meta)
 		return NULL;
-	return g_strdup(a->meta->form == SNAP_FORM_CLASSIC ? "classic"
-							   : "verbatim");
+	return g_strdup(snap_form_name(a->meta->form));
 }
 
 static char *get_why(const struct about *a)
@@ -109,21 +108,21 @@ static char *get_ratio(const struct about *a)
 
 static char *get_ram(const struct about *a)
 {
-	if (!a->meta || a->meta->form != SNAP_FORM_CLASSIC)
+	if (!a->meta || !snap_meta_split(a->meta))
 		return NULL;
 	return number(sum_blocks(a, true, false));
 }
 
 static char *get_pages(const struct about *a)
 {
-	if (!a->meta || a->meta->form != SNAP_FORM_CLASSIC)
+	if (!a->meta || !snap_meta_split(a->meta))
 		return NULL;
 	return number(sum_blocks(a, true, false) / SNAP_PAGE);
 }
 
 static char *get_pages_zero(const struct about *a)
 {
-	if (!a->meta || a->meta->form != SNAP_FORM_CLASSIC)
+	if (!a->meta || !snap_meta_split(a->meta))
 		return NULL;
 	return number((sum_blocks(a, true, false) - sum_blocks(a, true, true)) /
 		      SNAP_PAGE);

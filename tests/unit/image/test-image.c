@@ -269,6 +269,43 @@ static void a_verbatim_stream_has_one_block(void **state)
 	crash_disk_clear(&disk);
 }
 
+/* Commits `meta`, and expects to read the same. */
+static void check_written(struct snap_meta *meta)
+{
+	g_autoptr(GByteArray) bytes = NULL;
+	struct crash_disk disk;
+	SnapReader *r;
+	SnapWriter *w;
+
+	crash_disk_init(&disk);
+	w = model_writer(&disk, 0);
+	assert_int_equal(snap_writer_commit(w, meta, -1, "x", NULL), 0);
+	r = model_open(&disk, &bytes);
+	check_same(snap_reader_meta(r), meta);
+	assert_int_equal(snap_verify(r, NULL, NULL, NULL), 0);
+	snap_reader_free(r);
+	snap_writer_free(w);
+	crash_disk_clear(&disk);
+}
+
+static void something_may_stand_before_the_stream(void **state)
+{
+	struct snap_meta meta = many_blocks();
+	struct snap_meta verbatim = { .form = SNAP_FORM_VERBATIM };
+
+	meta.form = SNAP_FORM_MAPPED;
+	check_written(&meta);
+	snap_meta_add_block(&meta, SNAP_BLOCK_BEFORE, "before", 70001);
+	check_written(&meta);
+	meta.form = SNAP_FORM_CLASSIC;
+	check_written(&meta);
+	snap_meta_clear(&meta);
+	snap_meta_add_block(&verbatim, SNAP_BLOCK_STREAM, "stream", 10000);
+	snap_meta_add_block(&verbatim, SNAP_BLOCK_BEFORE, "before", 92);
+	check_written(&verbatim);
+	snap_meta_clear(&verbatim);
+}
+
 /* Commits what is no snapshot; what has gone wrong must be said. */
 static void refuse(struct snap_meta *meta, uint64_t filled)
 {
@@ -307,6 +344,14 @@ static void never_writes_what_it_would_refuse_to_read(void **state)
 	refuse(&meta, 0);
 	meta.form = SNAP_FORM_VERBATIM;
 	refuse(&meta, 0);
+	meta.form = (enum snap_form)4;
+	refuse(&meta, 0);
+	snap_meta_clear(&meta);
+	meta = (struct snap_meta){ .form = SNAP_FORM_VERBATIM };
+	snap_meta_add_block(&meta, SNAP_BLOCK_BEFORE, "before", 92);
+	refuse(&meta, 0); /* nothing but that */
+	snap_meta_add_block(&meta, SNAP_BLOCK_STREAM, "stream", 1000);
+	refuse(&meta, 0); /* not last */
 	snap_meta_clear(&meta);
 }
 
@@ -388,6 +433,7 @@ int main(void)
 		cmocka_unit_test(dead_bytes_are_counted_exactly),
 		cmocka_unit_test(properties_read_as_they_were_written),
 		cmocka_unit_test(a_verbatim_stream_has_one_block),
+		cmocka_unit_test(something_may_stand_before_the_stream),
 		cmocka_unit_test(never_writes_what_it_would_refuse_to_read),
 		cmocka_unit_test(refuses_arguments_that_make_no_sense),
 		cmocka_unit_test(a_frame_holds_exactly_its_pages),
