@@ -6,12 +6,19 @@ place of its usual ones, so that it neither sees nor touches the machine's
 libvirt, and ends whole with the test. Mounts made outside later are seen
 inside, at the same path. The guest's processor is emulated.
 """
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
+from dataclasses import dataclass
 
-from harness import die_with_parent, need_program, need_root, read_text, run, wait_until
+from guest import MIB, CountGuest
+from harness import (Missing, die_with_parent, need_program, need_root, read_text, run,
+                     wait_until)
+from mapped import MappedCase
+from vmcase import Case
 
 FOLDERS = {'etc': '/etc/libvirt', 'run': '/run/libvirt', 'lib': '/var/lib/libvirt',
            'log': '/var/log/libvirt', 'cache': '/var/cache/libvirt'}
@@ -32,17 +39,17 @@ log_outputs = "2:file:/var/log/libvirt/daemon.log"
 DOMAIN = """
 <domain type='qemu'>
   <name>{name}</name>
-  <memory unit='MiB'>{guest.memory}</memory>
+  <memory unit='MiB'>{memory}</memory>
   <vcpu>1</vcpu>
   <os><type arch='x86_64' machine='{machine}'>hvm</type></os>
   <devices>
     <emulator>{emulator}</emulator>
     <disk type='file' device='disk'>
       <driver name='qemu' type='raw'/>
-      <source file='/var/lib/libvirt/images/boot.img'/>
+      <source file='/var/lib/libvirt/images/{name}.img'/>
       <target dev='sda' bus='sata'/>
     </disk>
-    <serial type='file'><source path='{serial}' append='on'/></serial>
+    <serial type='file'><source path='/var/lib/libvirt/images/{name}.serial' append='on'/></serial>
     <memballoon model='none'/>
   </devices>
 </domain>
@@ -70,17 +77,21 @@ class VirshError(Exception):
 
 
 def need_libvirt():
+    """One that knows --image-format sparse, too."""
     need_root()
-    for program in ('libvirtd', 'virsh', 'unshare', 'nsenter'):
+    for program in ('libvirtd', 'virsh', 'unshare'):
         need_program(program)
+    version = re.search(r'(\d+)\.(\d+)', run(need_program('libvirtd'), '--version').stdout)
+    if (int(version[1]), int(version[2])) < (11, 2):
+        raise Missing(f'libvirt {version[0]} is older than 11.2')
 
 
 class Libvirt:
-    """Use it as a context manager."""
+    """Use it as a context manager; `qemu_conf` are lines for its configuration,
+    and `wrapper` words before the daemon's command, such as strace's."""
 
-    def __init__(self, work, guest, qemu_conf='', wrapper=()):
+    def __init__(self, work, qemu_conf='', wrapper=()):
         self.work = os.path.join(work, 'lv')
-        self.guest = guest
         self.wrapper = list(wrapper)
         self.process = None
         for folder in FOLDERS:
@@ -98,7 +109,6 @@ class Libvirt:
         return os.path.join(self.work, *names)
 
     def __enter__(self):
-        need_libvirt()
         env = dict(os.environ, **FOLDERS)
         with open(self.path('libvirtd.log'), 'ab') as log:
             self.process = subprocess.Popen(
@@ -140,9 +150,91 @@ class Libvirt:
             raise VirshError(f'{" ".join(words)}: {done.stderr.strip()}')
         return done.stdout
 
-    def define(self, name='vm1', machine='pc'):
-        shutil.copyfile(self.guest.image(), self.path('lib', 'images', 'boot.img'))
-        self._write('domain.xml', DOMAIN.format(
-            name=name, guest=self.guest, machine=machine, emulator=need_program(
-                'qemu-system-x86_64'), serial=f'/var/lib/libvirt/images/{name}.serial'))
-        self.virsh('define', self.path('domain.xml'))
+
+
+@dataclass
+class NativeGuest:
+    """The same guest as QEMU alone starts it."""
+    words: list
+    memory: int
+
+    def args(self):
+        return self.words
+
+
+class Domain:
+    """A counting guest that libvirt knows by its name."""
+
+    def __init__(self, libvirt, guest, name='vm1', machine='pc'):
+        self.libvirt = libvirt
+        self.guest = guest
+        self.name = name
+        self.images = libvirt.path('lib', 'images')
+        shutil.copyfile(guest.image(), os.path.join(self.images, f'{name}.img'))
+        xml = libvirt.path(f'{name}.xml')
+        with open(xml, 'w') as file:
+            file.write(DOMAIN.format(name=name, memory=guest.memory, machine=machine,
+                                     emulator=need_program('qemu-system-x86_64')))
+        libvirt.virsh('define', xml)
+
+    def virsh(self, verb, *words):
+        return self.libvirt.virsh(verb, self.name, *words)
+
+    def start(self):
+        self.virsh('start')
+        self.wait_passes(3)
+
+    def state(self):
+        return self.virsh('domstate').strip()
+
+    def passes(self):
+        return read_text(os.path.join(self.images, f'{self.name}.serial')).count('B')
+
+    def wait_passes(self, count):
+        goal = self.passes() + count
+        wait_until(lambda: self.passes() >= goal, 30, f'{self.name} counts on')
+
+    def dump_ram(self):
+        """Guest memory from address 0, while it is suspended."""
+        command = {'execute': 'pmemsave', 'arguments': {
+            'val': 0, 'size': self.guest.memory * MIB,
+            'filename': f'/var/lib/libvirt/images/{self.name}.pmem'}}
+        self.virsh('qemu-monitor-command', json.dumps(command))
+        path = os.path.join(self.images, f'{self.name}.pmem')
+        with open(path, 'rb') as file:
+            ram = file.read()
+        os.unlink(path)
+        return ram
+
+    def native(self):
+        """The guest, for a QEMU that libvirt does not know."""
+        words = shlex.split(self.libvirt.virsh('domxml-to-native', 'qemu-argv', '--domain',
+                                               self.name))
+        words = words[[word.startswith('-') for word in words].index(True):]
+        own = ('-S', '-name', '-object {"qom-type":"secret"', '-chardev', '-mon', '-sandbox',
+               '-add-fd', '-device {"driver":"isa-serial"', '-display', '-accel')
+        options = []
+        for word in words:
+            if word.startswith('-'):
+                options.append([word])
+            else:
+                options[-1].append(word.replace('/var/lib/libvirt', self.libvirt.path('lib')))
+        kept = [option for option in options if not ' '.join(option).startswith(own)]
+        return NativeGuest([word for option in kept for word in option], self.guest.memory)
+
+
+class LibvirtCase(MappedCase):
+    """A mount, and a libvirt that sees it, come what may of the mount."""
+    guest = CountGuest(memory=64, end=24, fill=True)
+    qemu_conf = ''
+
+    def setUp(self):
+        need_libvirt()
+        Case.setUp(self)
+        os.chmod(self.work, 0o755)
+        # What is mounted in here later is seen inside.
+        for words in (('--bind', self.work, self.work), ('--make-shared', self.work)):
+            self.run_ok('mount', *words)
+        self.addCleanup(run, 'umount', '-l', self.work)
+        self.mount = self.new_mount('store', 'mnt', self.options)
+        self.libvirt = self.enter(Libvirt(self.work, self.qemu_conf))

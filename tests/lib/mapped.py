@@ -155,13 +155,18 @@ class MappedCase(VmCase):
         qemu.set_parameters({'downtime-limit': 30000, 'max-bandwidth': 0})
 
     def assert_ram(self, found, saved, what):
-        """Memory is the guest's, but for what the processor cannot see of it."""
+        """Memory is the guest's, as far as it is known."""
         if not saved.ram:
             self.assertIsNone(self.guest.check_ram(found), what)
             self.assertTrue(self.guest.constant(found) == saved.constant, what)
             return
-        for part in (slice(0, HOLE.start), slice(HOLE.stop, len(saved.ram))):
-            self.assertTrue(found[part] == saved.ram[part], f'{what} differs in {part}')
+        self.assert_same(found, saved.ram, what)
+
+    def assert_same(self, found, ram, what='memory'):
+        """Memory is the same, but for what the processor cannot see of it."""
+        self.assertEqual(len(found), len(ram), what)
+        for part in (slice(0, HOLE.start), slice(HOLE.stop, len(ram))):
+            self.assertTrue(found[part] == ram[part], f'{what} differs in {part}')
 
     def assert_views(self, saved):
         """What the folder of a snapshot shows is the guest's memory."""
