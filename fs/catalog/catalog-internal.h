@@ -17,3 +17,6 @@ int snap_temporary_create(int tmp_fd, const char *path,
 /* Removes the files that a killed writer left in `tmp_fd`, and notes in the
  * folders below `root_fd` that they were for what happened. Best effort. */
 void snap_temporary_clear(int root_fd, int tmp_fd);
+
+/* The folder of files on their way in; -1 where the catalog is read-only. */
+int snap_catalog_tmp_fd(const SnapCatalog *c);

@@ -48,6 +48,11 @@ int snap_catalog_fd(const SnapCatalog *c)
 	return c->fd;
 }
 
+int snap_catalog_tmp_fd(const SnapCatalog *c)
+{
+	return c->tmp_fd;
+}
+
 const char *snap_catalog_path(const SnapCatalog *c)
 {
 	return c->path;
@@ -61,6 +66,7 @@ bool snap_catalog_read_only(const SnapCatalog *c)
 bool snap_catalog_reserved(const char *name)
 {
 	return !strcmp(name, SNAP_CATALOG_SNAPSHOT) ||
+	       !strcmp(name, SNAP_CATALOG_HEAD) ||
 	       !strncmp(name, SNAP_CATALOG_PRIVATE,
 			strlen(SNAP_CATALOG_PRIVATE));
 }
@@ -195,6 +201,7 @@ int snap_catalog_remove(int folder_fd)
 {
 	if (unlinkat(folder_fd, SNAP_CATALOG_SNAPSHOT, 0) < 0)
 		return -errno;
+	snap_catalog_head_drop(folder_fd);
 	snap_catalog_note(folder_fd, NULL);
 	return 0;
 }

@@ -206,8 +206,9 @@ static void save_done(SnapSave *save, const struct snap_ingest_result *res)
 			 "on disk",
 			 save->path, ram, stored, file);
 	snap_catalog_note(save->folder_fd, NULL);
-	/* It was about the snapshot that was there before. */
+	/* They were about the snapshot that was there before. */
 	unlinkat(save->folder_fd, SNAP_CATALOG_HOT, 0);
+	snap_catalog_head_drop(save->folder_fd);
 	save_set_state(save, SNAP_SAVE_DONE, NULL);
 }
 

@@ -279,8 +279,8 @@ int snap_node_unlink(SnapNode *folder, const char *name)
 }
 
 /* Removes what snapfs left in a folder that looks empty: the note of a save
- * that failed. False when anything else lies there; a file that the mount does
- * not show is named in the log. */
+ * that failed, a side file whose snapshot is gone. False when anything else
+ * lies there; a file that the mount does not show is named in the log. */
 static bool clear_leftovers(SnapNode *parent, const char *name)
 {
 	int fd = openat(snap_store_node(parent)->fd, name,
@@ -296,10 +296,13 @@ static bool clear_leftovers(SnapNode *parent, const char *name)
 	}
 	while (!other && (d = readdir(dir)) != NULL)
 		if (strcmp(d->d_name, ".") && strcmp(d->d_name, "..") &&
-		    strcmp(d->d_name, SNAP_CATALOG_ERROR))
+		    strcmp(d->d_name, SNAP_CATALOG_ERROR) &&
+		    strcmp(d->d_name, SNAP_CATALOG_HEAD))
 			other = g_strdup(d->d_name);
-	if (!other)
+	if (!other) {
 		unlinkat(dirfd(dir), SNAP_CATALOG_ERROR, 0);
+		snap_catalog_head_drop(dirfd(dir));
+	}
 	closedir(dir);
 	if (other && snap_tree_name(other, NULL) != SNAP_NAME_ORDINARY &&
 	    strcmp(other, SNAP_CATALOG_SNAPSHOT)) {
