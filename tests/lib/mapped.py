@@ -200,3 +200,64 @@ class MappedCase(VmCase):
         if view == 'stream' and saved.begin:
             uri += f',offset={saved.begin:#x}'
         self.assert_back(self.loaded(uri, caps, params), saved, f'{saved.name}/{view}')
+
+
+class Replay:
+    """Plays QEMU's writes of a mapped-ram file again, through as many channels
+    as it is told; their pages are shared out in turns."""
+
+    def __init__(self, source, path, count):
+        self.source = source
+        self.path = path
+        self.count = count
+        self.fds = []
+        self.main = None
+
+    def __enter__(self):
+        self.file = open(self.source.path, 'rb')
+        self.main = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
+        os.ftruncate(self.main, 0)
+        self.fds = [os.open(self.path, os.O_WRONLY) for _ in range(self.count)]
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+        self.file.close()
+
+    def _write(self, fd, offset, length):
+        data = os.pread(self.file.fileno(), length, offset)
+        if os.pwrite(fd, data, offset) != length:
+            raise OSError('a write was cut short')
+
+    def write(self, number, offset, length):
+        self._write(self.fds[number], offset, length)
+
+    def head(self):
+        """What stands before each bitmap, and before the first section of pages."""
+        start = 0
+        for block in self.source.blocks:
+            self._write(self.main, start, block.bitmap_at - start)
+            start = block.pages_at + block.size
+
+    def pages(self, number, most=None):
+        shared = [block.pages_at + page * PAGE for block in self.source.blocks
+                  for page in block.bits()][number::self.count]
+        for offset in shared[:most]:
+            self.write(number, offset, PAGE)
+
+    def bitmaps(self):
+        for block in self.source.blocks:
+            self._write(self.main, block.bitmap_at, len(block.bitmap))
+
+    def tail(self):
+        self._write(self.main, self.source.tail_at, len(self.source.tail))
+
+    def close(self, number=None):
+        """Closes a channel, or all there is."""
+        for index, fd in enumerate(self.fds):
+            if fd is not None and number in (None, index):
+                os.close(fd)
+                self.fds[index] = None
+        if number is None and self.main is not None:
+            os.close(self.main)
+            self.main = None

@@ -11,7 +11,7 @@ import harness
 from guest import MIB, CountGuest, LinuxGuest
 from bridge import POSTCOPY, bridge_path
 from mapped import DEFAULTS, DIRECT, MAPPED, MULTIFD, MappedCase, MappedFile, channels
-from mount import need_views, plain
+from mount import need_views, plain, tool
 from qemu import MigrationFailed, Qemu, need_qemu
 
 
@@ -190,10 +190,14 @@ class Load(MappedCase):
         self.assert_back(qemu, saved, 'the memory file')
 
     def by_export(self, saved):
-        path = self.path('exported')
-        with open(path, 'wb') as file:
-            self.run_export(saved.name, file)
-        self.assert_back(self.loaded(f'file:{path}'), saved, 'the export')
+        for form in ('stream', 'mapped'):
+            path = self.path(f'exported-{form}')
+            done = tool('export', '-f', form, '-o', path, self.mount.store, saved.name)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            classic = form == 'stream' and 'classic' in saved.name
+            self.assert_back(self.loaded(f'file:{path}', None if classic else MULTIFD), saved,
+                             f'the exported {form}')
+            os.unlink(path)
 
 
 class Copies(MappedCase):
