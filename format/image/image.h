@@ -200,10 +200,6 @@ int snap_reader_leaf(SnapReader *r, uint64_t region,
 int snap_reader_extent(SnapReader *r, const struct snap_segment *segment,
 		       SnapCodec *codec, void *ret);
 
-/* Tells the kernel that [offset, offset + length) of the file will be wanted.
- * Advisory. */
-void snap_reader_will_need(SnapReader *r, uint64_t offset, uint64_t length);
-
 /* ---- writing (writer.c, compact.c) ---- */
 
 /* A snapshot being written. Calls come one at a time, from any thread. */

@@ -271,8 +271,3 @@ int snap_reader_extent(SnapReader *r, const struct snap_segment *segment,
 	return snap_codec_decompress(codec, frame, e.length, ret,
 				     segment->pages);
 }
-
-void snap_reader_will_need(SnapReader *r, uint64_t offset, uint64_t length)
-{
-	snap_file_will_need(r->file, offset, length);
-}

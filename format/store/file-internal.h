@@ -30,9 +30,6 @@ int snap_plain_write(int fd, const void *buf, size_t size, uint64_t offset);
 /* The size of the file now. */
 int snap_plain_size(SnapFile *f, uint64_t *ret_size);
 
-/* Begins to read what will be wanted. */
-void snap_plain_will_need(SnapFile *f, uint64_t offset, uint64_t length);
-
 /* rename and fsync of both folders. */
 int snap_plain_publish(SnapFile *f, int dirfd, const char *name);
 

@@ -100,12 +100,6 @@ int snap_plain_size(SnapFile *f, uint64_t *ret_size)
 	return 0;
 }
 
-void snap_plain_will_need(SnapFile *f, uint64_t offset, uint64_t length)
-{
-	posix_fadvise(plain(f)->fd, (off_t)offset, (off_t)length,
-		      POSIX_FADV_WILLNEED);
-}
-
 /* A descriptor of a folder that fsync accepts: O_PATH ones it does not. */
 static int folder_open(int dirfd)
 {
@@ -162,7 +156,6 @@ static const struct snap_file_ops plain_ops = {
 	.sync = plain_sync,
 	.size = snap_plain_size,
 	.publish = snap_plain_publish,
-	.will_need = snap_plain_will_need,
 	.close = snap_plain_close,
 };
 
@@ -259,10 +252,4 @@ int snap_file_read(SnapFile *f, void *buf, size_t size, uint64_t offset)
 	if (n < 0)
 		return (int)n;
 	return (size_t)n < size ? -EBADMSG : 0;
-}
-
-void snap_file_will_need(SnapFile *f, uint64_t offset, uint64_t length)
-{
-	if (f->ops->will_need)
-		f->ops->will_need(f, offset, length);
 }

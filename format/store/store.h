@@ -23,9 +23,6 @@ struct snap_file_ops {
 	/* Reads up to `size` bytes at `offset`: their count, less only at the
 	 * end of the file, or -errno. Any thread. */
 	ssize_t (*pread)(SnapFile *f, void *buf, size_t size, uint64_t offset);
-	/* Begins to read what will be wanted; advice, and may be NULL. Any
-	 * thread. */
-	void (*will_need)(SnapFile *f, uint64_t offset, uint64_t length);
 	/* Writes `size` bytes at `offset`. The bytes are copied or written when
 	 * it returns; an error may be told by a later call. This and all below
 	 * are called one at a time, from any thread. */
@@ -80,6 +77,3 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapFile, snap_file_close)
 
 /* Reads exactly `size` bytes: 0, -EBADMSG when the file ends before, -errno. */
 int snap_file_read(SnapFile *f, void *buf, size_t size, uint64_t offset);
-
-/* Tells the back end that these bytes will be wanted. Advisory. */
-void snap_file_will_need(SnapFile *f, uint64_t offset, uint64_t length);

@@ -297,7 +297,6 @@ static const struct snap_file_ops uring_ops = {
 	.sync = uring_sync,
 	.size = snap_plain_size,
 	.publish = uring_publish,
-	.will_need = snap_plain_will_need,
 	.close = uring_close,
 };
 

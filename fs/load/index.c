@@ -19,27 +19,6 @@ static const struct snap_leaf *leaf_or(const struct held_leaf *held,
 	return held->leaf ? held->leaf : empty;
 }
 
-int snap_pages_stored(SnapPages *pages, uint64_t region,
-		      uint64_t ret[SNAP_REGION_PAGES / 64])
-{
-	struct held_leaf held;
-	int r = snap_pages_get_leaf(pages, region, &held);
-
-	if (r < 0)
-		return r;
-	memset(ret, 0, SNAP_REGION_PAGES / 8);
-	for (guint i = 0; held.leaf && i < held.leaf->n; i++) {
-		const struct snap_segment *s = &held.leaf->segments[i];
-
-		if (s->kind == SNAP_SEGMENT_ZERO)
-			continue;
-		for (guint p = s->page; p < s->page + (guint)s->count; p++)
-			ret[p / 64] |= (uint64_t)1 << p % 64;
-	}
-	snap_pages_put_leaf(pages, &held);
-	return 0;
-}
-
 /* The entry of a region, or NULL where all of its node is zero; `frame` is then
  * not set, else to be let go of. */
 static int region_entry(SnapPages *pages, uint64_t region,
@@ -59,6 +38,47 @@ static int region_entry(SnapPages *pages, uint64_t region,
 		return r;
 	node = (*ret_frame)->data;
 	*ret_entry = &node->entries[region % SNAP_NODE_ENTRIES];
+	return 0;
+}
+
+/* True when the map says without looking at leaves that all pages of a region
+ * are stored. -errno. */
+static int region_full(SnapPages *pages, uint64_t region)
+{
+	const struct snap_cached *frame;
+	const struct snap_entry *entry;
+	int r = region_entry(pages, region, &frame, &entry);
+
+	if (r < 0)
+		return r;
+	r = entry && entry->stored == SNAP_REGION_PAGES;
+	if (frame)
+		snap_cache_put(snap_loader_cache(pages->loader), frame);
+	return r;
+}
+
+int snap_pages_stored(SnapPages *pages, uint64_t region,
+		      uint64_t ret[SNAP_REGION_PAGES / 64])
+{
+	struct held_leaf held;
+	int r = region_full(pages, region);
+
+	if (r > 0)
+		memset(ret, 0xff, SNAP_REGION_PAGES / 8);
+	if (r == 0)
+		r = snap_pages_get_leaf(pages, region, &held);
+	if (r != 0)
+		return MIN(r, 0);
+	memset(ret, 0, SNAP_REGION_PAGES / 8);
+	for (guint i = 0; held.leaf && i < held.leaf->n; i++) {
+		const struct snap_segment *s = &held.leaf->segments[i];
+
+		if (s->kind == SNAP_SEGMENT_ZERO)
+			continue;
+		for (guint p = s->page; p < s->page + (guint)s->count; p++)
+			ret[p / 64] |= (uint64_t)1 << p % 64;
+	}
+	snap_pages_put_leaf(pages, &held);
 	return 0;
 }
 

@@ -115,6 +115,11 @@ const struct snap_meta *snap_pages_meta(const SnapPages *pages)
 	return snap_reader_meta(pages->reader);
 }
 
+const char *snap_pages_name(const SnapPages *pages)
+{
+	return pages->name;
+}
+
 uint64_t snap_pages_file_size(const SnapPages *pages)
 {
 	return snap_reader_file_size(pages->reader);

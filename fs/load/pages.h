@@ -54,6 +54,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapPages, snap_pages_unref)
 /* The snapshot's properties; owned by it. */
 const struct snap_meta *snap_pages_meta(const SnapPages *pages);
 
+/* What it is called in the log; owned by it. */
+const char *snap_pages_name(const SnapPages *pages);
+
 /* Bytes of the snapshot file. */
 uint64_t snap_pages_file_size(const SnapPages *pages);
 

@@ -15,9 +15,10 @@ static bool devstate_present(const SnapSealed *sealed)
 	return meta && snap_meta_split(meta) && state_block(sealed);
 }
 
-static uint64_t devstate_size(const SnapSealed *sealed)
+static int devstate_size(SnapSealed *sealed, uint64_t *ret_size)
 {
-	return state_block(sealed)->length;
+	*ret_size = state_block(sealed)->length;
+	return 0;
 }
 
 static int devstate_read(SnapSealed *sealed, void *buf, size_t size,

@@ -16,9 +16,10 @@ static bool ram_present(const SnapSealed *sealed)
 	return true;
 }
 
-static uint64_t ram_size(const SnapSealed *sealed)
+static int ram_size(SnapSealed *sealed, uint64_t *ret_size)
 {
-	return snap_meta_end(snap_sealed_meta(sealed), SNAP_BLOCK_RAM);
+	*ret_size = snap_meta_end(snap_sealed_meta(sealed), SNAP_BLOCK_RAM);
+	return 0;
 }
 
 /* RAM is what the page space begins with. */
@@ -31,14 +32,9 @@ static int ram_read(SnapSealed *sealed, void *buf, size_t size, uint64_t offset,
 static int ram_seek(SnapSealed *sealed, uint64_t offset, bool hole,
 		    uint64_t *ret_offset)
 {
-	uint64_t end = snap_div_up(ram_size(sealed), SNAP_PAGE), page;
-	int r = snap_pages_seek(sealed->pages, offset / SNAP_PAGE, end, hole,
-				&page);
+	uint64_t end = snap_meta_end(snap_sealed_meta(sealed), SNAP_BLOCK_RAM);
 
-	if (r < 0)
-		return r;
-	*ret_offset = MAX(offset, page * SNAP_PAGE);
-	return 0;
+	return snap_space_seek(sealed, 0, end, offset, hole, ret_offset);
 }
 
 const struct snap_view snap_view_ram = {

@@ -17,14 +17,39 @@
 #include "format/base/error.h"
 #include "format/base/log.h"
 
-static void fill_key(struct snap_sealed_key *key, const struct stat *st)
+/* What lies in a folder now. `snapshot_fd` is that of the snapshot's file, or
+ * -1 to look it up. */
+static int look(int folder_fd, int snapshot_fd, struct snap_sealed_key *key)
 {
+	struct stat st;
+
 	memset(key, 0, sizeof(*key));
-	key->dev = st->st_dev;
-	key->ino = st->st_ino;
-	key->size = (uint64_t)st->st_size;
-	key->mtime_sec = st->st_mtim.tv_sec;
-	key->mtime_nsec = st->st_mtim.tv_nsec;
+	if (fstatat(folder_fd, SNAP_CATALOG_HEAD, &st, AT_SYMLINK_NOFOLLOW) ==
+	    0) {
+		key->head_ino = st.st_ino;
+		key->head_size = (uint64_t)st.st_size;
+		key->head_mtime_sec = st.st_mtim.tv_sec;
+		key->head_mtime_nsec = st.st_mtim.tv_nsec;
+	} else if (errno != ENOENT) {
+		return -errno;
+	}
+	if ((snapshot_fd < 0 ? fstatat(folder_fd, SNAP_CATALOG_SNAPSHOT, &st,
+				       AT_SYMLINK_NOFOLLOW)
+			     : fstat(snapshot_fd, &st)) < 0)
+		return -errno;
+	key->dev = st.st_dev;
+	key->ino = st.st_ino;
+	key->size = (uint64_t)st.st_size;
+	key->mtime_sec = st.st_mtim.tv_sec;
+	key->mtime_nsec = st.st_mtim.tv_nsec;
+	return 0;
+}
+
+static void mapped_clear(struct snap_mapped *m)
+{
+	if (m->layout)
+		snap_layout_free(m->layout);
+	g_mutex_clear(&m->lock);
 }
 
 static void sealed_free(SnapSealed *s)
@@ -33,6 +58,9 @@ static void sealed_free(SnapSealed *s)
 		snap_pages_unref(s->pages);
 	if (s->layout)
 		snap_layout_free(s->layout);
+	mapped_clear(&s->mapped);
+	mapped_clear(&s->behind);
+	g_clear_pointer(&s->head, g_bytes_unref);
 	snap_ramlist_clear(&s->info.ram);
 	if (s->fd >= 0)
 		close(s->fd);
@@ -120,13 +148,6 @@ static int open_pages(SnapSealed *s, SnapNode *folder, GError **error)
 	return r;
 }
 
-/* True for errors that the file itself is the reason of. */
-static bool is_damage(int error)
-{
-	return error == -EBADMSG || error == -ENODATA || error == -EPROTO ||
-	       error == -EOPNOTSUPP;
-}
-
 /* A broken snapshot is opened at every look at it; the log knows it by then.
  * The last few are remembered. */
 static bool is_news(SnapTree *tree, const struct snap_sealed_key *key)
@@ -142,42 +163,68 @@ static bool is_news(SnapTree *tree, const struct snap_sealed_key *key)
 	return true;
 }
 
+/* Takes note that what lies in the folder is broken. */
+static void tell(SnapSealed *s, SnapNode *folder, const char *sentence)
+{
+	g_autofree char *path = snap_folder_path(folder, NULL);
+
+	if (is_news(s->tree, &s->key))
+		snap_log(SNAP_LOG_ERROR, "%s: %s", *path ? path : ".",
+			 sentence);
+}
+
+/* Opens what the folder has now; errors are those of the snapshot's file. */
+static int open_both(SnapSealed *s, SnapNode *folder)
+{
+	g_autoptr(GError) error = NULL;
+	int r = open_pages(s, folder, &error);
+
+	if (snap_is_damage(r)) {
+		g_clear_pointer(&s->pages, snap_pages_unref);
+		s->error = r == -ENODATA ? -EBADMSG : r;
+		s->why = g_strdup(error->message);
+		return 0;
+	}
+	if (r == 0) {
+		r = snap_before_open(s, snap_store_node(folder)->fd, &error);
+		if (snap_is_damage(r)) {
+			s->head_error = -EBADMSG;
+			s->why = g_strdup(error->message);
+			r = 0;
+		}
+	}
+	return r;
+}
+
 /* Opens the snapshot that `key` names; -ESTALE when another has come. */
 static int sealed_open(SnapNode *folder, const struct snap_sealed_key *key,
 		       SnapSealed **ret_sealed)
 {
-	g_autoptr(GError) error = NULL;
+	int folder_fd = snap_store_node(folder)->fd;
 	SnapSealed *s = g_new0(SnapSealed, 1);
 	struct snap_sealed_key now;
-	struct stat st;
 	int r;
 
 	s->tree = folder->tree;
 	s->refs = 1;
 	s->key = *key;
-	r = open_pages(s, folder, &error);
-	s->fd = openat(snap_store_node(folder)->fd, SNAP_CATALOG_SNAPSHOT,
+	g_mutex_init(&s->mapped.lock);
+	g_mutex_init(&s->behind.lock);
+	r = open_both(s, folder);
+	s->fd = openat(folder_fd, SNAP_CATALOG_SNAPSHOT,
 		       O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (s->fd < 0 || fstat(s->fd, &st) < 0) {
+	if (s->fd < 0)
 		r = -errno;
+	else if (r == 0)
+		r = look(folder_fd, s->fd, &now);
+	if (r == 0 && memcmp(&now, key, sizeof(now)))
+		r = -ESTALE;
+	if (r < 0) {
 		sealed_free(s);
 		return r;
 	}
-	fill_key(&now, &st);
-	if (memcmp(&now, key, sizeof(now)) || (r < 0 && !is_damage(r))) {
-		sealed_free(s);
-		return r < 0 && !is_damage(r) ? r : -ESTALE;
-	}
-	if (r < 0) {
-		g_autofree char *path = snap_folder_path(folder, NULL);
-
-		g_clear_pointer(&s->pages, snap_pages_unref);
-		s->error = r == -ENODATA ? -EBADMSG : r;
-		s->why = g_strdup(error->message);
-		if (is_news(s->tree, key))
-			snap_log(SNAP_LOG_ERROR, "%s: %s", *path ? path : ".",
-				 s->why);
-	}
+	if (s->why)
+		tell(s, folder, s->why);
 	*ret_sealed = s;
 	return 0;
 }
@@ -220,14 +267,11 @@ int snap_sealed_get(SnapNode *folder, SnapSealed **ret_sealed)
 	/* Another snapshot may come while one is being opened; not for ever. */
 	for (int tries = 0; tries < 8; tries++) {
 		struct snap_sealed_key key;
-		struct stat st;
 		SnapSealed *s;
-		int r;
+		int r = look(snap_store_node(folder)->fd, -1, &key);
 
-		if (fstatat(snap_store_node(folder)->fd, SNAP_CATALOG_SNAPSHOT,
-			    &st, AT_SYMLINK_NOFOLLOW) < 0)
-			return -errno;
-		fill_key(&key, &st);
+		if (r < 0)
+			return r;
 		s = sealed_known(folder->tree, &key);
 		if (!s) {
 			r = sealed_open(folder, &key, &s);

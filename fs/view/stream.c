@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * `stream`: the migration stream, written again from the snapshot.
+ * `stream`: the migration stream, written again from the snapshot in the form
+ * that it was saved in, behind what stood before it in its file.
  *
- * A verbatim one is read as it lies. A classic one is described by its layout
- * (format/qemu/synth.h): a read walks the runs that it touches. In a run of
- * page records the map finds the page whose record holds the byte; from there
- * records are put together one by one, with their pages read many at a time.
+ * A verbatim one is read as it lies, a classic one by its layout, one saved as
+ * mapped-ram by that of the mapped-ram file that begins where it did.
  */
 #include "fs/view/view-internal.h"
 
@@ -13,233 +12,9 @@
 
 #include "format/base/error.h"
 
-/* Pages are read into the middle of the processor's cache and copied from
- * there. */
-#define SCRATCH_PAGES 64u
-
-static GPrivate scratch_key = G_PRIVATE_INIT(g_free);
-
-static uint8_t *scratch(void)
+static enum snap_form form(const SnapSealed *s)
 {
-	uint8_t *buf = g_private_get(&scratch_key);
-
-	if (!buf) {
-		buf = g_malloc((gsize)SCRATCH_PAGES * SNAP_PAGE);
-		g_private_set(&scratch_key, buf);
-	}
-	return buf;
-}
-
-/* Where bytes go: the first `skip` of what comes are dropped. */
-struct sink {
-	uint8_t *at;
-	uint64_t left;
-	uint64_t skip;
-};
-
-static void sink_put(struct sink *sink, const void *data, uint64_t size)
-{
-	uint64_t skip = MIN(sink->skip, size), n = MIN(size - skip, sink->left);
-
-	sink->skip -= skip;
-	if (!n)
-		return;
-	memcpy(sink->at, (const uint8_t *)data + skip, n);
-	sink->at += n;
-	sink->left -= n;
-}
-
-/* The records of a block, while some of them are written. */
-struct records {
-	SnapSealed *sealed;
-	guint block;
-	struct snap_record_sizes sizes;
-	struct snap_pages_records range;
-	struct snap_pages_hint *hint;
-	struct sink sink;
-	uint64_t region; /* that `stored` is of */
-	uint64_t stored[SNAP_REGION_PAGES / 64];
-};
-
-static bool is_stored(const struct records *rec, uint64_t page)
-{
-	guint p = (guint)(page % SNAP_REGION_PAGES);
-
-	return rec->stored[p / 64] >> p % 64 & 1;
-}
-
-/* Makes `stored` speak of the region of `page`. */
-static int see_region(struct records *rec, uint64_t page)
-{
-	uint64_t region = page / SNAP_REGION_PAGES;
-
-	if (region == rec->region)
-		return 0;
-	rec->region = region;
-	return snap_pages_stored(rec->sealed->pages, region, rec->stored);
-}
-
-/* The bytes of the record of a page. */
-static uint64_t record_size(const struct records *rec, uint64_t page)
-{
-	return (is_stored(rec, page) ? rec->sizes.stored : rec->sizes.zero) +
-	       (page == rec->range.first ? rec->sizes.first_extra : 0);
-}
-
-static void put_header(struct records *rec, uint64_t page)
-{
-	uint8_t header[SNAP_RECORD_HEADER_MAX];
-	uint64_t offset = (page - rec->range.first) * SNAP_PAGE;
-	size_t n = snap_record_header(&rec->sealed->info, rec->block, offset,
-				      !is_stored(rec, page), header);
-
-	sink_put(&rec->sink, header, n);
-}
-
-/* How many pages from `page` on, all stored and in one region, are wanted and
- * fit into the scratch buffer. */
-static guint wanted_run(const struct records *rec, uint64_t page)
-{
-	guint unit = rec->range.unit, n = unit;
-	uint64_t end =
-		MIN(rec->range.end, (rec->region + 1) * SNAP_REGION_PAGES);
-	uint64_t records =
-		snap_div_up(rec->sink.skip + rec->sink.left, rec->sizes.stored);
-	uint64_t most = MIN(records * unit, SCRATCH_PAGES / unit * unit);
-
-	while (n + unit <= most && page + n + unit <= end &&
-	       is_stored(rec, page + n))
-		n += unit;
-	return n;
-}
-
-/* Puts the records of stored pages from *page on, and steps over them. */
-static int put_stored(struct records *rec, uint64_t *page)
-{
-	guint n = wanted_run(rec, *page), unit = rec->range.unit;
-	uint8_t *buf = scratch();
-	int r = snap_pages_read(rec->sealed->pages, buf, (size_t)n * SNAP_PAGE,
-				*page * SNAP_PAGE, rec->hint);
-
-	if (r < 0)
-		return r;
-	for (guint i = 0; i < n; i += unit) {
-		put_header(rec, *page + i);
-		sink_put(&rec->sink, buf + (size_t)i * SNAP_PAGE,
-			 (uint64_t)unit * SNAP_PAGE);
-	}
-	*page += n;
-	return 0;
-}
-
-/* Puts records from that of `page` on until the sink is full. */
-static int put_records(struct records *rec, uint64_t page)
-{
-	while (rec->sink.left && page < rec->range.end) {
-		int r = see_region(rec, page);
-
-		if (r < 0)
-			return r;
-		if (rec->sink.skip >= record_size(rec, page)) {
-			rec->sink.skip -= record_size(rec, page);
-			page += rec->range.unit;
-		} else if (is_stored(rec, page)) {
-			r = put_stored(rec, &page);
-			if (r < 0)
-				return r;
-		} else {
-			put_header(rec, page);
-			page += rec->range.unit;
-		}
-	}
-	/* The map and the sums of the blocks contradict each other. */
-	return rec->sink.left ? -EBADMSG : 0;
-}
-
-static int read_records(SnapSealed *s, const struct snap_run *run, void *buf,
-			size_t size, uint64_t offset,
-			struct snap_pages_hint *hint)
-{
-	const struct snap_ram_block *b = &s->info.ram.blocks[run->block];
-	struct snap_record_sizes sizes =
-		snap_record_sizes(&s->info, run->block);
-	struct records rec = {
-		.sealed = s,
-		.block = run->block,
-		.sizes = sizes,
-		.hint = hint,
-		.sink = { buf, size, 0 },
-		.region = UINT64_MAX,
-		.range = { .first = b->flat / SNAP_PAGE,
-			   .end = (b->flat + b->length) / SNAP_PAGE,
-			   .unit = s->info.target_page / SNAP_PAGE,
-			   .stored = sizes.stored,
-			   .zero = sizes.zero },
-	};
-	uint64_t page, begin;
-	/* All records as if the first were none longer; it is the first. */
-	uint64_t plain = offset - MIN(offset, sizes.first_extra);
-	int r = snap_pages_find(s->pages, &rec.range, plain, &page, &begin);
-
-	if (r < 0)
-		return r;
-	if (page != rec.range.first)
-		begin += sizes.first_extra;
-	rec.sink.skip = offset - begin;
-	return put_records(&rec, page);
-}
-
-static int read_state(SnapSealed *s, void *buf, size_t size, uint64_t offset)
-{
-	const struct snap_block *state =
-		snap_meta_find(snap_sealed_meta(s), SNAP_BLOCK_STATE);
-
-	return snap_pages_read(s->pages, buf, size, state->base + offset, NULL);
-}
-
-/* Reads within one run. */
-static int read_run(SnapSealed *s, const struct snap_run *run, void *buf,
-		    size_t size, uint64_t offset, struct snap_pages_hint *hint)
-{
-	switch (run->kind) {
-	case SNAP_RUN_STATE:
-		return read_state(s, buf, size, run->state + offset);
-	case SNAP_RUN_LITERAL:
-		memcpy(buf, run->data + offset, size);
-		return 0;
-	case SNAP_RUN_RECORDS:
-		return read_records(s, run, buf, size, offset, hint);
-	}
-	return -EBADMSG;
-}
-
-static int stream_read(SnapSealed *s, void *buf, size_t size, uint64_t offset,
-		       struct snap_pages_hint *hint)
-{
-	const struct snap_block *whole =
-		snap_meta_find(snap_sealed_meta(s), SNAP_BLOCK_STREAM);
-	uint8_t *at = buf;
-
-	if (!s->layout)
-		return snap_pages_read(s->pages, buf, size,
-				       whole->base + offset, hint);
-	while (size) {
-		struct snap_run run;
-		uint64_t within, n;
-		int r;
-
-		if (!snap_layout_find(s->layout, offset, &run))
-			return -EBADMSG;
-		within = offset - run.offset;
-		n = MIN(size, run.length - within);
-		r = read_run(s, &run, at, n, within, hint);
-		if (r < 0)
-			return r;
-		at += n;
-		offset += n;
-		size -= n;
-	}
-	return 0;
+	return snap_sealed_meta(s)->form;
 }
 
 static bool stream_present(const SnapSealed *s)
@@ -248,12 +23,92 @@ static bool stream_present(const SnapSealed *s)
 							SNAP_BLOCK_STREAM));
 }
 
-static uint64_t stream_size(const SnapSealed *s)
+static int stream_size(SnapSealed *s, uint64_t *ret_size)
 {
-	return s->layout
-		       ? snap_layout_size(s->layout)
-		       : snap_meta_find(snap_sealed_meta(s), SNAP_BLOCK_STREAM)
-				 ->length;
+	const SnapLayout *layout = s->layout;
+	uint64_t before = snap_before_size(s);
+	int r;
+
+	if (form(s) == SNAP_FORM_VERBATIM) {
+		*ret_size = before + snap_meta_find(snap_sealed_meta(s),
+						    SNAP_BLOCK_STREAM)
+					     ->length;
+		return 0;
+	}
+	if (form(s) == SNAP_FORM_MAPPED) {
+		/* Places in it are those of the file. */
+		r = snap_mapped_layout(s, before, &layout);
+		if (r < 0)
+			return r;
+		before = 0;
+	}
+	*ret_size = before + snap_layout_size(layout);
+	return 0;
+}
+
+/* Reads what stands behind the first `before` bytes. */
+static int read_stream(SnapSealed *s, void *buf, size_t size, uint64_t offset,
+		       uint64_t before, struct snap_pages_hint *hint)
+{
+	const SnapLayout *layout;
+	const struct snap_block *whole;
+	int r;
+
+	switch (form(s)) {
+	case SNAP_FORM_VERBATIM:
+		whole = snap_meta_find(snap_sealed_meta(s), SNAP_BLOCK_STREAM);
+		return snap_pages_read(s->pages, buf, size,
+				       whole->base + offset - before, hint);
+	case SNAP_FORM_MAPPED:
+		r = snap_mapped_layout(s, before, &layout);
+		return r < 0 ? r
+			     : snap_runs_read(s, layout, buf, size, offset,
+					      hint);
+	case SNAP_FORM_CLASSIC:
+		break;
+	}
+	return snap_runs_read(s, s->layout, buf, size, offset - before, hint);
+}
+
+static int stream_read(SnapSealed *s, void *buf, size_t size, uint64_t offset,
+		       struct snap_pages_hint *hint)
+{
+	uint64_t before = snap_before_size(s), n = 0;
+
+	if (offset < before) {
+		int r;
+
+		n = MIN(size, before - offset);
+		r = snap_before_read(s, buf, n, offset);
+		if (r < 0 || n == size)
+			return r;
+	}
+	return read_stream(s, (uint8_t *)buf + n, size - n, offset + n, before,
+			   hint);
+}
+
+static int stream_seek(SnapSealed *s, uint64_t offset, bool hole,
+		       uint64_t *ret_offset)
+{
+	uint64_t before = snap_before_size(s), size = 0;
+	const SnapLayout *layout;
+	int r = stream_size(s, &size);
+
+	if (r < 0)
+		return r;
+	if (offset < before) {
+		r = snap_before_seek(s, offset, hole, &offset);
+		if (r < 0 || offset < before) {
+			*ret_offset = offset;
+			return r;
+		}
+	}
+	if (form(s) != SNAP_FORM_MAPPED) {
+		*ret_offset = hole ? size : offset;
+		return 0;
+	}
+	r = snap_mapped_layout(s, before, &layout);
+	return r < 0 ? r : snap_runs_seek(s, layout, offset, hole, ret_offset);
 }
 
 /* A stream that is written does not touch the node of the one that is there:
@@ -285,5 +140,6 @@ const struct snap_view snap_view_stream = {
 	.present = stream_present,
 	.size = stream_size,
 	.read = stream_read,
+	.seek = stream_seek,
 	.open_to_write = stream_open_to_write,
 };

@@ -56,6 +56,10 @@ struct snap_node_key {
 	uint64_t size;
 	int64_t mtime_sec;
 	int64_t mtime_nsec;
+	uint64_t head_ino; /* of a `stream`'s side file */
+	uint64_t head_size;
+	int64_t head_mtime_sec;
+	int64_t head_mtime_nsec;
 	uint64_t extra;
 };
 
@@ -138,9 +142,10 @@ typedef struct SnapSealed SnapSealed;
 /* A kind of view; the table of them is in tree.c. */
 struct snap_view {
 	const char *name;
-	/* Whether a snapshot has it, and its size. */
+	/* Whether a snapshot has it, and its size. -errno, which is damage or
+	 * passes. */
 	bool (*present)(const SnapSealed *sealed);
-	uint64_t (*size)(const SnapSealed *sealed);
+	int (*size)(SnapSealed *sealed, uint64_t *ret_size);
 	/* Reads within the size; as snap_pages_read. */
 	int (*read)(SnapSealed *sealed, void *buf, size_t size, uint64_t offset,
 		    struct snap_pages_hint *hint);
@@ -163,6 +168,7 @@ struct snap_view {
 extern const struct snap_view *const snap_views[];
 extern const guint snap_n_views;
 extern const struct snap_view snap_view_stream;
+extern const struct snap_view snap_view_mapped;
 extern const struct snap_view snap_view_ram;
 extern const struct snap_view snap_view_devstate;
 
@@ -260,13 +266,25 @@ SnapHandle *snap_plain_handle(SnapNode *node, int fd);
 
 /* ---- sealed snapshots (sealed.c) ---- */
 
-/* Tells snapshot files apart; compared byte by byte. */
+/* Tells snapshot files apart, and what stands before their streams; compared
+ * byte by byte. */
 struct snap_sealed_key {
 	uint64_t dev;
 	uint64_t ino;
 	uint64_t size;
 	int64_t mtime_sec;
 	int64_t mtime_nsec;
+	uint64_t head_ino; /* of the side file; all 0 where there is none */
+	uint64_t head_size;
+	int64_t head_mtime_sec;
+	int64_t head_mtime_nsec;
+};
+
+/* A snapshot as mapped-ram, made when it is first asked for. */
+struct snap_mapped {
+	GMutex lock;	    /* protects the making */
+	SnapLayout *layout; /* atomic */
+	int error;	    /* why there will be none */
 };
 
 /* A snapshot on disk, as all its views share it. One that cannot be read has
@@ -279,8 +297,14 @@ struct SnapSealed {
 	int error;
 	char *why; /* the error's sentence */
 	SnapPages *pages;
-	struct snap_stream_info info; /* classic only */
-	SnapLayout *layout;	      /* classic only */
+	/* Where RAM and device state lie apart: */
+	struct snap_stream_info info;
+	SnapLayout *layout;	   /* of the classic stream */
+	struct snap_mapped mapped; /* that begins at 0 */
+	struct snap_mapped behind; /* that begins behind what is before */
+
+	GBytes *head;	/* the side file's, if it has been written */
+	int head_error; /* it is damaged */
 };
 
 /* The snapshot in a folder: a new reference. -ENOENT where there is none. */
@@ -309,6 +333,48 @@ static inline int snap_told(int error)
 {
 	return error == -EBADMSG || error == -ENODATA ? -EIO : error;
 }
+
+/* True for errors that the file itself is the reason of. */
+static inline bool snap_is_damage(int error)
+{
+	return error == -EBADMSG || error == -ENODATA || error == -EPROTO ||
+	       error == -EOPNOTSUPP;
+}
+
+/* ---- what views are put together from ---- */
+
+/* Reads within a layout (runs.c). */
+int snap_runs_read(SnapSealed *sealed, const SnapLayout *layout, void *buf,
+		   size_t size, uint64_t offset, struct snap_pages_hint *hint);
+/* Finds data (or a hole) in it; its size if there is none. */
+int snap_runs_seek(SnapSealed *sealed, const SnapLayout *layout,
+		   uint64_t offset, bool hole, uint64_t *ret_offset);
+
+/* Finds data (or a hole) at or after `offset` in [base, base + length) of the
+ * page space, counted from `base`; `length` if there is none. */
+int snap_space_seek(SnapSealed *sealed, uint64_t base, uint64_t length,
+		    uint64_t offset, bool hole, uint64_t *ret_offset);
+
+/* Reads within a run of page records (records.c). */
+int snap_records_read(SnapSealed *sealed, const struct snap_run *run, void *buf,
+		      size_t size, uint64_t offset,
+		      struct snap_pages_hint *hint);
+
+/* The layout of the snapshot as a mapped-ram stream that begins at `begin`: 0,
+ * or what stands before the stream (mapped.c). -EBADMSG, logged once, -errno.
+ */
+int snap_mapped_layout(SnapSealed *sealed, uint64_t begin,
+		       const SnapLayout **ret_layout);
+
+/* Bytes before QEMU's stream in the file `stream` (before.c). */
+uint64_t snap_before_size(const SnapSealed *sealed);
+/* Takes the side file of the folder into account. -EBADMSG, -errno. */
+int snap_before_open(SnapSealed *sealed, int folder_fd, GError **error);
+/* Reads within them; finds data (or a hole) among them. */
+int snap_before_read(SnapSealed *sealed, void *buf, size_t size,
+		     uint64_t offset);
+int snap_before_seek(SnapSealed *sealed, uint64_t offset, bool hole,
+		     uint64_t *ret_offset);
 
 /* ---- views of sealed snapshots (view.c) ---- */
 

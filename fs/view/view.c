@@ -27,9 +27,12 @@ static SnapViewNode *view_node(SnapNode *node)
 	return (SnapViewNode *)node;
 }
 
-static uint64_t view_size(const SnapViewNode *v)
+static int view_size(const SnapViewNode *v, uint64_t *ret_size)
 {
-	return v->sealed->error ? 0 : snap_views[v->view]->size(v->sealed);
+	*ret_size = 0;
+	return v->sealed->error
+		       ? v->sealed->error
+		       : snap_views[v->view]->size(v->sealed, ret_size);
 }
 
 /* True for the view that shows the blocks on disk. */
@@ -58,13 +61,18 @@ static int view_getattr(SnapNode *node, SnapHandle *handle,
 			struct snap_attr *ret_attr)
 {
 	SnapViewNode *v = view_node(node);
+	uint64_t size;
+	int r = view_size(v, &size);
 
+	/* A broken one is an empty file, so that it can be removed. */
+	if (r < 0 && !snap_is_damage(r))
+		return r;
 	if (fstat(v->sealed->fd, &ret_attr->st) < 0)
 		return -errno;
 	if (v->sealed->error || !shows_blocks(v))
 		ret_attr->st.st_blocks = 1;
 	ret_attr->st.st_ino = snap_view_ino(v->sealed, v->view);
-	ret_attr->st.st_size = (off_t)view_size(v);
+	ret_attr->st.st_size = (off_t)size;
 	ret_attr->st.st_nlink = 1;
 	ret_attr->st.st_mode = S_IFREG | (ret_attr->st.st_mode & 0777);
 	ret_attr->sealed = true;
@@ -76,9 +84,10 @@ static int view_getattr(SnapNode *node, SnapHandle *handle,
 static int view_cut(SnapViewNode *v, uint64_t size)
 {
 	SnapIncoming *in;
-	int r;
+	uint64_t now;
+	int r = view_size(v, &now);
 
-	if (size == view_size(v))
+	if (r == 0 && size == now)
 		return 0;
 	if (!snap_views[v->view]->open_to_write)
 		return -EROFS;
@@ -109,9 +118,11 @@ static ssize_t view_read(SnapHandle *handle, void *buf, size_t size,
 {
 	struct view_handle *h = (struct view_handle *)handle;
 	SnapViewNode *v = view_node(handle->node);
-	uint64_t end = view_size(v);
-	int r;
+	uint64_t end;
+	int r = view_size(v, &end);
 
+	if (r < 0)
+		return snap_told(r);
 	if (offset >= end)
 		return 0;
 	size = MIN(size, end - offset);
@@ -126,9 +137,11 @@ static int64_t view_seek(SnapHandle *handle, int64_t offset, int whence)
 	SnapViewNode *v = view_node(handle->node);
 	const struct snap_view *view = snap_views[v->view];
 	bool hole = whence == SEEK_HOLE;
-	uint64_t end = view_size(v), at = (uint64_t)offset;
-	int r;
+	uint64_t end, at = (uint64_t)offset;
+	int r = view_size(v, &end);
 
+	if (r < 0)
+		return snap_told(r);
 	if (whence != SEEK_DATA && whence != SEEK_HOLE)
 		return -EINVAL;
 	if (at >= end)
@@ -161,13 +174,16 @@ static int view_open(SnapNode *node, int flags,
 	SnapViewNode *v = view_node(node);
 	const struct snap_view *view = snap_views[v->view];
 	struct view_handle *h;
+	uint64_t size;
+	int r;
 
 	if ((flags & O_ACCMODE) != O_RDONLY)
 		return view->open_to_write
 			       ? view->open_to_write(node, caller, ret_handle)
 			       : -EROFS;
-	if (v->sealed->error)
-		return snap_told(v->sealed->error);
+	r = view_size(v, &size);
+	if (r < 0)
+		return snap_told(r);
 	h = snap_handle_new(sizeof(*h), &view_handle_ops, node);
 	if (view->learns && !(flags & O_NOATIME)) {
 		h->learner = snap_learner_new(v->folder, v->sealed);
@@ -207,6 +223,13 @@ SnapNode *snap_view_node(SnapNode *folder, SnapSealed *sealed, guint view)
 	v->node.key.mtime_sec = sealed->key.mtime_sec;
 	v->node.key.mtime_nsec = sealed->key.mtime_nsec;
 	v->node.key.extra = view;
+	/* The other views do not show what stands before the stream. */
+	if (snap_views[view] == &snap_view_stream) {
+		v->node.key.head_ino = sealed->key.head_ino;
+		v->node.key.head_size = sealed->key.head_size;
+		v->node.key.head_mtime_sec = sealed->key.head_mtime_sec;
+		v->node.key.head_mtime_nsec = sealed->key.head_mtime_nsec;
+	}
 	v->folder = snap_node_ref(folder);
 	v->sealed = snap_sealed_ref(sealed);
 	v->view = view;

@@ -84,6 +84,13 @@ static uint64_t sum_blocks(const struct about *a, bool ram_only, bool stored)
 	return sum;
 }
 
+static char *get_before(const struct about *a)
+{
+	uint64_t size = a->sealed ? snap_before_size(a->sealed) : 0;
+
+	return size ? number(size) : NULL;
+}
+
 static char *get_logical(const struct about *a)
 {
 	return a->meta ? number(sum_blocks(a, false, false)) : NULL;
@@ -130,7 +137,7 @@ static char *get_pages_zero(const struct about *a)
 
 static char *get_error(const struct about *a)
 {
-	if (a->sealed && a->sealed->error)
+	if (a->sealed && a->sealed->why)
 		return g_strdup(a->sealed->why);
 	return snap_catalog_noted(snap_store_node(a->folder)->fd);
 }
@@ -139,17 +146,12 @@ static const struct {
 	const char *name; /* behind OURS */
 	char *(*get)(const struct about *a);
 } attributes[] = {
-	{ "form", get_form },
-	{ "why", get_why },
-	{ "uuid", get_uuid },
-	{ "created", get_created },
-	{ "machine", get_machine },
-	{ "logical", get_logical },
-	{ "physical", get_physical },
-	{ "ratio", get_ratio },
-	{ "ram", get_ram },
-	{ "pages", get_pages },
-	{ "pages_zero", get_pages_zero },
+	{ "form", get_form },	    { "why", get_why },
+	{ "uuid", get_uuid },	    { "created", get_created },
+	{ "machine", get_machine }, { "before", get_before },
+	{ "logical", get_logical }, { "physical", get_physical },
+	{ "ratio", get_ratio },	    { "ram", get_ram },
+	{ "pages", get_pages },	    { "pages_zero", get_pages_zero },
 	{ "error", get_error },
 };
 

@@ -163,7 +163,6 @@ static void what_was_drained_can_be_read(void **state)
 		assert_int_equal(file->ops->drain(file), 0);
 		assert_int_equal(snap_file_read(file, buf, 8, 5), 0);
 		assert_memory_equal(buf, " SECOND", 8);
-		snap_file_will_need(file, 0, 100);
 		snap_file_close(file);
 		assert_int_equal(count_names(f), 0);
 	}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * `mapped`: the snapshot as a mapped-ram file, however it was saved.
+ *
+ * Its layout follows from the part of devstate that stands before the pages, so
+ * it is made when somebody first asks for the file's size, and not for every
+ * snapshot that is listed.
+ */
+#include "fs/view/view-internal.h"
+
+#include "format/base/cleanup.h"
+#include "format/base/error.h"
+#include "format/base/log.h"
+
+/* What stands before the pages: a list of RAM blocks, and sections that are
+ * sent early. */
+#define HEAD_MAX (64 * SNAP_MIB)
+
+/* True where what the snapshot says can be told as mapped-ram. Memory that lies
+ * elsewhere must not read as zero. */
+static bool mapped_present(const SnapSealed *s)
+{
+	const struct snap_meta *meta = snap_sealed_meta(s);
+
+	if (!s->layout)
+		return false;
+	for (guint i = 0; i < meta->n_blocks; i++)
+		if (meta->blocks[i].ignored)
+			return false;
+	return true;
+}
+
+static int layout_make(SnapSealed *s, uint64_t begin, SnapLayout **ret_layout,
+		       GError **error)
+{
+	const struct snap_block *state =
+		snap_meta_find(snap_sealed_meta(s), SNAP_BLOCK_STATE);
+	uint64_t size = s->info.pages_at;
+	g_autofree void *head = NULL;
+	int r;
+
+	if (size > HEAD_MAX)
+		return snap_fail(
+			error, EBADMSG,
+			"%" G_GUINT64_FORMAT
+			" bytes of device state stand before the pages",
+			size);
+	head = g_malloc(size);
+	r = snap_pages_read(s->pages, head, size, state->base, NULL);
+	if (r < 0)
+		return snap_fail_errno(error, -r, "reading the device state");
+	return snap_fail(error, EOPNOTSUPP, "no layout yet");
+}
+
+/* Makes a layout that is not there yet. One that cannot be is told once. */
+static int layout_get(SnapSealed *s, struct snap_mapped *m, uint64_t begin)
+{
+	g_autoptr(GError) error = NULL;
+	SNAP_LOCKED(&m->lock);
+	SnapLayout *layout = NULL;
+	int r;
+
+	if (m->layout || m->error)
+		return m->error;
+	r = layout_make(s, begin, &layout, &error);
+	if (r == 0)
+		g_atomic_pointer_set(&m->layout, layout);
+	else if (snap_is_damage(r)) {
+		m->error = -EBADMSG;
+		snap_log(SNAP_LOG_ERROR, "%s: cannot be told as mapped-ram: %s",
+			 snap_pages_name(s->pages), error->message);
+		r = -EBADMSG;
+	}
+	return r;
+}
+
+int snap_mapped_layout(SnapSealed *sealed, uint64_t begin,
+		       const SnapLayout **ret_layout)
+{
+	struct snap_mapped *m = begin ? &sealed->behind : &sealed->mapped;
+	SnapLayout *layout = g_atomic_pointer_get(&m->layout);
+	int r;
+
+	if (!layout) {
+		r = layout_get(sealed, m, begin);
+		if (r < 0)
+			return r;
+		layout = g_atomic_pointer_get(&m->layout);
+	}
+	*ret_layout = layout;
+	return 0;
+}
+
+static int mapped_size(SnapSealed *s, uint64_t *ret_size)
+{
+	const SnapLayout *layout;
+	int r = snap_mapped_layout(s, 0, &layout);
+
+	if (r == 0)
+		*ret_size = snap_layout_size(layout);
+	return r;
+}
+
+static int mapped_read(SnapSealed *s, void *buf, size_t size, uint64_t offset,
+		       struct snap_pages_hint *hint)
+{
+	const SnapLayout *layout;
+	int r = snap_mapped_layout(s, 0, &layout);
+
+	return r < 0 ? r : snap_runs_read(s, layout, buf, size, offset, hint);
+}
+
+static int mapped_seek(SnapSealed *s, uint64_t offset, bool hole,
+		       uint64_t *ret_offset)
+{
+	const SnapLayout *layout;
+	int r = snap_mapped_layout(s, 0, &layout);
+
+	return r < 0 ? r : snap_runs_seek(s, layout, offset, hole, ret_offset);
+}
+
+const struct snap_view snap_view_mapped = {
+	.name = "mapped",
+	.present = mapped_present,
+	.size = mapped_size,
+	.read = mapped_read,
+	.seek = mapped_seek,
+};

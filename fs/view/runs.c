@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A layout (format/qemu/synth.h) read at any offset: a read walks the runs that
+ * it touches, and each kind of run knows where its bytes are.
+ */
+#include "fs/view/view-internal.h"
+
+#include <string.h>
+
+#include "format/base/bytes.h"
+
+static int read_state(SnapSealed *s, void *buf, size_t size, uint64_t offset)
+{
+	const struct snap_block *state =
+		snap_meta_find(snap_sealed_meta(s), SNAP_BLOCK_STATE);
+
+	return snap_pages_read(s->pages, buf, size, state->base + offset, NULL);
+}
+
+/* ---- bitmaps ---- */
+
+/* Puts `n` bits together to one, which is set where any of them is. */
+static void fold_bits(uint8_t bits[SNAP_REGION_PAGES / 8], guint n)
+{
+	uint8_t folded[SNAP_REGION_PAGES / 8] = { 0 };
+
+	for (guint i = 0; i < SNAP_REGION_PAGES; i++)
+		if (bits[i / 8] >> i % 8 & 1)
+			folded[i / n / 8] |= (uint8_t)(1u << i / n % 8);
+	memcpy(bits, folded, sizeof(folded));
+}
+
+/* The part of a block's bitmap that is about its region number `i`: a bit a
+ * page of ours; none past the block. */
+static int region_bits(SnapSealed *s, const struct snap_ram_block *b,
+		       uint64_t i, uint8_t ret[SNAP_REGION_PAGES / 8])
+{
+	uint64_t stored[SNAP_REGION_PAGES / 64] = { 0 };
+	uint64_t end = b->length / SNAP_PAGE, page = i * SNAP_REGION_PAGES;
+	int r = page < end
+			? snap_pages_stored(s->pages, b->flat / SNAP_REGION + i,
+					    stored)
+			: 0;
+
+	for (guint word = 0; word < G_N_ELEMENTS(stored); word++, page += 64) {
+		le64 bits;
+
+		if (page >= end)
+			stored[word] = 0;
+		else if (end - page < 64)
+			stored[word] &= ((uint64_t)1 << (end - page)) - 1;
+		bits = snap_to_le64(stored[word]);
+		memcpy(ret + (size_t)word * 8, bits.b, sizeof(bits));
+	}
+	return r;
+}
+
+/* Reads the bitmap of a block, region by region. A target page is at most 64
+ * KiB (the layout saw to it), so that a region has 4 bytes at least. */
+static int read_bitmap(SnapSealed *s, const struct snap_ram_block *b, void *buf,
+		       size_t size, uint64_t offset)
+{
+	guint unit = s->info.target_page / SNAP_PAGE;
+	size_t bytes = SNAP_REGION_PAGES / 8 / unit;
+	uint8_t *to = buf;
+
+	while (size) {
+		uint8_t bits[SNAP_REGION_PAGES / 8];
+		size_t skip = offset % bytes, n = MIN(size, bytes - skip);
+		int r = region_bits(s, b, offset / bytes, bits);
+
+		if (r < 0)
+			return r;
+		if (unit > 1)
+			fold_bits(bits, unit);
+		memcpy(to, bits + skip, n);
+		to += n;
+		offset += n;
+		size -= n;
+	}
+	return 0;
+}
+
+/* ---- reading ---- */
+
+/* Reads within one run. */
+static int read_run(SnapSealed *s, const struct snap_run *run, void *buf,
+		    size_t size, uint64_t offset, struct snap_pages_hint *hint)
+{
+	switch (run->kind) {
+	case SNAP_RUN_STATE:
+		return read_state(s, buf, size, run->state + offset);
+	case SNAP_RUN_LITERAL:
+		memcpy(buf, run->data + offset, size);
+		return 0;
+	case SNAP_RUN_RECORDS:
+		return snap_records_read(s, run, buf, size, offset, hint);
+	case SNAP_RUN_BITMAP:
+		return read_bitmap(s, &s->info.ram.blocks[run->block], buf,
+				   size, offset);
+	case SNAP_RUN_PAGES:
+		return snap_pages_read(
+			s->pages, buf, size,
+			s->info.ram.blocks[run->block].flat + offset, hint);
+	case SNAP_RUN_ZERO:
+		memset(buf, 0, size);
+		return 0;
+	}
+	return -EBADMSG;
+}
+
+int snap_runs_read(SnapSealed *s, const SnapLayout *layout, void *buf,
+		   size_t size, uint64_t offset, struct snap_pages_hint *hint)
+{
+	uint8_t *at = buf;
+
+	while (size) {
+		struct snap_run run;
+		uint64_t within, n;
+		int r;
+
+		if (!snap_layout_find(layout, offset, &run))
+			return -EBADMSG;
+		within = offset - run.offset;
+		n = MIN(size, run.length - within);
+		r = read_run(s, &run, at, n, within, hint);
+		if (r < 0)
+			return r;
+		at += n;
+		offset += n;
+		size -= n;
+	}
+	return 0;
+}
+
+/* ---- holes ---- */
+
+int snap_space_seek(SnapSealed *s, uint64_t base, uint64_t length,
+		    uint64_t offset, bool hole, uint64_t *ret_offset)
+{
+	uint64_t first = base / SNAP_PAGE, page;
+	uint64_t end = first + snap_div_up(length, SNAP_PAGE);
+	int r = snap_pages_seek(s->pages, first + offset / SNAP_PAGE, end, hole,
+				&page);
+
+	if (r < 0)
+		return r;
+	*ret_offset = MIN(MAX(offset, (page - first) * SNAP_PAGE), length);
+	return 0;
+}
+
+/* Finds data, or a hole, from `within` on in a run; its length if there is
+ * none. */
+static int seek_run(SnapSealed *s, const struct snap_run *run, uint64_t within,
+		    bool hole, uint64_t *ret_within)
+{
+	const struct snap_ram_block *b;
+
+	switch (run->kind) {
+	case SNAP_RUN_ZERO:
+		*ret_within = hole ? within : run->length;
+		return 0;
+	case SNAP_RUN_PAGES:
+		b = &s->info.ram.blocks[run->block];
+		return snap_space_seek(s, b->flat, run->length, within, hole,
+				       ret_within);
+	default:
+		*ret_within = hole ? run->length : within;
+		return 0;
+	}
+}
+
+int snap_runs_seek(SnapSealed *s, const SnapLayout *layout, uint64_t offset,
+		   bool hole, uint64_t *ret_offset)
+{
+	struct snap_run run;
+
+	while (snap_layout_find(layout, offset, &run)) {
+		uint64_t within = offset - run.offset, found;
+		int r = seek_run(s, &run, within, hole, &found);
+
+		if (r < 0)
+			return r;
+		offset = run.offset + found;
+		if (found < run.length)
+			break;
+	}
+	*ret_offset = offset;
+	return 0;
+}
