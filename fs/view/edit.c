@@ -27,10 +27,9 @@ static int write_head(SnapIncoming *in, SnapSealed *sealed, const void *buf,
 	if (r < 0)
 		return snap_told(r);
 	memcpy(head + offset, buf, size);
-	r = snap_catalog_head_write(in->node.tree->opts.catalog,
-				    snap_store_node(in->folder)->fd,
-				    snap_sealed_meta(sealed)->uuid, head,
-				    before, &error);
+	r = snap_catalog_head_write(
+		in->node.tree->opts.catalog, snap_store_node(in->folder)->fd,
+		snap_sealed_meta(sealed)->uuid, head, before, &error);
 	if (r < 0)
 		snap_log(SNAP_LOG_ERROR,
 			 "%s: what stands before the stream cannot be "

@@ -27,6 +27,7 @@
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "format/base/log.h"
+#include "format/base/zero.h"
 
 /* More zeros than that are not written before a stream. */
 #define ZEROS_MAX (64 * SNAP_MIB)
@@ -42,9 +43,9 @@ struct pending {
 	SnapSave *save;
 	snap_handle_answer answer;
 	void *data;
-	gint users; /* who hands it on, and who answers; atomic */
-	bool other; /* a write by another handle than the writer */
-	bool syncs; /* an fsync: of a stream that is not whole it is fine */
+	gint users;  /* who hands it on, and who answers; atomic */
+	bool other;  /* a write by another handle than the writer */
+	bool syncs;  /* an fsync: of a stream that is not whole it is fine */
 	size_t skip; /* bytes of the write that were zeros of the hole */
 	uint64_t offset;
 };
@@ -126,8 +127,8 @@ static int begin_locked(SnapIncoming *in)
 				       .path = path,
 				       .owner = in->owner,
 				       .hole = in->hole,
-				       .classic = in->view !=
-						  &snap_view_stream };
+				       .classic =
+					       in->view != &snap_view_stream };
 	g_autoptr(GError) error = NULL;
 	int r;
 
@@ -271,8 +272,8 @@ static ssize_t judge(struct pending *p, ssize_t result)
 	if (!running || result != -EINVAL)
 		return snap_told((int)result);
 	if (p->other)
-		return snap_incoming_refuse(
-			p->in, EBUSY, "is being saved by another writer");
+		return snap_incoming_refuse(p->in, EBUSY,
+					    "is being saved by another writer");
 	return refuse_place(p->in, p->offset, bytes);
 }
 
@@ -352,7 +353,7 @@ static void incoming_write(SnapHandle *handle, const void *buf, size_t size,
 
 /* Asks the save how it stands with what has come, and lets go of the lock. */
 static void ask_locked(SnapIncoming *in, bool syncs, snap_handle_answer answer,
-		void *data)
+		       void *data)
 {
 	struct pending *p = pending_new(in, answer, data);
 
@@ -545,7 +546,8 @@ void snap_incoming_remove(SnapIncoming *in)
 	g_mutex_lock(&in->lock);
 	in->removed = in->ended = true;
 	if (in->save && !save_is_over(in->save))
-		snap_incoming_refuse(in, 0, "was removed while it was being saved");
+		snap_incoming_refuse(in, 0,
+				     "was removed while it was being saved");
 	if (in->save)
 		snap_save_abort(in->save, NULL);
 	g_mutex_unlock(&in->lock);

@@ -28,7 +28,7 @@ static int failed(SnapHandle *handle, const char *what, int error)
 }
 
 ssize_t snap_plain_read(SnapHandle *handle, void *buf, size_t size,
-			  uint64_t offset)
+			uint64_t offset)
 {
 	size_t done = 0;
 
@@ -48,7 +48,7 @@ ssize_t snap_plain_read(SnapHandle *handle, void *buf, size_t size,
 }
 
 void snap_plain_write(SnapHandle *handle, const void *buf, size_t size,
-			uint64_t offset, snap_handle_answer answer, void *data)
+		      uint64_t offset, snap_handle_answer answer, void *data)
 {
 	size_t done = 0;
 
@@ -91,7 +91,7 @@ int64_t snap_plain_seek(SnapHandle *handle, int64_t offset, int whence)
 }
 
 int snap_plain_allocate(SnapHandle *handle, int mode, int64_t offset,
-			  int64_t length)
+			int64_t length)
 {
 	return fallocate(plain_fd(handle), mode, offset, length) < 0 ? -errno
 								     : 0;
@@ -155,7 +155,7 @@ int snap_plain_open(SnapNode *node, int flags, const struct snap_caller *caller,
 }
 
 int snap_plain_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
-			 const struct stat *st)
+		       const struct stat *st)
 {
 	SnapStoreNode *s = snap_store_node(node);
 	char path[SNAP_PROC_PATH];

@@ -122,19 +122,19 @@ struct SnapTree {
 	GMutex lock; /* protects all below */
 	GCond idle;
 	uint64_t serial;
-	guint writes;	     /* not answered yet, and parts looked at */
-	guint pushes;	     /* threads that push hot pages */
-	bool ending;	     /* the mount goes: push no more */
-	GHashTable *nodes;   /* by key; not references */
-	GQueue plain;	     /* those that are no folders of the store */
-	GHashTable *handles; /* that are open */
-	GHashTable *sealed;  /* by key; not references */
-	GHashTable *writers; /* by folder and view; not references */
+	guint writes;	      /* not answered yet, and parts looked at */
+	guint pushes;	      /* threads that push hot pages */
+	bool ending;	      /* the mount goes: push no more */
+	GHashTable *nodes;    /* by key; not references */
+	GQueue plain;	      /* those that are no folders of the store */
+	GHashTable *handles;  /* that are open */
+	GHashTable *sealed;   /* by key; not references */
+	GHashTable *writers;  /* by folder and view; not references */
 	GHashTable *settling; /* folders whose parts are looked at (parts.c) */
-	GHashTable *hidden;  /* bits, by a snapshot's name for itself */
-	GHashTable *tickets; /* by thread */
-	GHashTable *saves;   /* that were begun and may run; references */
-	GQueue told;	     /* keys of broken snapshots that the log knows */
+	GHashTable *hidden;   /* bits, by a snapshot's name for itself */
+	GHashTable *tickets;  /* by thread */
+	GHashTable *saves;    /* that were begun and may run; references */
+	GQueue told;	      /* keys of broken snapshots that the log knows */
 };
 
 typedef struct SnapSealed SnapSealed;
@@ -552,6 +552,9 @@ SnapHandle *snap_writers_open(SnapNode *folder, const struct snap_view *view,
  * be the last that is done with the tree. */
 void snap_writers_begin(SnapTree *tree);
 void snap_writers_over(SnapTree *tree);
+
+/* True once the mount goes: what takes long and can be left is. */
+bool snap_tree_ending(SnapTree *tree);
 
 /* Tells that the names of the views in a folder mean something else now. */
 void snap_writers_tell(SnapNode *folder);

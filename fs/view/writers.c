@@ -7,6 +7,7 @@
  */
 #include "fs/view/view-internal.h"
 
+#include "format/base/cleanup.h"
 #include "format/base/error.h"
 
 /* For how long a lookup believes a ticket. */
@@ -161,6 +162,13 @@ void snap_writers_over(SnapTree *tree)
 	if (--tree->writes == 0)
 		g_cond_broadcast(&tree->idle);
 	g_mutex_unlock(&tree->lock);
+}
+
+bool snap_tree_ending(SnapTree *tree)
+{
+	SNAP_LOCKED(&tree->lock);
+
+	return tree->ending;
 }
 
 struct snap_catalog_owner snap_owner_new(SnapNode *folder, mode_t mode,
