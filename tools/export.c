@@ -24,12 +24,15 @@
 
 #define BLOCK (1 * SNAP_MIB)
 
+static const char *const forms[] = { "stream", "mapped", "ram", "devstate",
+				     NULL };
+
 static char *form_name;
 static char *output_name;
 
 static const GOptionEntry options[] = {
 	{ "form", 'f', 0, G_OPTION_ARG_STRING, &form_name,
-	  "what to write: stream, ram or devstate (stream)", "FORM" },
+	  "what to write: stream, mapped, ram or devstate (stream)", "FORM" },
 	{ "output", 'o', 0, G_OPTION_ARG_FILENAME, &output_name,
 	  "write FILE, not standard output", "FILE" },
 	{ NULL }
@@ -159,13 +162,15 @@ static int check_snapshot(SnapOpenTree *t, const char *path, const char *title,
 		return snap_fail(error, ENOENT,
 				 "%s has no %s, it was saved as it came: %s",
 				 title, form, meta->why);
-	for (guint i = 0; i < meta->n_blocks && !strcmp(form, "ram"); i++)
-		if (meta->blocks[i].ignored)
+	/* Memory that lies elsewhere must not read as zero. */
+	for (guint i = 0; i < meta->n_blocks; i++)
+		if (meta->blocks[i].ignored &&
+		    (!strcmp(form, "ram") || !strcmp(form, "mapped")))
 			return snap_fail(error, ENOENT,
-					 "%s has no ram: the memory of its "
+					 "%s has no %s: the memory of its "
 					 "block %s lies in a file of the "
 					 "guest's own",
-					 title, meta->blocks[i].name);
+					 title, form, meta->blocks[i].name);
 	return 0;
 }
 
@@ -309,10 +314,10 @@ static int run(char **arguments, guint n, GError **error)
 	g_autoptr(SnapOpenTree) t = NULL;
 	int signals = -1, r;
 
-	if (strcmp(form, "stream") && strcmp(form, "ram") &&
-	    strcmp(form, "devstate")) {
+	if (!g_strv_contains(forms, form)) {
 		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-			    "--form=%s: want stream, ram or devstate", form);
+			    "--form=%s: want stream, mapped, ram or devstate",
+			    form);
 		return -EINVAL;
 	}
 	/* Only a file would be left behind half made. */
@@ -342,11 +347,13 @@ const struct snap_verb snap_verb_export = {
 	.arguments = "STORE [NAME]",
 	.min_arguments = 1,
 	.max_arguments = 2,
-	.summary = "write a snapshot's stream, ram or devstate",
+	.summary = "write a snapshot as a stream, or what is in it",
 	.help = "Writes a snapshot as the mount would show it: the migration "
 		"stream, which\nQEMU's\n"
 		"  migrate-incoming \"exec:exec snapfs export STORE NAME\"\n"
-		"reads, its flat RAM, or the stream without its pages.",
+		"reads, the same guest as a mapped-ram file, its flat RAM, "
+		"or the stream without\nits pages. Zero pages become holes where "
+		"the output is a file.",
 	.options = options,
 	.run = run,
 };

@@ -10,7 +10,6 @@
 
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
-#include "format/base/log.h"
 
 /* What stands before the pages: a list of RAM blocks, and sections that are
  * sent early. */
@@ -49,7 +48,8 @@ static int layout_make(SnapSealed *s, uint64_t begin, SnapLayout **ret_layout,
 	r = snap_pages_read(s->pages, head, size, state->base, NULL);
 	if (r < 0)
 		return snap_fail_errno(error, -r, "reading the device state");
-	return snap_fail(error, EOPNOTSUPP, "no layout yet");
+	return snap_layout_mapped(&s->info, head, size, begin, ret_layout,
+				  error);
 }
 
 /* Makes a layout that is not there yet. One that cannot be is told once. */
@@ -66,10 +66,10 @@ static int layout_get(SnapSealed *s, struct snap_mapped *m, uint64_t begin)
 	if (r == 0)
 		g_atomic_pointer_set(&m->layout, layout);
 	else if (snap_is_damage(r)) {
-		m->error = -EBADMSG;
-		snap_log(SNAP_LOG_ERROR, "%s: cannot be told as mapped-ram: %s",
-			 snap_pages_name(s->pages), error->message);
-		r = -EBADMSG;
+		snap_fail_prefix(&error, r, "it cannot be told as mapped-ram");
+		snap_sealed_tell(s, snap_pages_name(s->pages), SNAP_TELL_MAPPED,
+				 error->message);
+		r = m->error = -EBADMSG;
 	}
 	return r;
 }

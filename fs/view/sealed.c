@@ -148,27 +148,33 @@ static int open_pages(SnapSealed *s, SnapNode *folder, GError **error)
 	return r;
 }
 
+/* What the log knows: which snapshot is broken, and what of it. */
+struct told {
+	struct snap_sealed_key key;
+	uint64_t what;
+};
+
 /* A broken snapshot is opened at every look at it; the log knows it by then.
  * The last few are remembered. */
-static bool is_news(SnapTree *tree, const struct snap_sealed_key *key)
+static bool is_news(SnapTree *tree, const struct told *told)
 {
 	SNAP_LOCKED(&tree->lock);
 
 	for (GList *l = tree->told.head; l; l = l->next)
-		if (!memcmp(l->data, key, sizeof(*key)))
+		if (!memcmp(l->data, told, sizeof(*told)))
 			return false;
-	g_queue_push_tail(&tree->told, g_memdup2(key, sizeof(*key)));
+	g_queue_push_tail(&tree->told, g_memdup2(told, sizeof(*told)));
 	if (g_queue_get_length(&tree->told) > 64)
 		g_free(g_queue_pop_head(&tree->told));
 	return true;
 }
 
-/* Takes note that what lies in the folder is broken. */
-static void tell(SnapSealed *s, SnapNode *folder, const char *sentence)
+void snap_sealed_tell(const SnapSealed *sealed, const char *path,
+		      enum snap_tell what, const char *sentence)
 {
-	g_autofree char *path = snap_folder_path(folder, NULL);
+	struct told told = { .key = sealed->key, .what = what };
 
-	if (is_news(s->tree, &s->key))
+	if (is_news(sealed->tree, &told))
 		snap_log(SNAP_LOG_ERROR, "%s: %s", *path ? path : ".",
 			 sentence);
 }
@@ -223,8 +229,11 @@ static int sealed_open(SnapNode *folder, const struct snap_sealed_key *key,
 		sealed_free(s);
 		return r;
 	}
-	if (s->why)
-		tell(s, folder, s->why);
+	if (s->why) {
+		g_autofree char *path = snap_folder_path(folder, NULL);
+
+		snap_sealed_tell(s, path, SNAP_TELL_FILE, s->why);
+	}
 	*ret_sealed = s;
 	return 0;
 }

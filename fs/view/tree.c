@@ -20,14 +20,12 @@
 
 const struct snap_view *const snap_views[] = {
 	&snap_view_stream,
+	&snap_view_mapped,
 	&snap_view_ram,
 	&snap_view_devstate,
 };
 const guint snap_n_views = G_N_ELEMENTS(snap_views);
 G_STATIC_ASSERT(G_N_ELEMENTS(snap_views) <= SNAP_VIEWS_MAX);
-
-/* Views to come: nobody may take their names meanwhile. */
-static const char *const names_kept[] = { "mapped" };
 
 enum snap_name snap_tree_name(const char *name, int *ret_view)
 {
@@ -42,9 +40,6 @@ enum snap_name snap_tree_name(const char *name, int *ret_view)
 			return SNAP_NAME_VIEW;
 		}
 	}
-	for (guint i = 0; i < G_N_ELEMENTS(names_kept); i++)
-		if (!strcmp(name, names_kept[i]))
-			return SNAP_NAME_VIEW;
 	return snap_catalog_reserved(name) ? SNAP_NAME_PRIVATE
 					   : SNAP_NAME_ORDINARY;
 }

@@ -134,7 +134,7 @@ struct SnapTree {
 	GHashTable *hidden;   /* bits, by a snapshot's name for itself */
 	GHashTable *tickets;  /* by thread */
 	GHashTable *saves;    /* that were begun and may run; references */
-	GQueue told;	      /* keys of broken snapshots that the log knows */
+	GQueue told;	      /* broken snapshots that the log knows */
 };
 
 typedef struct SnapSealed SnapSealed;
@@ -312,6 +312,14 @@ int snap_sealed_get(SnapNode *folder, SnapSealed **ret_sealed);
 SnapSealed *snap_sealed_ref(SnapSealed *sealed);
 void snap_sealed_unref(SnapSealed *sealed);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapSealed, snap_sealed_unref)
+
+/* Logs once that something of a snapshot is broken. */
+enum snap_tell {
+	SNAP_TELL_FILE,
+	SNAP_TELL_MAPPED,
+};
+void snap_sealed_tell(const SnapSealed *sealed, const char *path,
+		      enum snap_tell what, const char *sentence);
 
 /* What it says of itself; NULL when it cannot be read. */
 const struct snap_meta *snap_sealed_meta(const SnapSealed *sealed);

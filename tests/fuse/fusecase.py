@@ -13,6 +13,8 @@ import makestream  # noqa: E402
 from mount import Mount, need_views  # noqa: E402
 
 MIB = 1 << 20
+# What a snapshot whose stream could be split shows, in order.
+VIEWS = ['devstate', 'mapped', 'ram', 'stream']
 # As QEMU writes: 64 headers and pages a call.
 QEMU_WRITE = 131328
 

@@ -5,11 +5,10 @@ import errno
 import os
 import random
 
-from fusecase import FuseCase, read_file, setUpModule, write_stream  # noqa: F401
+from fusecase import VIEWS, FuseCase, read_file, setUpModule, write_stream  # noqa: F401
 import harness
 import makestream
 
-VIEWS = ['devstate', 'ram', 'stream']
 
 
 class DamageTest(FuseCase):

@@ -8,11 +8,10 @@ import socket
 import stat
 import struct
 
-from fusecase import FuseCase, read_file, setUpModule, write_all, write_stream  # noqa: F401
+from fusecase import VIEWS, FuseCase, read_file, setUpModule, write_all, write_stream  # noqa: F401
 import harness
 import makestream
 
-VIEWS = ['devstate', 'ram', 'stream']
 
 
 class LegalTest(FuseCase):
@@ -218,7 +217,7 @@ class MoveTest(FuseCase):
         self.assert_errno(errno.EXDEV, os.rename, self.snaps('vm1', 'ram'), self.path('ram'))
         self.run_ok('mv', self.snaps('vm1', 'stream'), self.snaps('vm2', 'stream'))
         self.check_snapshot('vm2')
-        self.assertEqual(sorted(os.listdir(self.snaps('vm1'))), ['devstate', 'ram'])
+        self.assertEqual(sorted(os.listdir(self.snaps('vm1'))), ['devstate', 'mapped', 'ram'])
 
     def test_file_onto_stream_is_copied(self):
         with open(self.snaps('vm1', '.stream.tmp'), 'wb') as file:
@@ -252,11 +251,12 @@ class RemoveTest(FuseCase):
 
     def test_view_is_hidden_until_the_last_goes(self):
         os.unlink(self.snaps('vm1', 'ram'))
-        self.assertEqual(sorted(os.listdir(self.snaps('vm1'))), ['devstate', 'stream'])
+        self.assertEqual(sorted(os.listdir(self.snaps('vm1'))), ['devstate', 'mapped', 'stream'])
         self.assert_errno(errno.ENOENT, os.stat, self.snaps('vm1', 'ram'))
         self.assert_errno(errno.ENOENT, os.unlink, self.snaps('vm1', 'ram'))
         self.assertTrue(os.path.exists(self.store('vm1', 'snapshot.zst')))
         os.unlink(self.snaps('vm1', 'stream'))
+        os.unlink(self.snaps('vm1', 'mapped'))
         os.unlink(self.snaps('vm1', 'devstate'))
         self.assertFalse(os.path.exists(self.store('vm1', 'snapshot.zst')))
         self.assertEqual(os.listdir(self.snaps('vm1')), [])

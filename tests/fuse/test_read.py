@@ -7,7 +7,7 @@ import os
 import random
 import threading
 
-from fusecase import MIB, FuseCase, read_file, setUpModule  # noqa: F401
+from fusecase import MIB, VIEWS, FuseCase, read_file, setUpModule  # noqa: F401
 import harness
 import makestream
 
@@ -32,7 +32,7 @@ class ReadTest(FuseCase):
 
     def test_any_range_of_any_view(self):
         chance = random.Random(4)
-        for view in ('stream', 'ram', 'devstate'):
+        for view in VIEWS:
             whole = read_file(self.snaps('vm1', view))
             for direct in (0, os.O_DIRECT):
                 fd = os.open(self.snaps('vm1', view), os.O_RDONLY | direct)
@@ -154,9 +154,9 @@ class AttributesTest(FuseCase):
         self.assertEqual(ram.st_blocks, physical.st_blocks)
         stream = os.stat(self.snaps('vm1', 'stream'))
         self.assertEqual(stream.st_size, len(read_file(self.snaps('vm1', 'stream'))))
-        for view in ('stream', 'devstate'):
+        for view in ('stream', 'devstate', 'mapped'):
             self.assertEqual(os.stat(self.snaps('vm1', view)).st_blocks, 1)
-        for view in ('stream', 'ram', 'devstate'):
+        for view in VIEWS:
             self.assertEqual(os.stat(self.snaps('vm1', view)).st_mtime_ns, physical.st_mtime_ns)
 
     def test_du_tells_the_compressed_size_once(self):
@@ -169,11 +169,11 @@ class AttributesTest(FuseCase):
 
     def test_inode_numbers_are_stable_and_differ(self):
         def numbers():
-            return [os.stat(self.snaps('vm1', v)).st_ino for v in ('stream', 'ram', 'devstate')]
+            return [os.stat(self.snaps('vm1', v)).st_ino for v in VIEWS]
         before = numbers()
-        self.assertEqual(len(set(before)), 3)
+        self.assertEqual(len(set(before)), len(VIEWS))
         listed = {e.name: e.inode() for e in os.scandir(self.snaps('vm1'))}
-        self.assertEqual([listed[v] for v in ('stream', 'ram', 'devstate')], before)
+        self.assertEqual([listed[v] for v in VIEWS], before)
         os.rename(self.snaps('vm1'), self.snaps('vm2'))
         self.mount.remount()
         os.rename(self.snaps('vm2'), self.snaps('vm1'))
@@ -183,7 +183,7 @@ class AttributesTest(FuseCase):
         def get(name, *path):
             return os.getxattr(self.snaps('vm1', *path), f'user.snapfs.{name}').decode()
         size = os.stat(self.store('vm1', 'snapshot.zst')).st_size
-        for path in ((), ('stream',), ('ram',), ('devstate',)):
+        for path in ((), *((view,) for view in VIEWS)):
             self.assertEqual(get('form', *path), 'classic')
             self.assertEqual(get('machine', *path), 'pc-q35-10.0')
             self.assertEqual(int(get('physical', *path)), size)
@@ -219,7 +219,7 @@ class AttributesTest(FuseCase):
     def test_owner_mode_and_times_are_the_files(self):
         os.chmod(self.snaps('vm1', 'ram'), 0o444)
         os.utime(self.snaps('vm1', 'devstate'), (5, 1234567890))
-        for view in ('stream', 'ram', 'devstate'):
+        for view in VIEWS:
             st = os.stat(self.snaps('vm1', view))
             self.assertEqual(st.st_mode & 0o7777, 0o444)
             self.assertEqual(st.st_mtime, 1234567890)

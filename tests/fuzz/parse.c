@@ -21,6 +21,7 @@ struct verdict {
 	guint lists;
 	guint opaque;
 	guint any_page;
+	guint jumps;
 	int r;
 	int end;
 	bool complete;
@@ -86,6 +87,9 @@ static void see(struct verdict *v, const struct snap_stream_info *info,
 		v->state = sum(v->state, ev->data, ev->size);
 		v->state_size += ev->size;
 		g_assert(v->state_size == info->state_size);
+		return;
+	case SNAP_EVENT_JUMP:
+		v->jumps++;
 		return;
 	case SNAP_EVENT_OPAQUE:
 		g_assert(!v->opaque && !v->any_page && ev->why);
