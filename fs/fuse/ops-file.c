@@ -120,14 +120,14 @@ void snap_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size,
 			  req);
 }
 
-static void answer_flush(void *data, ssize_t result)
+static void answer_result(void *data, ssize_t result)
 {
 	snap_inode_reply_result(data, (int)result);
 }
 
 void snap_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	snap_handle_flush(handle_of(fi), answer_flush, req);
+	snap_handle_flush(handle_of(fi), answer_result, req);
 }
 
 void snap_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -139,7 +139,7 @@ void snap_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 void snap_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 		   struct fuse_file_info *fi)
 {
-	snap_inode_reply_result(req, snap_handle_sync(handle_of(fi), datasync));
+	snap_handle_sync(handle_of(fi), datasync, answer_result, req);
 }
 
 void snap_op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,

@@ -31,18 +31,25 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 			    FUSE_CAP_SPLICE_MOVE);
 }
 
+/* Answers a call that gives a node, if it did. */
+static void reply_node(fuse_req_t req, int r, SnapNode *node,
+		       const struct snap_attr *attr)
+{
+	if (r < 0)
+		snap_inode_reply_result(req, r);
+	else
+		snap_inode_reply(req, node, attr);
+}
+
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct snap_caller caller = snap_inode_caller(req);
 	struct snap_attr attr;
-	SnapNode *node;
+	SnapNode *node = NULL;
 	int r = snap_node_lookup(snap_inode_node(req, parent), name, &caller,
 				 &node, &attr);
 
-	if (r < 0)
-		snap_inode_reply_result(req, r);
-	else
-		snap_inode_reply(req, node, &attr);
+	reply_node(req, r, node, &attr);
 }
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
@@ -136,14 +143,11 @@ static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name,
 {
 	struct snap_caller caller = snap_inode_caller(req);
 	struct snap_attr attr;
-	SnapNode *node;
+	SnapNode *node = NULL;
 	int r = snap_node_mknod(snap_inode_node(req, parent), name, mode, rdev,
 				&caller, &node, &attr);
 
-	if (r < 0)
-		snap_inode_reply_result(req, r);
-	else
-		snap_inode_reply(req, node, &attr);
+	reply_node(req, r, node, &attr);
 }
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name,
@@ -151,14 +155,11 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name,
 {
 	struct snap_caller caller = snap_inode_caller(req);
 	struct snap_attr attr;
-	SnapNode *node;
+	SnapNode *node = NULL;
 	int r = snap_node_mkdir(snap_inode_node(req, parent), name, mode,
 				&caller, &node, &attr);
 
-	if (r < 0)
-		snap_inode_reply_result(req, r);
-	else
-		snap_inode_reply(req, node, &attr);
+	reply_node(req, r, node, &attr);
 }
 
 static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
@@ -166,29 +167,23 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
 {
 	struct snap_caller caller = snap_inode_caller(req);
 	struct snap_attr attr;
-	SnapNode *node;
+	SnapNode *node = NULL;
 	int r = snap_node_symlink(snap_inode_node(req, parent), name, target,
 				  &caller, &node, &attr);
 
-	if (r < 0)
-		snap_inode_reply_result(req, r);
-	else
-		snap_inode_reply(req, node, &attr);
+	reply_node(req, r, node, &attr);
 }
 
 static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent,
 		    const char *name)
 {
 	struct snap_attr attr;
-	SnapNode *node;
+	SnapNode *node = NULL;
 	int r = snap_node_link(snap_inode_node(req, ino),
 			       snap_inode_node(req, parent), name, &node,
 			       &attr);
 
-	if (r < 0)
-		snap_inode_reply_result(req, r);
-	else
-		snap_inode_reply(req, node, &attr);
+	reply_node(req, r, node, &attr);
 }
 
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)

@@ -33,4 +33,6 @@ const struct snap_view snap_view_devstate = {
 	.present = devstate_present,
 	.size = devstate_size,
 	.read = devstate_read,
+	.part = true,
+	.open_to_write = snap_compare_open,
 };

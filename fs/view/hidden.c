@@ -50,6 +50,24 @@ unsigned snap_hidden_add(const SnapSealed *sealed, guint view)
 	return bits;
 }
 
+void snap_hidden_remove(const SnapSealed *sealed, guint view)
+{
+	SnapTree *tree = sealed->tree;
+	char *key = hidden_key(sealed);
+	unsigned bits;
+
+	g_mutex_lock(&tree->lock);
+	bits = GPOINTER_TO_UINT(g_hash_table_lookup(tree->hidden, key));
+	bits &= ~(1u << view);
+	if (bits)
+		g_hash_table_replace(tree->hidden, g_steal_pointer(&key),
+				     GUINT_TO_POINTER(bits));
+	else
+		g_hash_table_remove(tree->hidden, key);
+	g_mutex_unlock(&tree->lock);
+	g_free(key);
+}
+
 void snap_hidden_drop(const SnapSealed *sealed)
 {
 	SnapTree *tree = sealed->tree;

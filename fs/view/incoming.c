@@ -4,30 +4,33 @@
  *
  * Who opens `stream` to write joins the one that is under way, so a second
  * channel is never refused; QEMU would crash its guest. Nothing happens before
- * the first byte. It begins the save, and makes its handle the writer: another
- * one may go on where the stream stands, but neither begin anew nor elsewhere.
- * When the last handle is closed the stream has ended.
+ * the first byte that is not 0. It begins the save, and makes its handle the
+ * writer. Where a byte may be written is judged by the save: a mapped-ram
+ * stream is written at any offset by any handle, others where they stand. Only
+ * the writer may begin anew. When the last handle is closed the stream has
+ * ended.
  *
  *	no save ──first byte──▶ running ──▶ done, or failed
  *	   ▲                       │
  *	   └──truncate(0) by writer┘
+ *
+ * Zeros at the beginning are a hole, whether they were written, skipped or cut
+ * to (QEMU's file:PATH,offset=N): the stream begins behind.
  */
 #include "fs/view/view-internal.h"
 
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "format/base/log.h"
+#include "format/base/zero.h"
 
-static SnapIncoming *incoming(SnapNode *node)
-{
-	return (SnapIncoming *)node;
-}
+/* More zeros than that are not written before a stream. */
+#define ZEROS_MAX (64 * SNAP_MIB)
 
 struct incoming_handle {
 	SnapHandle handle;
@@ -40,7 +43,11 @@ struct pending {
 	SnapSave *save;
 	snap_handle_answer answer;
 	void *data;
-	gint users; /* who hands it on, and who answers; atomic */
+	gint users;  /* who hands it on, and who answers; atomic */
+	bool other;  /* a write by another handle than the writer */
+	bool syncs;  /* an fsync: of a stream that is not whole it is fine */
+	size_t skip; /* bytes of the write that were zeros of the hole */
+	uint64_t offset;
 };
 
 static bool save_is_over(SnapSave *save)
@@ -50,11 +57,9 @@ static bool save_is_over(SnapSave *save)
 	return snap_save_state(save, &bytes) != SNAP_SAVE_RUNNING;
 }
 
-/* Logs a refusal with the name of the stream. */
-static int refuse(SnapIncoming *in, int code, const char *why)
+int snap_incoming_refuse(SnapIncoming *in, int code, const char *why)
 {
-	g_autofree char *path =
-		snap_folder_path(in->folder, snap_view_stream.name);
+	g_autofree char *path = snap_folder_path(in->folder, in->view->name);
 
 	snap_log(SNAP_LOG_WARNING, "%s: %s", path, why);
 	return -code;
@@ -104,7 +109,7 @@ static int check_mount(SnapIncoming *in, int folder_fd)
 
 	if (!here || !there || here == there)
 		return 0;
-	return refuse(
+	return snap_incoming_refuse(
 		in, EXDEV,
 		"the folder is on another file system than the store's " SNAP_CATALOG_TMP
 		", from where a snapshot is moved into "
@@ -120,7 +125,10 @@ static int begin_locked(SnapIncoming *in)
 				    O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct snap_save_opts opts = { .folder_fd = fd,
 				       .path = path,
-				       .owner = in->owner };
+				       .owner = in->owner,
+				       .hole = in->hole,
+				       .classic =
+					       in->view != &snap_view_stream };
 	g_autoptr(GError) error = NULL;
 	int r;
 
@@ -131,47 +139,98 @@ static int begin_locked(SnapIncoming *in)
 		return r;
 	r = snap_save_new(tree->opts.saver, &opts, &in->save, &error);
 	if (r < 0)
-		return refuse(in, -r, error->message);
+		return snap_incoming_refuse(in, -r, error->message);
 	snap_writers_watch(tree, in->save);
 	snap_writers_put(in);
 	return 0;
 }
 
-/* Checks that a write may be handed on, and begins the save if it is the
- * first. */
-static int accept_locked(SnapIncoming *in, SnapHandle *handle, uint64_t offset)
+/* How many zeros the bytes begin with; and, without those at their end, their
+ * size. */
+static size_t leading_zeros(const uint8_t *buf, size_t size)
 {
-	g_autofree char *why = NULL;
+	size_t n = 0;
+
+	while (n + SNAP_PAGE <= size && snap_is_zero(buf + n, SNAP_PAGE))
+		n += SNAP_PAGE;
+	while (n < size && !buf[n])
+		n++;
+	return n;
+}
+
+static size_t solid_size(const uint8_t *buf, size_t size)
+{
+	while (size >= SNAP_PAGE &&
+	       snap_is_zero(buf + size - SNAP_PAGE, SNAP_PAGE))
+		size -= SNAP_PAGE;
+	while (size && !buf[size - 1])
+		size--;
+	return size;
+}
+
+/* A write where the stream does not stand. */
+static int refuse_place(SnapIncoming *in, uint64_t offset, uint64_t stands)
+{
+	g_autofree char *why = g_strdup_printf(
+		"a write at offset %" G_GUINT64_FORMAT
+		" where the stream stands at %" G_GUINT64_FORMAT
+		"; a stream that is not mapped-ram is written from its "
+		"beginning to its end",
+		offset, stands);
+
+	return snap_incoming_refuse(in, EINVAL, why);
+}
+
+/* More of the hole was written, up to `end`. */
+static int extend_hole_locked(SnapIncoming *in, uint64_t end)
+{
+	if (end > ZEROS_MAX)
+		return snap_incoming_refuse(
+			in, EPROTO,
+			"begins with more zeros than any stream does");
+	in->hole = end;
+	in->zeros = true;
+	return 0;
+}
+
+/* A write when there is no save yet. 0: it has begun, and takes what is behind
+ * the first *ret_skip bytes; else what is to be answered. */
+static ssize_t first_locked(SnapIncoming *in, SnapHandle *handle,
+			    const uint8_t *buf, size_t size, uint64_t offset,
+			    size_t *ret_skip)
+{
+	size_t zeros = leading_zeros(buf, size);
 	int r;
 
-	if (in->removed)
-		return -ECANCELED;
-	if (in->save && handle != in->writer && offset != in->received)
-		return refuse(in, EBUSY, "is being saved by another writer");
-	if (offset != in->received) {
-		why = g_strdup_printf(
-			"a write at offset %" G_GUINT64_FORMAT
-			" where the stream stands at %" G_GUINT64_FORMAT
-			"; a stream is written from its beginning to its end",
-			offset, in->received);
-		return refuse(in, EINVAL, why);
+	/* Who copies a file leaves its holes out, also the first. */
+	if (offset && offset != in->hole &&
+	    (size - zeros < 4 || memcmp(buf + zeros, "QEVM", 4) != 0))
+		return refuse_place(in, offset, in->hole);
+	if (zeros == size) {
+		r = extend_hole_locked(in, offset + size);
+		return r < 0 ? r : (ssize_t)size;
 	}
-	if (in->save)
-		return 0;
+	in->hole = offset + zeros;
 	r = begin_locked(in);
 	if (r == 0)
 		in->writer = handle;
+	*ret_skip = zeros;
 	return r;
 }
 
-/* Tells that the names of the views in a folder mean something else now. */
-static void tell_change(SnapIncoming *in)
+void snap_writers_tell(SnapNode *folder)
 {
-	SnapTree *tree = in->node.tree;
+	SnapTree *tree = folder->tree;
 
 	for (guint i = 0; tree->changed && i < snap_n_views; i++)
-		tree->changed(tree->changed_data, in->folder,
-			      snap_views[i]->name);
+		tree->changed(tree->changed_data, folder, snap_views[i]->name);
+}
+
+/* It has left the table, and its save is over. */
+static void tell_over(SnapIncoming *in)
+{
+	snap_writers_tell(in->folder);
+	snap_parts_check(in->folder);
 }
 
 void snap_incoming_reap(SnapIncoming *in)
@@ -182,14 +241,7 @@ void snap_incoming_reap(SnapIncoming *in)
 	over = in->save && save_is_over(in->save);
 	g_mutex_unlock(&in->lock);
 	if (over && snap_writers_drop(in))
-		tell_change(in);
-}
-
-/* One write less. */
-static void write_over_locked(SnapTree *tree)
-{
-	if (--tree->writes == 0)
-		g_cond_broadcast(&tree->idle);
+		tell_over(in);
 }
 
 /* One of the two that use it is done; the last lets go of it. */
@@ -202,19 +254,27 @@ static void pending_done(struct pending *p)
 		return;
 	snap_save_unref(p->save);
 	g_free(p);
-	g_mutex_lock(&tree->lock);
-	if (in->node.refs > 1) {
-		in->node.refs--;
-		write_over_locked(tree);
-		g_mutex_unlock(&tree->lock);
-		return;
-	}
-	g_mutex_unlock(&tree->lock);
 	snap_node_unref(&in->node, 1);
 	/* The tree may go as soon as no write is left. */
-	g_mutex_lock(&tree->lock);
-	write_over_locked(tree);
-	g_mutex_unlock(&tree->lock);
+	snap_writers_over(tree);
+}
+
+/* What is said of a write, or of a question, that the save has answered. */
+static ssize_t judge(struct pending *p, ssize_t result)
+{
+	uint64_t bytes;
+	bool running = snap_save_state(p->save, &bytes) == SNAP_SAVE_RUNNING;
+
+	if (result >= 0)
+		return result + (ssize_t)p->skip;
+	if (p->syncs && running && result == -EPROTO)
+		return 0;
+	if (!running || result != -EINVAL)
+		return snap_told((int)result);
+	if (p->other)
+		return snap_incoming_refuse(p->in, EBUSY,
+					    "is being saved by another writer");
+	return refuse_place(p->in, p->offset, bytes);
 }
 
 static void answered(void *data, ssize_t result)
@@ -222,9 +282,9 @@ static void answered(void *data, ssize_t result)
 	struct pending *p = data;
 	bool over = save_is_over(p->save) && snap_writers_drop(p->in);
 
-	p->answer(p->data, result < 0 ? snap_told((int)result) : result);
+	p->answer(p->data, judge(p, result));
 	if (over)
-		tell_change(p->in);
+		tell_over(p->in);
 	pending_done(p);
 }
 
@@ -233,18 +293,34 @@ static struct pending *pending_new(SnapIncoming *in, snap_handle_answer answer,
 				   void *data)
 {
 	struct pending *p = g_new0(struct pending, 1);
-	SnapTree *tree = in->node.tree;
 
 	p->in = in;
 	p->save = snap_save_ref(in->save);
 	p->answer = answer;
 	p->data = data;
 	p->users = 2;
-	g_mutex_lock(&tree->lock);
-	tree->writes++;
-	in->node.refs++;
-	g_mutex_unlock(&tree->lock);
+	snap_writers_begin(in->node.tree);
+	snap_node_ref(&in->node);
 	return p;
+}
+
+/* What is answered to a write without the save; 0: it takes all but the first
+ * *ret_skip bytes. */
+static ssize_t accept_locked(SnapIncoming *in, SnapHandle *handle,
+			     const uint8_t *buf, size_t size, uint64_t offset,
+			     size_t *ret_skip)
+{
+	ssize_t n;
+
+	*ret_skip = 0;
+	if (in->removed)
+		return -ECANCELED;
+	if (!size)
+		return 0;
+	n = snap_incoming_edit_locked(in, buf, size, offset);
+	if (n || in->save)
+		return n;
+	return first_locked(in, handle, buf, size, offset, ret_skip);
 }
 
 static void incoming_write(SnapHandle *handle, const void *buf, size_t size,
@@ -253,20 +329,36 @@ static void incoming_write(SnapHandle *handle, const void *buf, size_t size,
 {
 	SnapIncoming *in = ((struct incoming_handle *)handle)->in;
 	struct pending *p;
-	int r;
+	size_t skip;
+	ssize_t n;
 
 	/* Held while the save takes the bytes: they come in order. */
 	g_mutex_lock(&in->lock);
-	r = accept_locked(in, handle, offset);
-	if (r < 0) {
+	n = accept_locked(in, handle, buf, size, offset, &skip);
+	if (n || !in->save) {
 		g_mutex_unlock(&in->lock);
-		answer(data, r);
+		answer(data, n);
 		return;
 	}
 	p = pending_new(in, answer, data);
-	if (offset == in->received)
-		in->received += size;
-	snap_save_write(in->save, buf, size, offset, answered, p);
+	p->other = handle != in->writer;
+	p->offset = offset;
+	p->skip = skip;
+	in->solid = MAX(in->solid, offset + solid_size(buf, size));
+	snap_save_write(in->save, (const uint8_t *)buf + skip, size - skip,
+			offset + skip, answered, p);
+	g_mutex_unlock(&in->lock);
+	pending_done(p);
+}
+
+/* Asks the save how it stands with what has come, and lets go of the lock. */
+static void ask_locked(SnapIncoming *in, bool syncs, snap_handle_answer answer,
+		       void *data)
+{
+	struct pending *p = pending_new(in, answer, data);
+
+	p->syncs = syncs;
+	snap_save_check(in->save, answered, p);
 	g_mutex_unlock(&in->lock);
 	pending_done(p);
 }
@@ -277,42 +369,80 @@ static void incoming_flush(SnapHandle *handle, snap_handle_answer answer,
 			   void *data)
 {
 	SnapIncoming *in = ((struct incoming_handle *)handle)->in;
-	struct pending *p;
+	int r = 0;
 
 	g_mutex_lock(&in->lock);
-	if (!in->save || in->removed || handle != in->writer) {
-		g_mutex_unlock(&in->lock);
-		answer(data, 0);
+	if (in->save && !in->removed && handle == in->writer) {
+		ask_locked(in, false, answer, data);
 		return;
 	}
-	p = pending_new(in, answer, data);
-	snap_save_check(in->save, answered, p);
+	if (!in->save && in->zeros)
+		r = snap_incoming_refuse(in, EPROTO,
+					 "nothing but zeros was written");
 	g_mutex_unlock(&in->lock);
-	pending_done(p);
+	answer(data, r);
 }
 
-/* Lets go of the save; one that runs is dropped on purpose. */
-static void drop_save_locked(SnapIncoming *in)
+/* Of a stream that is complete, it answers when that is on disk. */
+static void incoming_sync(SnapHandle *handle, bool data_only,
+			  snap_handle_answer answer, void *data)
 {
-	if (!in->save)
+	SnapIncoming *in = ((struct incoming_handle *)handle)->in;
+
+	g_mutex_lock(&in->lock);
+	if (in->save && !in->removed) {
+		ask_locked(in, true, answer, data);
 		return;
-	snap_save_abort(in->save, NULL);
+	}
+	g_mutex_unlock(&in->lock);
+	answer(data, 0);
+}
+
+/* Forgets what has come; a save that runs is dropped on purpose. */
+static void drop_locked(SnapIncoming *in)
+{
+	if (in->save)
+		snap_save_abort(in->save, NULL);
 	g_clear_pointer(&in->save, snap_save_unref);
 	in->writer = NULL;
-	in->received = 0;
+	in->hole = in->solid = 0;
+	in->zeros = false;
+}
+
+/* Cuts what no byte but zeros has been written of yet. */
+static int truncate_first_locked(SnapIncoming *in, uint64_t size)
+{
+	g_autoptr(SnapSealed) base = snap_incoming_base_locked(in);
+	uint64_t now;
+
+	if (base && in->view->size(base, &now) == 0 && size == now)
+		return 0;
+	drop_locked(in);
+	in->cut = true;
+	in->hole = size;
+	return 0;
 }
 
 static int truncate_locked(SnapIncoming *in, SnapHandle *handle, uint64_t size)
 {
-	if (size == in->received)
+	uint64_t bytes;
+	bool running;
+
+	if (!in->save)
+		return truncate_first_locked(in, size);
+	running = snap_save_state(in->save, &bytes) == SNAP_SAVE_RUNNING;
+	/* Who writes in blocks fills the last one up, and cuts that off. */
+	if (size == bytes || (size && size >= in->solid && size < bytes))
 		return 0;
+	if (running && (!handle || handle != in->writer))
+		return snap_incoming_refuse(in, EBUSY,
+					    "is being saved by another writer");
 	if (size)
-		return refuse(in, EINVAL,
-			      "cannot be cut to a size: a stream is written "
-			      "from its beginning to its end");
-	if ((!handle || handle != in->writer) && !save_is_over(in->save))
-		return refuse(in, EBUSY, "is being saved by another writer");
-	drop_save_locked(in);
+		return snap_incoming_refuse(
+			in, EINVAL,
+			"cannot be cut to a size once it is being written");
+	drop_locked(in);
+	in->cut = true;
 	return 0;
 }
 
@@ -341,10 +471,28 @@ int snap_incoming_cut(SnapIncoming *in, uint64_t size)
 	return r;
 }
 
+/* Who has not changed it reads the snapshot that is there. */
 static ssize_t incoming_read(SnapHandle *handle, void *buf, size_t size,
 			     uint64_t offset)
 {
-	return -EBUSY;
+	SnapIncoming *in = ((struct incoming_handle *)handle)->in;
+	g_autoptr(SnapSealed) base = NULL;
+	uint64_t end;
+	int r;
+
+	g_mutex_lock(&in->lock);
+	base = snap_incoming_base_locked(in);
+	g_mutex_unlock(&in->lock);
+	if (!base)
+		return -EBUSY;
+	r = in->view->size(base, &end);
+	if (r < 0)
+		return snap_told(r);
+	if (offset >= end)
+		return 0;
+	size = MIN(size, end - offset);
+	r = in->view->read(base, buf, size, offset, NULL);
+	return r < 0 ? snap_told(r) : (ssize_t)size;
 }
 
 static void incoming_handle_clear(SnapHandle *handle)
@@ -357,6 +505,9 @@ static void incoming_handle_clear(SnapHandle *handle)
 	if (--in->handles == 0 && in->save) {
 		in->ended = true;
 		snap_save_end(in->save);
+	} else if (in->handles == 0) {
+		drop_locked(in);
+		in->cut = false;
 	}
 	g_mutex_unlock(&in->lock);
 	snap_node_unref(&in->node, 1);
@@ -367,6 +518,7 @@ static const struct snap_handle_ops incoming_handle_ops = {
 	.read = incoming_read,
 	.write = incoming_write,
 	.flush = incoming_flush,
+	.sync = incoming_sync,
 	.truncate = incoming_truncate,
 	.clear = incoming_handle_clear,
 };
@@ -394,123 +546,10 @@ void snap_incoming_remove(SnapIncoming *in)
 	g_mutex_lock(&in->lock);
 	in->removed = in->ended = true;
 	if (in->save && !save_is_over(in->save))
-		refuse(in, 0, "was removed while it was being saved");
+		snap_incoming_refuse(in, 0,
+				     "was removed while it was being saved");
 	if (in->save)
 		snap_save_abort(in->save, NULL);
 	g_mutex_unlock(&in->lock);
 	snap_writers_drop(in);
-}
-
-/* ---- the node ---- */
-
-uint64_t snap_incoming_ino(const SnapNode *node)
-{
-	return node->serial | (uint64_t)1 << 62;
-}
-
-static int incoming_getattr(SnapNode *node, SnapHandle *handle,
-			    struct snap_attr *ret_attr)
-{
-	SnapIncoming *in = incoming(node);
-	struct stat *st = &ret_attr->st;
-
-	if (fstatat(snap_store_node(in->folder)->fd, "", st, AT_EMPTY_PATH) < 0)
-		return -errno;
-	g_mutex_lock(&in->lock);
-	st->st_size = (off_t)in->received;
-	if (in->owner.uid != (uid_t)-1)
-		st->st_uid = in->owner.uid;
-	if (in->owner.gid != (gid_t)-1)
-		st->st_gid = in->owner.gid;
-	st->st_mode = S_IFREG | (in->owner.mode & 0777);
-	g_mutex_unlock(&in->lock);
-	st->st_blocks = 0;
-	st->st_nlink = 1;
-	st->st_ino = snap_incoming_ino(node);
-	st->st_atim = st->st_mtim = st->st_ctim = in->began;
-	return 0;
-}
-
-/* Before the first byte it is remembered; on a snapshot that is done it is
- * done to its file; between the two there is no file yet. */
-static int incoming_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
-			    const struct stat *st)
-{
-	SnapIncoming *in = incoming(node);
-	snap_autofd int fd = -1;
-	bool over;
-
-	if (set & SNAP_SET_SIZE) {
-		int r = snap_incoming_cut(in, (uint64_t)st->st_size);
-
-		if (r < 0)
-			return r;
-	}
-	g_mutex_lock(&in->lock);
-	over = in->save && save_is_over(in->save);
-	if (set & SNAP_SET_MODE)
-		in->owner.mode = st->st_mode & 07777;
-	if ((set & SNAP_SET_UID) && node->tree->privileged)
-		in->owner.uid = st->st_uid;
-	if ((set & SNAP_SET_GID) && node->tree->privileged)
-		in->owner.gid = st->st_gid;
-	g_mutex_unlock(&in->lock);
-	if (!over)
-		return 0;
-	fd = openat(snap_store_node(in->folder)->fd, SNAP_CATALOG_SNAPSHOT,
-		    O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	return fd < 0 ? -errno : snap_store_setattr(fd, set, st);
-}
-
-static int incoming_open(SnapNode *node, int flags,
-			 const struct snap_caller *caller,
-			 SnapHandle **ret_handle)
-{
-	SnapIncoming *in = incoming(node);
-
-	snap_ticket_find(in->folder, caller->pid, true);
-	if ((flags & O_ACCMODE) == O_RDONLY)
-		return -EBUSY;
-	*ret_handle = snap_writers_open(in->folder, &in->owner, node);
-	return 0;
-}
-
-static void incoming_clear(SnapNode *node)
-{
-	SnapIncoming *in = incoming(node);
-
-	snap_writers_drop(in);
-	if (in->save)
-		snap_save_unref(in->save);
-	snap_node_unref(in->folder, 1);
-	g_mutex_clear(&in->lock);
-}
-
-const struct snap_node_ops snap_incoming_ops = {
-	.getattr = incoming_getattr,
-	.setattr = incoming_setattr,
-	.open = incoming_open,
-	.clear = incoming_clear,
-};
-
-SnapIncoming *snap_incoming_new(SnapNode *folder,
-				const struct snap_catalog_owner *owner)
-{
-	SnapIncoming *in = g_new0(SnapIncoming, 1);
-	static uint64_t number;
-
-	in->node.ops = &snap_incoming_ops;
-	in->node.tree = folder->tree;
-	in->node.key.kind = &snap_incoming_ops;
-	in->node.key.extra = __atomic_add_fetch(&number, 1, __ATOMIC_RELAXED);
-	g_mutex_init(&in->lock);
-	in->folder = snap_node_ref(folder);
-	in->owner = *owner;
-	if (!folder->tree->privileged) {
-		in->owner.uid = (uid_t)-1;
-		in->owner.gid = (gid_t)-1;
-	}
-	clock_gettime(CLOCK_REALTIME, &in->began);
-	snap_node_intern(&in->node);
-	return in;
 }

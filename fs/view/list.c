@@ -68,13 +68,29 @@ static int list_store(SnapList *list, SnapNode *folder)
 	return r;
 }
 
-/* The views of the snapshot, and a stream on its way. */
+/* What is there of a view without a snapshot: a stream on its way, or a part.
+ */
+static void list_unsealed(SnapList *list, SnapNode *folder,
+			  const struct snap_view *view, bool parts)
+{
+	SnapIncoming *in = view->saves ? snap_writers_find(folder, view) : NULL;
+	struct stat st;
+
+	if (in) {
+		list_add(list, view->name, snap_incoming_ino(&in->node),
+			 DT_REG);
+		snap_node_unref(&in->node, 1);
+	} else if (parts && snap_part_stat(folder, view, &st)) {
+		list_add(list, view->name, st.st_ino, DT_REG);
+	}
+}
+
+/* The views of the snapshot, streams on their way, and parts. */
 static int list_views(SnapList *list, SnapNode *folder)
 {
 	g_autoptr(SnapSealed) sealed = NULL;
 	int r = snap_sealed_get(folder, &sealed);
-	SnapIncoming *in;
-	bool stream = false;
+	unsigned listed = 0;
 
 	if (r < 0 && r != -ENOENT)
 		return r;
@@ -83,14 +99,11 @@ static int list_views(SnapList *list, SnapNode *folder)
 			continue;
 		list_add(list, snap_views[i]->name, snap_view_ino(sealed, i),
 			 DT_REG);
-		stream |= snap_views[i] == &snap_view_stream;
+		listed |= 1u << i;
 	}
-	in = stream ? NULL : snap_writers_find(folder);
-	if (in) {
-		list_add(list, snap_view_stream.name,
-			 snap_incoming_ino(&in->node), DT_REG);
-		snap_node_unref(&in->node, 1);
-	}
+	for (guint i = 0; i < snap_n_views; i++)
+		if (!(listed & 1u << i))
+			list_unsealed(list, folder, snap_views[i], !sealed);
 	return 0;
 }
 

@@ -125,4 +125,6 @@ const struct snap_view snap_view_mapped = {
 	.size = mapped_size,
 	.read = mapped_read,
 	.seek = mapped_seek,
+	.saves = true,
+	.open_to_write = snap_compare_open,
 };

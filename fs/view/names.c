@@ -4,8 +4,10 @@
  *
  * Ordinary names go to the store as they are. Names of snapfs's own are refused
  * (EPERM, with a line in the log); so are those of views, but for what a user
- * means by them: making `stream` begins a save, removing a view hides it, and
- * moving to or from one is EXDEV, upon which mv and rsync copy instead.
+ * means by them: making `stream` or `mapped` begins a save, making another view
+ * a part of a snapshot to be; removing a view hides it, and making it again
+ * compares what is written; moving to or from one is EXDEV, upon which mv and
+ * rsync copy instead.
  */
 #include "fs/view/view-internal.h"
 
@@ -50,8 +52,7 @@ static int check_new(SnapNode *folder, const char *name)
 			      "this name is kept by snapfs for itself");
 	case SNAP_NAME_VIEW:
 		return refuse(folder, name,
-			      "this name is kept for a view of a snapshot; "
-			      "only stream can be written");
+			      "this name is kept for a view of a snapshot");
 	default:
 		return 0;
 	}
@@ -84,8 +85,11 @@ static int made(SnapNode *folder, const char *name, mode_t mode,
 		struct snap_attr *ret_attr)
 {
 	SnapNode *node;
-	int r = snap_folder_child(folder, name, &node);
+	int view, r;
 
+	r = snap_tree_name(name, &view) == SNAP_NAME_VIEW
+		    ? snap_part_lookup(folder, snap_views[view], &node)
+		    : snap_folder_child(folder, name, &node);
 	if (r < 0)
 		return r;
 	r = give(folder, snap_store_node(node), mode, caller);
@@ -158,13 +162,31 @@ int snap_node_link(SnapNode *node, SnapNode *folder, const char *name,
 
 /* ---- creating ---- */
 
-static int create_stream(SnapNode *folder, mode_t mode,
-			 const struct snap_caller *caller, SnapNode **ret_node,
-			 struct snap_attr *ret_attr, SnapHandle **ret_handle)
+/* Opens what a view that is not seen is written by: the snapshot that is there
+ * and has it hidden, or a stream. */
+static int open_view(SnapNode *folder, guint view, SnapSealed *sealed,
+		     mode_t mode, const struct snap_caller *caller,
+		     SnapHandle **ret_handle)
 {
 	struct snap_catalog_owner owner = snap_owner_new(folder, mode, caller);
-	SnapHandle *handle = snap_writers_open(folder, &owner, NULL);
-	int r = snap_node_getattr(handle->node, handle, ret_attr);
+
+	if (sealed && snap_views[view] != &snap_view_stream)
+		return snap_compare_create(folder, sealed, view, ret_handle);
+	*ret_handle = snap_writers_open(folder, snap_views[view], &owner, NULL);
+	return 0;
+}
+
+static int create_view(SnapNode *folder, guint view, SnapSealed *sealed,
+		       mode_t mode, const struct snap_caller *caller,
+		       SnapNode **ret_node, struct snap_attr *ret_attr,
+		       SnapHandle **ret_handle)
+{
+	SnapHandle *handle;
+	int r = open_view(folder, view, sealed, mode, caller, &handle);
+
+	if (r < 0)
+		return r;
+	r = snap_node_getattr(handle->node, handle, ret_attr);
 
 	if (r < 0) {
 		snap_handle_close(handle);
@@ -188,25 +210,39 @@ static int create_plain(SnapNode *folder, const char *name, int flags,
 	int r = fd < 0 ? -errno
 		       : made(folder, name, mode, caller, ret_node, ret_attr);
 
-	if (r == 0)
-		*ret_handle = snap_plain_handle(*ret_node, snap_steal_fd(&fd));
-	return r;
+	if (r < 0)
+		return r;
+	*ret_handle =
+		snap_tree_name(name, NULL) == SNAP_NAME_VIEW
+			? snap_part_handle(*ret_node, snap_steal_fd(&fd), true)
+			: snap_plain_handle(*ret_node, snap_steal_fd(&fd));
+	return 0;
 }
 
 int snap_node_create(SnapNode *folder, const char *name, int flags, mode_t mode,
 		     const struct snap_caller *caller, SnapNode **ret_node,
 		     struct snap_attr *ret_attr, SnapHandle **ret_handle)
 {
+	g_autoptr(SnapSealed) sealed = NULL;
 	int view, r = check_folder(folder);
 
 	if (r < 0)
 		return r;
 	snap_count(folder->tree, SNAP_COUNT_OPEN);
-	if (snap_tree_name(name, &view) == SNAP_NAME_VIEW && view >= 0 &&
-	    snap_views[view]->open_to_write)
-		return create_stream(folder, mode, caller, ret_node, ret_attr,
-				     ret_handle);
-	r = check_new(folder, name);
+	if (snap_tree_name(name, &view) == SNAP_NAME_VIEW) {
+		r = snap_sealed_get(folder, &sealed);
+		if (r < 0 && r != -ENOENT)
+			return r;
+		if (sealed || snap_views[view]->saves)
+			return create_view(folder, (guint)view, sealed, mode,
+					   caller, ret_node, ret_attr,
+					   ret_handle);
+		if (snap_parts_busy(folder))
+			return -EBUSY;
+		r = 0;
+	} else {
+		r = check_new(folder, name);
+	}
 	return r < 0 ? r
 		     : create_plain(folder, name, flags, mode, caller, ret_node,
 				    ret_attr, ret_handle);
@@ -241,6 +277,16 @@ static int hide(SnapNode *folder, SnapSealed *sealed, guint view)
 	return r;
 }
 
+static int unlink_part(SnapNode *folder, guint view)
+{
+	const struct snap_view *v = snap_views[view];
+
+	if (!snap_part_stat(folder, v, NULL))
+		return -ENOENT;
+	return unlinkat(snap_store_node(folder)->fd, v->name, 0) < 0 ? -errno
+								     : 0;
+}
+
 static int unlink_view(SnapNode *folder, guint view)
 {
 	g_autoptr(SnapSealed) sealed = NULL;
@@ -251,10 +297,11 @@ static int unlink_view(SnapNode *folder, guint view)
 		return r;
 	if (r == 0 && snap_sealed_shows(sealed, view))
 		return hide(folder, sealed, view);
-	in = snap_views[view] == &snap_view_stream ? snap_writers_find(folder)
-						   : NULL;
+	in = snap_views[view]->saves
+		     ? snap_writers_find(folder, snap_views[view])
+		     : NULL;
 	if (!in)
-		return -ENOENT;
+		return r == -ENOENT ? unlink_part(folder, view) : -ENOENT;
 	snap_incoming_remove(in);
 	snap_node_unref(&in->node, 1);
 	return 0;
@@ -270,7 +317,7 @@ int snap_node_unlink(SnapNode *folder, const char *name)
 	case SNAP_NAME_PRIVATE:
 		return refuse(folder, name, "is kept by snapfs for itself");
 	case SNAP_NAME_VIEW:
-		return view < 0 ? -ENOENT : unlink_view(folder, (guint)view);
+		return unlink_view(folder, (guint)view);
 	default:
 		return unlinkat(snap_store_node(folder)->fd, name, 0) < 0
 			       ? -errno
@@ -318,17 +365,24 @@ static bool clear_leftovers(SnapNode *parent, const char *name)
 /* True when a stream is on its way into the folder. */
 static bool is_written(SnapNode *parent, const char *name)
 {
-	SnapIncoming *in = NULL;
 	SnapNode *folder;
+	bool written = false;
 
 	if (snap_folder_child(parent, name, &folder) < 0)
 		return false;
-	if (snap_is_folder(folder))
-		in = snap_writers_find(folder);
-	snap_node_unref(folder, 1);
-	if (in)
+	for (guint i = 0; snap_is_folder(folder) && i < snap_n_views; i++) {
+		SnapIncoming *in =
+			snap_views[i]->saves
+				? snap_writers_find(folder, snap_views[i])
+				: NULL;
+
+		if (!in)
+			continue;
+		written = true;
 		snap_node_unref(&in->node, 1);
-	return in != NULL;
+	}
+	snap_node_unref(folder, 1);
+	return written;
 }
 
 int snap_node_rmdir(SnapNode *folder, const char *name)
@@ -360,7 +414,7 @@ int snap_node_rmdir(SnapNode *folder, const char *name)
 static int check_move(SnapNode *folder, const char *name, SnapNode *to_folder,
 		      const char *to_name)
 {
-	int view, r = check_folder(folder);
+	int r = check_folder(folder);
 	struct stat st;
 
 	if (r == 0)
@@ -375,8 +429,7 @@ static int check_move(SnapNode *folder, const char *name, SnapNode *to_folder,
 	default:
 		break;
 	}
-	if (snap_tree_name(to_name, &view) == SNAP_NAME_VIEW && view >= 0 &&
-	    snap_views[view]->open_to_write &&
+	if (snap_tree_name(to_name, NULL) == SNAP_NAME_VIEW &&
 	    fstatat(snap_store_node(folder)->fd, name, &st,
 		    AT_SYMLINK_NOFOLLOW) == 0 &&
 	    S_ISREG(st.st_mode))

@@ -169,9 +169,13 @@ void snap_handle_flush(SnapHandle *handle, snap_handle_answer answer,
 		answer(data, 0);
 }
 
-int snap_handle_sync(SnapHandle *handle, bool data_only)
+void snap_handle_sync(SnapHandle *handle, bool data_only,
+		      snap_handle_answer answer, void *data)
 {
-	return handle->ops->sync ? handle->ops->sync(handle, data_only) : 0;
+	if (handle->ops->sync)
+		handle->ops->sync(handle, data_only, answer, data);
+	else
+		answer(data, 0);
 }
 
 int64_t snap_handle_seek(SnapHandle *handle, int64_t offset, int whence)

@@ -10,14 +10,9 @@
 #include "format/base/error.h"
 #include "format/base/log.h"
 
-struct plain_handle {
-	SnapHandle handle;
-	int fd;
-};
-
 static int plain_fd(SnapHandle *handle)
 {
-	return ((struct plain_handle *)handle)->fd;
+	return ((struct snap_plain_handle *)handle)->fd;
 }
 
 /* Tells of errors that are the disk's; others are the caller's own. */
@@ -32,8 +27,8 @@ static int failed(SnapHandle *handle, const char *what, int error)
 	return -error;
 }
 
-static ssize_t plain_read(SnapHandle *handle, void *buf, size_t size,
-			  uint64_t offset)
+ssize_t snap_plain_read(SnapHandle *handle, void *buf, size_t size,
+			uint64_t offset)
 {
 	size_t done = 0;
 
@@ -52,8 +47,8 @@ static ssize_t plain_read(SnapHandle *handle, void *buf, size_t size,
 	return (ssize_t)done;
 }
 
-static void plain_write(SnapHandle *handle, const void *buf, size_t size,
-			uint64_t offset, snap_handle_answer answer, void *data)
+void snap_plain_write(SnapHandle *handle, const void *buf, size_t size,
+		      uint64_t offset, snap_handle_answer answer, void *data)
 {
 	size_t done = 0;
 
@@ -74,29 +69,29 @@ static void plain_write(SnapHandle *handle, const void *buf, size_t size,
 	answer(data, (ssize_t)done);
 }
 
-static int plain_truncate(SnapHandle *handle, uint64_t size)
+int snap_plain_truncate(SnapHandle *handle, uint64_t size)
 {
 	return ftruncate(plain_fd(handle), (off_t)size) < 0 ? -errno : 0;
 }
 
-static int plain_sync(SnapHandle *handle, bool data_only)
+void snap_plain_sync(SnapHandle *handle, bool data_only,
+		     snap_handle_answer answer, void *data)
 {
 	int fd = plain_fd(handle);
+	int r = data_only ? fdatasync(fd) : fsync(fd);
 
-	if ((data_only ? fdatasync(fd) : fsync(fd)) < 0)
-		return failed(handle, "sync", errno);
-	return 0;
+	answer(data, r < 0 ? failed(handle, "sync", errno) : 0);
 }
 
-static int64_t plain_seek(SnapHandle *handle, int64_t offset, int whence)
+int64_t snap_plain_seek(SnapHandle *handle, int64_t offset, int whence)
 {
 	off_t at = lseek(plain_fd(handle), offset, whence);
 
 	return at < 0 ? -errno : at;
 }
 
-static int plain_allocate(SnapHandle *handle, int mode, int64_t offset,
-			  int64_t length)
+int snap_plain_allocate(SnapHandle *handle, int mode, int64_t offset,
+			int64_t length)
 {
 	return fallocate(plain_fd(handle), mode, offset, length) < 0 ? -errno
 								     : 0;
@@ -109,26 +104,25 @@ static void plain_handle_clear(SnapHandle *handle)
 
 static const struct snap_handle_ops plain_handle_ops = {
 	.mode = SNAP_HANDLE_CACHED,
-	.read = plain_read,
-	.write = plain_write,
-	.truncate = plain_truncate,
-	.sync = plain_sync,
-	.seek = plain_seek,
-	.allocate = plain_allocate,
+	.read = snap_plain_read,
+	.write = snap_plain_write,
+	.truncate = snap_plain_truncate,
+	.sync = snap_plain_sync,
+	.seek = snap_plain_seek,
+	.allocate = snap_plain_allocate,
 	.clear = plain_handle_clear,
 };
 
 SnapHandle *snap_plain_handle(SnapNode *node, int fd)
 {
-	struct plain_handle *h =
+	struct snap_plain_handle *h =
 		snap_handle_new(sizeof(*h), &plain_handle_ops, node);
 
 	h->fd = fd;
 	return &h->handle;
 }
 
-int snap_plain_open(SnapNode *node, int flags, const struct snap_caller *caller,
-		    SnapHandle **ret_handle)
+int snap_plain_reopen(SnapNode *node, int flags)
 {
 	char path[SNAP_PROC_PATH];
 	int fd;
@@ -146,12 +140,22 @@ int snap_plain_open(SnapNode *node, int flags, const struct snap_caller *caller,
 		close(fd);
 		return -ENFILE;
 	}
+	return fd;
+}
+
+int snap_plain_open(SnapNode *node, int flags, const struct snap_caller *caller,
+		    SnapHandle **ret_handle)
+{
+	int fd = snap_plain_reopen(node, flags);
+
+	if (fd < 0)
+		return fd;
 	*ret_handle = snap_plain_handle(node, fd);
 	return 0;
 }
 
-static int plain_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
-			 const struct stat *st)
+int snap_plain_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
+		       const struct stat *st)
 {
 	SnapStoreNode *s = snap_store_node(node);
 	char path[SNAP_PROC_PATH];
@@ -269,7 +273,7 @@ static void plain_clear(SnapNode *node)
 const struct snap_node_ops snap_plain_ops = {
 	.is_store = true,
 	.getattr = snap_store_getattr,
-	.setattr = plain_setattr,
+	.setattr = snap_plain_setattr,
 	.open = snap_plain_open,
 	.clear = plain_clear,
 };

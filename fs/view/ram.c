@@ -44,4 +44,6 @@ const struct snap_view snap_view_ram = {
 	.read = ram_read,
 	.seek = ram_seek,
 	.learns = true,
+	.part = true,
+	.open_to_write = snap_compare_open,
 };

@@ -131,7 +131,8 @@ static int stream_open_to_write(SnapNode *node,
 	owner.uid = st.st_uid;
 	owner.gid = st.st_gid;
 	owner.mode = st.st_mode & 07777;
-	*ret_handle = snap_writers_open(v->folder, &owner, node);
+	*ret_handle =
+		snap_writers_open(v->folder, &snap_view_stream, &owner, node);
 	return 0;
 }
 
@@ -141,5 +142,6 @@ const struct snap_view snap_view_stream = {
 	.size = stream_size,
 	.read = stream_read,
 	.seek = stream_seek,
+	.saves = true,
 	.open_to_write = stream_open_to_write,
 };

@@ -112,6 +112,7 @@ int snap_tree_new(const struct snap_tree_opts *opts, SnapTree **ret_tree,
 	tree->nodes = g_hash_table_new(node_hash, node_equal);
 	tree->sealed = g_hash_table_new(sealed_hash, sealed_equal);
 	tree->writers = g_hash_table_new(NULL, NULL);
+	tree->settling = g_hash_table_new(NULL, NULL);
 	tree->hidden =
 		g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 	tree->tickets = g_hash_table_new_full(NULL, NULL, NULL, g_free);
@@ -172,6 +173,7 @@ void snap_tree_free(SnapTree *tree)
 	g_hash_table_destroy(tree->saves);
 	g_hash_table_destroy(tree->tickets);
 	g_hash_table_destroy(tree->hidden);
+	g_hash_table_destroy(tree->settling);
 	g_hash_table_destroy(tree->writers);
 	g_hash_table_destroy(tree->sealed);
 	g_hash_table_destroy(tree->handles);
@@ -221,7 +223,7 @@ static SnapNode *lookup_ticket(SnapNode *folder, SnapSealed *sealed,
 	owner.uid = st.st_uid;
 	owner.gid = st.st_gid;
 	owner.mode = st.st_mode & 07777;
-	return &snap_writers_join(folder, &owner)->node;
+	return &snap_writers_join(folder, &snap_view_stream, &owner)->node;
 }
 
 static int lookup_view(SnapNode *folder, guint view,
@@ -236,17 +238,20 @@ static int lookup_view(SnapNode *folder, guint view,
 		return r;
 	*ret_node = NULL;
 	if (r == 0 && snap_sealed_shows(sealed, view)) {
-		if (stream)
-			snap_writers_reap(folder);
+		snap_writers_reap(folder);
 		if (stream)
 			*ret_node = lookup_ticket(folder, sealed, caller);
 		if (!*ret_node)
 			*ret_node = snap_view_node(folder, sealed, view);
 		return 0;
 	}
-	in = stream ? snap_writers_find(folder) : NULL;
+	in = snap_views[view]->saves
+		     ? snap_writers_find(folder, snap_views[view])
+		     : NULL;
 	if (!in)
-		return -ENOENT;
+		return r == -ENOENT ? snap_part_lookup(folder, snap_views[view],
+						       ret_node)
+				    : -ENOENT;
 	*ret_node = &in->node;
 	return 0;
 }

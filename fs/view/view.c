@@ -89,11 +89,13 @@ static int view_cut(SnapViewNode *v, uint64_t size)
 
 	if (r == 0 && size == now)
 		return 0;
-	if (!snap_views[v->view]->open_to_write)
-		return -EROFS;
-	in = snap_writers_find(v->folder);
+	if (snap_compare_cut(&v->node, size))
+		return 0;
+	in = snap_views[v->view]->saves
+		     ? snap_writers_find(v->folder, snap_views[v->view])
+		     : NULL;
 	if (!in)
-		return -EROFS;
+		return -EPERM;
 	r = snap_incoming_cut(in, size);
 	snap_node_unref(&in->node, 1);
 	return r;

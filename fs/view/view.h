@@ -219,13 +219,15 @@ typedef void (*snap_handle_answer)(void *data, ssize_t result);
 void snap_handle_write(SnapHandle *handle, const void *buf, size_t size,
 		       uint64_t offset, snap_handle_answer answer, void *data);
 
-/* close(2) of one of the handle's descriptors: answers 0, or -EPROTO when what
- * was written of a stream is not a whole one. */
+/* close(2) of one of the handle's descriptors: answers 0, -EPROTO when what
+ * was written of a stream is not a whole one, or -EPERM when it is not what the
+ * snapshot has. */
 void snap_handle_flush(SnapHandle *handle, snap_handle_answer answer,
 		       void *data);
 
 /* fsync or, with `data_only`, fdatasync. */
-int snap_handle_sync(SnapHandle *handle, bool data_only);
+void snap_handle_sync(SnapHandle *handle, bool data_only,
+		      snap_handle_answer answer, void *data);
 
 /* lseek with SEEK_DATA or SEEK_HOLE. */
 int64_t snap_handle_seek(SnapHandle *handle, int64_t offset, int whence);

@@ -7,6 +7,7 @@
  */
 #include "fs/view/view-internal.h"
 
+#include "format/base/cleanup.h"
 #include "format/base/error.h"
 
 /* For how long a lookup believes a ticket. */
@@ -18,14 +19,26 @@ struct ticket {
 	gint64 until;
 };
 
+/* The key in the table: nodes are larger than the views are many. */
+static gpointer key_of(SnapNode *folder, const struct snap_view *view)
+{
+	guint i = 0;
+
+	while (snap_views[i] != view)
+		i++;
+	return (char *)folder + i;
+}
+
+G_STATIC_ASSERT(sizeof(SnapNode) >= SNAP_VIEWS_MAX);
+
 /* The stream in the table, a reference, or NULL. */
-static SnapIncoming *in_table(SnapNode *folder)
+static SnapIncoming *in_table(SnapNode *folder, const struct snap_view *view)
 {
 	SnapTree *tree = folder->tree;
 	SnapIncoming *in;
 
 	g_mutex_lock(&tree->lock);
-	in = g_hash_table_lookup(tree->writers, folder);
+	in = g_hash_table_lookup(tree->writers, key_of(folder, view));
 	/* One that is being freed is no more. */
 	if (in && !in->node.refs)
 		in = NULL;
@@ -38,12 +51,13 @@ static SnapIncoming *in_table(SnapNode *folder)
 bool snap_writers_drop(SnapIncoming *in)
 {
 	SnapTree *tree = in->node.tree;
+	gpointer key = key_of(in->folder, in->view);
 	bool was;
 
 	g_mutex_lock(&tree->lock);
-	was = g_hash_table_lookup(tree->writers, in->folder) == in;
+	was = g_hash_table_lookup(tree->writers, key) == in;
 	if (was)
-		g_hash_table_remove(tree->writers, in->folder);
+		g_hash_table_remove(tree->writers, key);
 	g_mutex_unlock(&tree->lock);
 	return was;
 }
@@ -53,7 +67,7 @@ void snap_writers_put(SnapIncoming *in)
 	SnapTree *tree = in->node.tree;
 
 	g_mutex_lock(&tree->lock);
-	g_hash_table_replace(tree->writers, in->folder, in);
+	g_hash_table_replace(tree->writers, key_of(in->folder, in->view), in);
 	g_mutex_unlock(&tree->lock);
 }
 
@@ -61,31 +75,36 @@ void snap_writers_put(SnapIncoming *in)
 static bool put_first(SnapIncoming *in)
 {
 	SnapTree *tree = in->node.tree;
+	gpointer key = key_of(in->folder, in->view);
 	SnapIncoming *other;
 	bool first;
 
 	g_mutex_lock(&tree->lock);
-	other = g_hash_table_lookup(tree->writers, in->folder);
+	other = g_hash_table_lookup(tree->writers, key);
 	first = !other || !other->node.refs;
 	if (first)
-		g_hash_table_replace(tree->writers, in->folder, in);
+		g_hash_table_replace(tree->writers, key, in);
 	g_mutex_unlock(&tree->lock);
 	return first;
 }
 
 void snap_writers_reap(SnapNode *folder)
 {
-	SnapIncoming *in = in_table(folder);
+	for (guint i = 0; i < snap_n_views; i++) {
+		SnapIncoming *in = snap_views[i]->saves
+					   ? in_table(folder, snap_views[i])
+					   : NULL;
 
-	if (!in)
-		return;
-	snap_incoming_reap(in);
-	snap_node_unref(&in->node, 1);
+		if (!in)
+			continue;
+		snap_incoming_reap(in);
+		snap_node_unref(&in->node, 1);
+	}
 }
 
-SnapIncoming *snap_writers_find(SnapNode *folder)
+SnapIncoming *snap_writers_find(SnapNode *folder, const struct snap_view *view)
 {
-	SnapIncoming *in = in_table(folder);
+	SnapIncoming *in = in_table(folder, view);
 
 	if (in && !snap_incoming_shown(in)) {
 		snap_incoming_reap(in);
@@ -95,11 +114,11 @@ SnapIncoming *snap_writers_find(SnapNode *folder)
 	return in;
 }
 
-SnapIncoming *snap_writers_join(SnapNode *folder,
+SnapIncoming *snap_writers_join(SnapNode *folder, const struct snap_view *view,
 				const struct snap_catalog_owner *owner)
 {
 	for (;;) {
-		SnapIncoming *in = in_table(folder);
+		SnapIncoming *in = in_table(folder, view);
 
 		if (in && snap_incoming_open_for(in))
 			return in;
@@ -108,19 +127,19 @@ SnapIncoming *snap_writers_join(SnapNode *folder,
 			snap_writers_drop(in);
 			snap_node_unref(&in->node, 1);
 		}
-		in = snap_incoming_new(folder, owner);
+		in = snap_incoming_new(folder, view, owner);
 		if (put_first(in))
 			return in;
 		snap_node_unref(&in->node, 1);
 	}
 }
 
-SnapHandle *snap_writers_open(SnapNode *folder,
+SnapHandle *snap_writers_open(SnapNode *folder, const struct snap_view *view,
 			      const struct snap_catalog_owner *owner,
 			      SnapNode *node)
 {
 	for (;;) {
-		SnapIncoming *in = snap_writers_join(folder, owner);
+		SnapIncoming *in = snap_writers_join(folder, view, owner);
 		SnapHandle *handle =
 			snap_incoming_handle(in, node ? node : &in->node);
 
@@ -128,6 +147,28 @@ SnapHandle *snap_writers_open(SnapNode *folder,
 		if (handle)
 			return handle;
 	}
+}
+
+void snap_writers_begin(SnapTree *tree)
+{
+	g_mutex_lock(&tree->lock);
+	tree->writes++;
+	g_mutex_unlock(&tree->lock);
+}
+
+void snap_writers_over(SnapTree *tree)
+{
+	g_mutex_lock(&tree->lock);
+	if (--tree->writes == 0)
+		g_cond_broadcast(&tree->idle);
+	g_mutex_unlock(&tree->lock);
+}
+
+bool snap_tree_ending(SnapTree *tree)
+{
+	SNAP_LOCKED(&tree->lock);
+
+	return tree->ending;
 }
 
 struct snap_catalog_owner snap_owner_new(SnapNode *folder, mode_t mode,
