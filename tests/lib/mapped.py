@@ -4,6 +4,7 @@
 The reader is written apart from the C parser, so that a mistake of one is seen
 by the other.
 """
+import contextlib
 import os
 import struct
 from dataclasses import dataclass
@@ -239,10 +240,10 @@ class Replay:
             self._write(self.main, start, block.bitmap_at - start)
             start = block.pages_at + block.size
 
-    def pages(self, number, most=None):
+    def pages(self, number, first=0, last=None):
         shared = [block.pages_at + page * PAGE for block in self.source.blocks
                   for page in block.bits()][number::self.count]
-        for offset in shared[:most]:
+        for offset in shared[first:last]:
             self.write(number, offset, PAGE)
 
     def bitmaps(self):
@@ -253,11 +254,16 @@ class Replay:
         self._write(self.main, self.source.tail_at, len(self.source.tail))
 
     def close(self, number=None):
-        """Closes a channel, or all there is."""
+        """Closes a channel, or all there is; what a close says is not heard, as
+        QEMU does not hear it."""
         for index, fd in enumerate(self.fds):
             if fd is not None and number in (None, index):
-                os.close(fd)
                 self.fds[index] = None
+                self._close(fd)
         if number is None and self.main is not None:
-            os.close(self.main)
-            self.main = None
+            fd, self.main = self.main, None
+            self._close(fd)
+
+    def _close(self, fd):
+        with contextlib.suppress(OSError):
+            os.close(fd)

@@ -116,8 +116,8 @@ class Background(MappedCase):
     done, and tells in no bitmap which pages it wrote."""
     guest = CountGuest(memory=64, end=24, fill=True, blink=8)
 
-    def background_mapped(self, qemu, multifd=False):
-        return {**(MULTIFD if multifd else MAPPED), **self.background(qemu)}
+    def background_mapped(self, qemu):
+        return {**MAPPED, **self.background(qemu)}      # QEMU refuses it with multifd
 
     def test_a_plain_file_loses_it(self):
         """Should QEMU ever write the bitmaps, this test says so."""
@@ -131,16 +131,13 @@ class Background(MappedCase):
     def test_the_mount_brings_it_back(self):
         need_views()
         qemu = self.boot()
-        for multifd in (False, True):
-            for stopped in (False, True):
-                with self.subTest(multifd=multifd, stopped=stopped):
-                    name = f'vm{multifd:d}{stopped:d}'
-                    saved = self.save(qemu, name, self.background_mapped(qemu, multifd),
-                                      DIRECT if multifd else {}, stopped=stopped)
-                    self.assert_views(saved)
-                    self.assert_loads_mapped(saved, caps=MULTIFD)
-                    self.assertEqual(qemu.run_state(), 'paused')
-                    qemu.cont()
+        for stopped in (False, True):
+            with self.subTest(stopped=stopped):
+                saved = self.save(qemu, f'vm{stopped:d}', self.background_mapped(qemu),
+                                  stopped=stopped)
+                self.assert_views(saved)
+                self.assert_loads_mapped(saved, caps=MULTIFD, params=DIRECT)
+                qemu.cont()
         self.assertIn('background-snapshot', self.mount.log())
 
 
@@ -211,7 +208,7 @@ class Linux(MappedCase):
         qemu = self.boot()
         ways = {'multifd': (MULTIFD, DIRECT)}
         if not plain():
-            ways['background'] = (dict(MULTIFD, **self.background(qemu)), {})
+            ways['background'] = (dict(MAPPED, **self.background(qemu)), {})
         before = {}
         for name, (caps, params) in ways.items():
             qemu.wait_ticks(1)

@@ -121,7 +121,7 @@ class Full(MappedTrouble, FullDiskCase):
     def test_a_full_disk_fails_the_save_and_the_guest_runs_on(self):
         qemu = self.boot()
         background = self.background(qemu)
-        ways = {**WAYS, 'background': (dict(MULTIFD, **background), {})}
+        ways = {**WAYS, 'background': (dict(MAPPED, **background), {})}
         for way, (caps, params) in ways.items():
             with self.subTest(way):
                 with self.assertRaises(MigrationFailed) as failed:
@@ -164,7 +164,7 @@ class Channels(MappedTrouble):
         replay = self.enter(Replay(self.source, self.stream(), 3))
         replay.head()
         replay.pages(0)
-        replay.pages(1, most=100)
+        replay.pages(1, last=100)
         replay.close(1)
         replay.pages(2)
         with self.assertRaises(OSError):
@@ -177,10 +177,11 @@ class Channels(MappedTrouble):
     def test_half_a_page_is_no_page(self):
         replay = self.enter(Replay(self.source, self.stream(), 1))
         replay.head()
-        replay.pages(0, most=2000)
         block = self.source.blocks[0]
-        at = block.pages_at + block.bits()[2000] * PAGE
-        replay.write(0, at, 1000)
+        half = len(block.bits()) // 2
+        replay.pages(0, last=half)
+        replay.write(0, block.pages_at + block.bits()[half] * PAGE, PAGE // 2)
+        replay.pages(0, first=half + 1)
         with self.assertRaises(OSError):
             replay.bitmaps()
             replay.tail()
