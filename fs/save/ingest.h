@@ -16,6 +16,8 @@ struct snap_ingest_opts {
 	SnapPool *pool;	      /* borrowed */
 	const char *path;     /* the folder's, for a note after a crash */
 	struct snap_catalog_owner owner;
+	uint64_t hole;	     /* zeros that the file begins with */
+	bool classic;	     /* in whichever form it comes, it is shown so */
 	uint64_t map_memory; /* bytes the map may hold */
 	int level;	     /* of zstd, where extents are made anew */
 };
@@ -27,15 +29,28 @@ int snap_ingest_new(const struct snap_ingest_opts *opts,
 void snap_ingest_free(SnapIngest *in);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapIngest, snap_ingest_free)
 
-/* The next bytes of the stream. -EPROTO, -EOPNOTSUPP, -errno of the store. */
-int snap_ingest_feed(SnapIngest *in, const void *data, size_t size,
-		     GError **error);
+/* May a write come there? Anywhere, once snap_ingest_scattered(); else only
+ * where the stream goes on, or before it. */
+bool snap_ingest_takes(const SnapIngest *in, const void *data, size_t size,
+		       uint64_t offset);
+
+/* Bytes of the stream's file. -EPROTO, -EOPNOTSUPP, -ENOMEM, -errno of the
+ * store. */
+int snap_ingest_write(SnapIngest *in, const void *data, size_t size,
+		      uint64_t offset, GError **error);
+
+/* Is it known to be a stream whose parts come in any order? */
+bool snap_ingest_scattered(const SnapIngest *in);
 
 /* Nothing came for a while: lets go of what waits for neighbours. */
 void snap_ingest_idle(SnapIngest *in);
 
 /* Do the bytes so far end where a stream ends? */
 bool snap_ingest_complete(const SnapIngest *in);
+
+/* It is complete; may pages still be under way? Of QEMU's own stream none is.
+ */
+bool snap_ingest_waits(const SnapIngest *in);
 
 /* The stream has ended: 0 when it is whole, -EPROTO when not. */
 int snap_ingest_end(const SnapIngest *in, GError **error);
@@ -46,6 +61,7 @@ struct snap_ingest_result {
 	uint64_t stored; /* of them, not zero */
 	uint64_t file;	 /* bytes of the snapshot file */
 	guint compactions;
+	bool repaired; /* its bitmaps were never written */
 	char why[256]; /* why it is kept verbatim; "" */
 };
 

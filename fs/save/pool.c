@@ -80,14 +80,26 @@ void snap_pool_give(SnapPool *pool, struct snap_job *job)
 	g_cond_broadcast(&pool->freed);
 }
 
-bool snap_pool_reserve(SnapPool *pool, uint64_t bytes)
+/* Sets aside so many that no more than `eighths` of the memory are. */
+static bool pool_reserve(SnapPool *pool, uint64_t bytes, unsigned eighths)
 {
 	SNAP_LOCKED(&pool->lock);
+	uint64_t most = pool->limit / 8 * eighths;
 
-	if (pool->reserved + bytes > pool->limit / 4 * 3)
+	if (pool->reserved > most || bytes > most - pool->reserved)
 		return false;
 	pool->reserved += bytes;
 	return true;
+}
+
+bool snap_pool_reserve(SnapPool *pool, uint64_t bytes)
+{
+	return pool_reserve(pool, bytes, 6);
+}
+
+bool snap_pool_reserve_late(SnapPool *pool, uint64_t bytes)
+{
+	return pool_reserve(pool, bytes, 7);
 }
 
 void snap_pool_unreserve(SnapPool *pool, uint64_t bytes)

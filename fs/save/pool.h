@@ -49,6 +49,9 @@ void snap_pool_give(SnapPool *pool, struct snap_job *job);
 /* Sets aside `bytes` of the pool's memory for something else, of which three
  * quarters may be set aside so: false when that is not to be had. */
 bool snap_pool_reserve(SnapPool *pool, uint64_t bytes);
+/* The same for what only turns out to be needed when a save is under way: an
+ * eighth more may be set aside so. */
+bool snap_pool_reserve_late(SnapPool *pool, uint64_t bytes);
 /* Gives it back. */
 void snap_pool_unreserve(SnapPool *pool, uint64_t bytes);
 

@@ -9,14 +9,19 @@
  * which wait for something cannot stop those that could go on.
  *
  * A write that ends in '}' may be the last of its stream (the description of
- * the device state is JSON), and the last carries the outcome: its answer waits
- * until it was parsed. So does that of the first write: what is no stream at
- * all is refused where the user sees it.
+ * the device state is JSON; zeros may follow that fill up a block of O_DIRECT),
+ * and the last carries the outcome: its answer waits until it was parsed. So
+ * does that of the first write: what is no stream at all is refused where the
+ * user sees it.
  *
- * QEMU's background snapshot writes page by page. So that the two threads do
- * not wake each other for every 4 KiB, small writes are put together, and the
- * reader is woken when there is something to do rather than when there is
- * something.
+ * A write that is not where the stream goes on is doubtful until the stream is
+ * known to be one that is written so: the reader judges it when it has read all
+ * that came before, and its answer waits for that.
+ *
+ * QEMU's background snapshot writes page by page, and so does mapped-ram
+ * without multifd, with gaps. So that the two threads do not wake each other
+ * for every 4 KiB, small writes are put together, and the reader is woken when
+ * there is something to do rather than when there is something.
  */
 #include "fs/save/queue.h"
 
@@ -30,6 +35,9 @@
 /* As much is worth waking the reader for; less waits for NAP_US. */
 #define WAKE_BYTES (256 * SNAP_KIB)
 #define NAP_US 2000
+/* Zeros that may follow a stream's last byte: libvirt's iohelper writes blocks
+ * of as much. */
+#define PADDING_MAX (64 * SNAP_KIB)
 
 struct SnapInbox {
 	GMutex lock; /* of this and of all its queues */
@@ -41,13 +49,17 @@ struct SnapInbox {
 struct SnapQueue {
 	SnapInbox *inbox;
 	GCond put;
-	GQueue chunks; /* protected by inbox->lock, as are the others */
-	uint64_t received;
-	uint64_t queued; /* bytes in chunks */
+	GQueue chunks;	   /* protected by inbox->lock, as are the others */
+	uint64_t position; /* where the stream goes on */
+	uint64_t received; /* where the write that reached furthest ended */
+	uint64_t queued;   /* bytes in chunks */
+	bool begun;	   /* a write has come */
+	bool scattered;	   /* writes come at any offset */
 	bool ended;
 	bool urgent; /* somebody waits for an answer */
 	bool asleep; /* the reader waits for the first write */
-	int error;   /* closed: what to answer */
+	int error;   /* closed: what to answer to writes */
+	int outcome; /* and to who asks how the stream stands */
 };
 
 /* An answer that is given once the lock is let go. */
@@ -81,11 +93,12 @@ struct snap_inbox_stats snap_inbox_stats(SnapInbox *inbox)
 	return inbox->stats;
 }
 
-SnapQueue *snap_queue_new(SnapInbox *inbox)
+SnapQueue *snap_queue_new(SnapInbox *inbox, uint64_t hole)
 {
 	SnapQueue *q = g_new0(SnapQueue, 1);
 
 	q->inbox = inbox;
+	q->position = q->received = hole;
 	g_cond_init(&q->put);
 	return q;
 }
@@ -129,14 +142,28 @@ static GArray *answers_new(void)
 	return g_array_new(FALSE, FALSE, sizeof(struct answer));
 }
 
-/* 0 when a write of `size` bytes may be taken at `offset`. */
-static int put_refused_locked(const SnapQueue *q, uint64_t offset)
+/* 0 when a write may be taken, or at least be judged. */
+static int put_refused_locked(const SnapQueue *q)
 {
 	if (q->error)
 		return q->error;
-	if (q->ended)
-		return -EBADF;
-	return offset == q->received ? 0 : -EINVAL;
+	return q->ended ? -EBADF : 0;
+}
+
+/* May these bytes be the last of a stream? */
+static bool may_be_last(const uint8_t *data, size_t size)
+{
+	size_t first = size - MIN(size, PADDING_MAX);
+	uint64_t word = 0;
+
+	for (; size - first >= sizeof(word); size -= sizeof(word)) {
+		memcpy(&word, data + size - sizeof(word), sizeof(word));
+		if (word)
+			break;
+	}
+	while (size > first && !data[size - 1])
+		size--;
+	return size > first && data[size - 1] == '}';
 }
 
 static struct snap_chunk *chunk_new(SnapQueue *q, size_t room)
@@ -150,26 +177,55 @@ static struct snap_chunk *chunk_new(SnapQueue *q, size_t room)
 	return c;
 }
 
+/* Does a write at `offset` go on where the chunk ends? */
+static bool chunk_goes_on(const struct snap_chunk *c, uint64_t offset)
+{
+	const struct snap_piece *last = c->n ? &c->pieces[c->n - 1] : NULL;
+
+	return last && last->offset + last->size == offset;
+}
+
 /* The last chunk, if `size` more bytes may go into it. */
-static struct snap_chunk *open_chunk_locked(const SnapQueue *q, size_t size)
+static struct snap_chunk *open_chunk_locked(const SnapQueue *q, size_t size,
+					    uint64_t offset)
 {
 	struct snap_chunk *c = q->chunks.tail ? q->chunks.tail->data : NULL;
 
-	return c && !c->answer && c->room - c->size >= size ? c : NULL;
+	if (!c || c->answer || c->room - c->size < size)
+		return NULL;
+	return c->n < SNAP_CHUNK_PIECES || chunk_goes_on(c, offset) ? c : NULL;
 }
 
-/* Counts bytes that were put; false when their answer has to wait. */
+/* Copies a write into a chunk that has room for it. */
+static void chunk_add(struct snap_chunk *c, const void *data, size_t size,
+		      uint64_t offset)
+{
+	memcpy(c->data + c->size, data, size);
+	c->size += size;
+	if (chunk_goes_on(c, offset))
+		c->pieces[c->n - 1].size += size;
+	else
+		c->pieces[c->n++] = (struct snap_piece){ offset, size };
+}
+
+/* Counts a write that is taken for good, to where it reaches. */
+static void count_locked(SnapQueue *q, size_t size, uint64_t offset)
+{
+	q->inbox->stats.bytes += size;
+	q->position = MAX(q->position, offset + size);
+	q->received = MAX(q->received, offset + size);
+}
+
+/* Counts bytes that were put; false when their answer has to wait: with
+ * `judged` until they are read, else until there is room. */
 static bool put_locked(SnapQueue *q, struct snap_chunk *c, size_t size,
-		       bool was_empty)
+		       bool was_empty, bool judged)
 {
 	SnapInbox *inbox = q->inbox;
-	bool last = !q->received || c->data[c->size - 1] == '}';
 
-	q->received += size;
 	q->queued += size;
 	inbox->stats.held += size;
-	inbox->stats.bytes += size;
-	if (!last && (inbox->stats.held <= inbox->limit || was_empty)) {
+	if (!judged && (inbox->stats.held <= inbox->limit || was_empty)) {
 		if (q->asleep || q->queued >= WAKE_BYTES)
 			g_cond_signal(&q->put);
 		q->asleep = false;
@@ -177,7 +233,7 @@ static bool put_locked(SnapQueue *q, struct snap_chunk *c, size_t size,
 	}
 	q->urgent = true;
 	g_cond_signal(&q->put);
-	if (last)
+	if (judged)
 		return false;
 	c->waiting.data = c;
 	g_queue_push_tail_link(&inbox->waiting, &c->waiting);
@@ -185,23 +241,41 @@ static bool put_locked(SnapQueue *q, struct snap_chunk *c, size_t size,
 	return false;
 }
 
-/* Takes a write into the chunk `c`, which has its bytes, or, when that is NULL,
- * into the last one. True when it is to be answered at once. */
-static bool take_locked(SnapQueue *q, struct snap_chunk *c, const void *data,
-			size_t size, snap_save_answer answer, void *answer_data)
+/* Puts a write's bytes behind those of the last chunk, or into one of their own
+ * (`c`, which has them, where that is not NULL): that chunk. */
+static struct snap_chunk *place_locked(SnapQueue *q, struct snap_chunk *c,
+				       const void *data, size_t size,
+				       uint64_t offset, bool doubtful)
 {
-	bool was_empty = !q->chunks.head;
-	struct snap_chunk *last = c ? NULL : open_chunk_locked(q, size);
+	struct snap_chunk *open = NULL;
 
-	if (!c)
-		c = last ? last : chunk_new(q, CHUNK_SMALL);
-	if (!last)
+	if (!c && !doubtful)
+		open = open_chunk_locked(q, size, offset);
+	if (!c && !open)
+		c = chunk_new(q, doubtful ? size : CHUNK_SMALL);
+	if (open || !c->size)
+		chunk_add(open ? open : c, data, size, offset);
+	if (!open)
 		g_queue_push_tail_link(&q->chunks, &c->link);
-	if (size < CHUNK_SMALL) {
-		memcpy(c->data + c->size, data, size);
-		c->size += size;
-	}
-	if (put_locked(q, c, size, was_empty))
+	return open ? open : c;
+}
+
+/* Takes a write, whose bytes the chunk `c` has where that is not NULL. True
+ * when it is to be answered at once. */
+static bool take_locked(SnapQueue *q, struct snap_chunk *c, const void *data,
+			size_t size, uint64_t offset, snap_save_answer answer,
+			void *answer_data)
+{
+	bool doubtful = !q->scattered && offset != q->position;
+	bool judged = doubtful || !q->begun || may_be_last(data, size);
+	bool was_empty = !q->chunks.head;
+
+	c = place_locked(q, c, data, size, offset, doubtful);
+	q->begun = true;
+	c->doubtful = doubtful;
+	if (!doubtful)
+		count_locked(q, size, offset);
+	if (put_locked(q, c, size, was_empty, judged))
 		return true;
 	c->answer = answer;
 	c->answer_data = answer_data;
@@ -214,21 +288,21 @@ void snap_queue_put(SnapQueue *q, const void *data, size_t size,
 {
 	struct snap_chunk *c = NULL;
 	ssize_t result;
+	uint64_t end;
 
-	if (!size) {
-		answer(answer_data, 0);
+	if (!size || !snap_add(offset, size, &end)) {
+		answer(answer_data, size ? -EFBIG : 0);
 		return;
 	}
 	if (size >= CHUNK_SMALL) {
 		c = chunk_new(q, size);
-		memcpy(c->data, data, size);
-		c->size = size;
+		chunk_add(c, data, size, offset);
 	}
 	g_mutex_lock(&q->inbox->lock);
-	result = put_refused_locked(q, offset);
+	result = put_refused_locked(q);
 	if (result)
 		g_free(c);
-	else if (take_locked(q, c, data, size, answer, answer_data))
+	else if (take_locked(q, c, data, size, offset, answer, answer_data))
 		result = (ssize_t)size;
 	g_mutex_unlock(&q->inbox->lock);
 	if (result)
@@ -238,22 +312,24 @@ void snap_queue_put(SnapQueue *q, const void *data, size_t size,
 void snap_queue_check(SnapQueue *q, snap_save_answer answer, void *answer_data)
 {
 	struct snap_chunk *c = chunk_new(q, 0);
-	int error;
+	int outcome;
+	bool closed;
 
 	c->answer = answer;
 	c->answer_data = answer_data;
 	g_mutex_lock(&q->inbox->lock);
-	error = q->error;
-	if (!error) {
+	closed = q->error;
+	outcome = q->outcome;
+	if (!closed) {
 		g_queue_push_tail_link(&q->chunks, &c->link);
 		q->urgent = true;
 		g_cond_signal(&q->put);
 	}
 	g_mutex_unlock(&q->inbox->lock);
-	if (!error)
+	if (!closed)
 		return;
 	g_free(c);
-	answer(answer_data, error);
+	answer(answer_data, outcome);
 }
 
 void snap_queue_end(SnapQueue *q)
@@ -304,7 +380,21 @@ bool snap_queue_empty(SnapQueue *q)
 {
 	SNAP_LOCKED(&q->inbox->lock);
 
-	return !q->chunks.head;
+	return !q->queued;
+}
+
+void snap_queue_scatter(SnapQueue *q)
+{
+	SNAP_LOCKED(&q->inbox->lock);
+
+	q->scattered = true;
+}
+
+bool snap_queue_scattered(SnapQueue *q)
+{
+	SNAP_LOCKED(&q->inbox->lock);
+
+	return q->scattered;
 }
 
 /* Answers those that wait and for whom there is room by now. */
@@ -327,6 +417,8 @@ void snap_queue_last(SnapQueue *q, struct snap_chunk *chunk, int error)
 
 	g_mutex_lock(&q->inbox->lock);
 	q->inbox->stats.held -= chunk->size;
+	if (chunk->doubtful && !error)
+		count_locked(q, chunk->size, chunk->pieces[0].offset);
 	answer_locked(answers, chunk,
 		      error ? error : (ssize_t)chunk->answer_size);
 	admit_locked(q->inbox, answers);
@@ -340,18 +432,19 @@ void snap_queue_done(SnapQueue *q, struct snap_chunk *chunk)
 	snap_queue_last(q, chunk, 0);
 }
 
-void snap_queue_close(SnapQueue *q, int error)
+void snap_queue_close(SnapQueue *q, int error, int outcome)
 {
 	GArray *answers = answers_new();
 	GList *link;
 
 	g_mutex_lock(&q->inbox->lock);
 	q->error = error;
+	q->outcome = outcome;
 	while ((link = g_queue_pop_head_link(&q->chunks))) {
 		struct snap_chunk *c = link->data;
 
 		q->inbox->stats.held -= c->size;
-		answer_locked(answers, c, error);
+		answer_locked(answers, c, c->size ? error : outcome);
 		g_free(c);
 	}
 	admit_locked(q->inbox, answers);

@@ -25,11 +25,19 @@ struct snap_inbox_stats {
 };
 struct snap_inbox_stats snap_inbox_stats(SnapInbox *inbox);
 
-/* The queue of one save. */
+/* The queue of one save, whose file begins with `hole` bytes of zeros. */
 typedef struct SnapQueue SnapQueue;
-SnapQueue *snap_queue_new(SnapInbox *inbox);
+SnapQueue *snap_queue_new(SnapInbox *inbox, uint64_t hole);
 /* Must be closed. */
 void snap_queue_free(SnapQueue *q);
+
+/* A run of bytes that stands at `offset` of the stream's file. */
+struct snap_piece {
+	uint64_t offset;
+	size_t size;
+};
+
+#define SNAP_CHUNK_PIECES 32u
 
 /* A write, or several small ones; to be read by who got it. */
 struct snap_chunk {
@@ -39,8 +47,13 @@ struct snap_chunk {
 	snap_save_answer answer; /* of the last write; NULL once answered */
 	void *answer_data;
 	size_t answer_size;
+	bool doubtful; /* not where the stream goes on: its reader says whether
+			* it may come all the same */
 	size_t size;
 	size_t room; /* that `data` has */
+	guint n;
+	struct snap_piece pieces[SNAP_CHUNK_PIECES]; /* in `data`, one behind
+						      * the other */
 	uint8_t data[];
 };
 
@@ -66,7 +79,11 @@ enum snap_queue_got {
 enum snap_queue_got snap_queue_get(SnapQueue *q, gint64 patience,
 				   struct snap_chunk **ret_chunk);
 
-/* Is nothing behind what was got last? */
+/* From now on a write may come at any offset. */
+void snap_queue_scatter(SnapQueue *q);
+bool snap_queue_scattered(SnapQueue *q);
+
+/* Did no byte come behind what was got last? */
 bool snap_queue_empty(SnapQueue *q);
 
 /* Done with a chunk, which is freed: answers it if it still waits, and others
@@ -76,9 +93,10 @@ void snap_queue_done(SnapQueue *q, struct snap_chunk *chunk);
 /* As snap_queue_done, but answers the chunk with `error` if that is not 0. */
 void snap_queue_last(SnapQueue *q, struct snap_chunk *chunk, int error);
 
-/* Answers what waits, and all that will come, with `error` (-errno), and frees
- * what is queued. */
-void snap_queue_close(SnapQueue *q, int error);
+/* Answers the writes that wait, and all that will come, with `error` (-errno),
+ * and those who ask how the stream stands with `outcome`; frees what is
+ * queued. */
+void snap_queue_close(SnapQueue *q, int error, int outcome);
 
-/* Bytes that have come. */
+/* Where the write that reached furthest ended. */
 uint64_t snap_queue_received(SnapQueue *q);

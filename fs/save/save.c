@@ -50,7 +50,10 @@ struct SnapSave {
 	int folder_fd;
 	char *path;
 	struct snap_catalog_owner owner;
+	uint64_t hole;
+	bool classic;
 	bool lean;
+	bool refused; /* a write was, and the log says so; the thread's */
 	GMutex lock;
 	GCond changed;
 	guint refs;  /* users; protected by lock, as the rest */
@@ -205,6 +208,12 @@ static void save_done(SnapSave *save, const struct snap_ingest_result *res)
 			 "%s/stream: saved, %s of RAM, %s of it not zero, %s "
 			 "on disk",
 			 save->path, ram, stored, file);
+	if (res->repaired)
+		snap_log(SNAP_LOG_INFO,
+			 "%s/stream: no page is named in the bitmaps, as QEMU "
+			 "leaves them with background-snapshot; those that it "
+			 "wrote are the snapshot",
+			 save->path);
 	snap_catalog_note(save->folder_fd, NULL);
 	/* They were about the snapshot that was there before. */
 	unlinkat(save->folder_fd, SNAP_CATALOG_HOT, 0);
@@ -213,6 +222,68 @@ static void save_done(SnapSave *save, const struct snap_ingest_result *res)
 }
 
 /* ---- the thread ---- */
+
+/* Answers a write that is not where the stream goes on, and says so once. */
+static void save_refuse(SnapSave *save, struct snap_chunk *c)
+{
+	if (!save->refused)
+		snap_log(SNAP_LOG_WARNING,
+			 "%s/stream: a write at offset %" G_GUINT64_FORMAT
+			 " was refused; a stream that is not mapped-ram is "
+			 "written from its beginning to its end",
+			 save->path, c->pieces[0].offset);
+	save->refused = true;
+	snap_queue_last(save->queue, c, -EINVAL);
+}
+
+static int save_write(SnapIngest *in, const struct snap_chunk *c,
+		      GError **error)
+{
+	const uint8_t *data = c->data;
+
+	for (guint i = 0; i < c->n; i++) {
+		const struct snap_piece *p = &c->pieces[i];
+		int r = snap_ingest_write(in, data, p->size, p->offset, error);
+
+		if (r < 0)
+			return r;
+		data += p->size;
+	}
+	return 0;
+}
+
+/* What a close is told: could the stream end here? */
+static int save_standing(SnapSave *save, const SnapIngest *in)
+{
+	if (snap_queue_received(save->queue) == save->hole)
+		return 0;
+	return snap_ingest_end(in, NULL);
+}
+
+/* Takes a chunk down the line. 1: the stream is whole, and the chunk, which
+ * completed it or asks, is to be answered when it is on disk. */
+static int save_chunk(SnapSave *save, SnapIngest *in, struct snap_chunk *c,
+		      GError **error)
+{
+	bool asks = !c->size;
+	int r;
+
+	if (c->doubtful &&
+	    !snap_ingest_takes(in, c->data, c->size, c->pieces[0].offset)) {
+		save_refuse(save, c);
+		return 0;
+	}
+	r = save_write(in, c, error);
+	if (r < 0)
+		return r;
+	if (snap_ingest_scattered(in))
+		snap_queue_scatter(save->queue);
+	if (snap_queue_empty(save->queue) && snap_ingest_complete(in) &&
+	    (asks || !snap_ingest_waits(in)))
+		return 1;
+	snap_queue_last(save->queue, c, asks ? save_standing(save, in) : 0);
+	return 0;
+}
 
 /* Takes writes down the line until the stream is whole: 0, with the write that
  * completed it, if one did, still to be answered. */
@@ -236,18 +307,11 @@ static int save_take(SnapSave *save, SnapIngest *in,
 		case SNAP_QUEUE_CHUNK:
 			break;
 		}
-		if (!c->size) {
-			snap_queue_last(save->queue, c,
-					snap_ingest_end(in, NULL));
+		r = save_chunk(save, in, c, error);
+		if (r == 0)
 			continue;
-		}
-		r = snap_ingest_feed(in, c->data, c->size, error);
-		if (r < 0 || (snap_queue_empty(save->queue) &&
-			      snap_ingest_complete(in))) {
-			*ret_last = c;
-			return r;
-		}
-		snap_queue_done(save->queue, c);
+		*ret_last = c;
+		return MIN(r, 0);
 	}
 }
 
@@ -259,6 +323,8 @@ static int save_run(SnapSave *save, struct snap_chunk **ret_last,
 		.pool = save->saver->pool,
 		.path = save->path,
 		.owner = save->owner,
+		.hole = save->hole,
+		.classic = save->classic,
 		.map_memory = save->lean ? LEAN_MAP_MEMORY : SAVE_MAP_MEMORY,
 		.level = save->saver->level,
 	};
@@ -300,7 +366,7 @@ static gpointer save_thread(gpointer data)
 		save_failed(save, error);
 	else
 		save_done(save, &result);
-	snap_queue_close(save->queue, r < 0 ? r : -EPROTO);
+	snap_queue_close(save->queue, r < 0 ? r : -EPROTO, r);
 	if (last)
 		snap_queue_last(save->queue, last, r);
 	g_mutex_lock(&save->lock);
@@ -341,7 +407,9 @@ int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 	g_mutex_init(&save->lock);
 	g_cond_init(&save->changed);
 	save->saver = saver;
-	save->queue = snap_queue_new(saver->inbox);
+	save->queue = snap_queue_new(saver->inbox, opts->hole);
+	save->hole = opts->hole;
+	save->classic = opts->classic;
 	save->folder_fd = snap_steal_fd(&fd);
 	save->path = g_strdup(opts->path);
 	save->owner = opts->owner;
@@ -390,6 +458,11 @@ void snap_save_write(SnapSave *save, const void *data, size_t size,
 		     void *answer_data)
 {
 	snap_queue_put(save->queue, data, size, offset, answer, answer_data);
+}
+
+bool snap_save_scattered(SnapSave *save)
+{
+	return snap_queue_scattered(save->queue);
 }
 
 void snap_save_end(SnapSave *save)

@@ -1,42 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A stream that is written comes to rest as a snapshot of the same pages, or
  * not at all; its writes are answered as promised. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "tests/unit/save/world.h"
 
-#include <cmocka.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <glib.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include "format/base/cleanup.h"
 #include "format/base/log.h"
-#include "fs/catalog/catalog.h"
-#include "fs/load/pages.h"
-#include "fs/save/save.h"
 #include "tests/lib/stream.h"
-
-#define RAM_PAGES 1500u
-#define RAM_SIZE ((uint64_t)RAM_PAGES * SNAP_PAGE)
-#define ROM_SIZE ((uint64_t)16 * SNAP_PAGE)
-
-struct world {
-	char *store;
-	SnapCatalog *catalog;
-	SnapSaver *saver;
-	SnapSave *save;
-	int folder_fd;
-	uint8_t *ram; /* what RAM must be in the end */
-	GByteArray *stream;
-};
 
 /* ---- a stream ---- */
 
@@ -54,7 +28,7 @@ static void put_page(struct world *w, uint64_t page, uint32_t seed)
 static void begin_stream(struct world *w)
 {
 	w->stream = g_byte_array_new();
-	w->ram = g_malloc0(RAM_SIZE);
+	w->ram = g_malloc0(FLAT_SIZE);
 	stream_magic(w->stream);
 	stream_configuration(w->stream, "pc-q35-test");
 	stream_start(w->stream, 1, 2, "ram", 4);
@@ -93,159 +67,6 @@ static void whole_stream(struct world *w, const char *description)
 		else
 			stream_fill(w->stream, NULL, p * SNAP_PAGE, 0);
 	end_stream(w, description);
-}
-
-/* ---- a store ---- */
-
-static void world_open(struct world *w, uint64_t buffer)
-{
-	struct snap_saver_opts opts = { .buffer = buffer,
-					.threads = 2,
-					.level = 1 };
-	GError *error = NULL;
-
-	memset(w, 0, sizeof(*w));
-	snap_log_open(snap_log_to_stderr, SNAP_LOG_ERROR);
-	w->store = g_dir_make_tmp("snapfs-unit-XXXXXX", NULL);
-	if (snap_catalog_open(w->store, false, "a test", &w->catalog, &error))
-		g_error("%s", error->message);
-	opts.catalog = w->catalog;
-	w->saver = snap_saver_new(&opts);
-	assert_int_equal(mkdirat(snap_catalog_fd(w->catalog), "vm1", 0700), 0);
-	w->folder_fd = openat(snap_catalog_fd(w->catalog), "vm1",
-			      O_RDONLY | O_DIRECTORY);
-	assert_true(w->folder_fd >= 0);
-}
-
-static void begin_save(struct world *w)
-{
-	struct snap_save_opts opts = { .folder_fd = w->folder_fd,
-				       .path = "vm1",
-				       .owner = { (uid_t)-1, (gid_t)-1,
-						  0600 } };
-
-	snap_save_unref(w->save);
-	assert_int_equal(snap_save_new(w->saver, &opts, &w->save, NULL), 0);
-}
-
-static void world_close(struct world *w)
-{
-	g_autofree char *rm = g_strdup_printf("rm -rf '%s'", w->store);
-
-	snap_save_unref(w->save);
-	snap_saver_free(w->saver);
-	snap_catalog_free(w->catalog);
-	close(w->folder_fd);
-	g_free(w->ram);
-	if (w->stream)
-		g_byte_array_unref(w->stream);
-	assert_int_equal(system(rm), 0);
-	g_free(w->store);
-}
-
-/* ---- writing ---- */
-
-struct outcome {
-	GMutex lock;
-	GCond cond;
-	bool given;
-	ssize_t result;
-};
-
-static void outcome_give(void *data, ssize_t result)
-{
-	struct outcome *o = data;
-	SNAP_LOCKED(&o->lock);
-
-	assert_false(o->given);
-	o->given = true;
-	o->result = result;
-	g_cond_signal(&o->cond);
-}
-
-static ssize_t put(struct world *w, const void *data, size_t size,
-		   uint64_t offset)
-{
-	struct outcome o = { .given = false };
-
-	snap_save_write(w->save, data, size, offset, outcome_give, &o);
-	g_mutex_lock(&o.lock);
-	while (!o.given)
-		g_cond_wait(&o.cond, &o.lock);
-	g_mutex_unlock(&o.lock);
-	return o.result;
-}
-
-/* Writes `size` bytes of the stream in pieces; the first that fails ends it. */
-static ssize_t put_all(struct world *w, size_t size, size_t step)
-{
-	for (size_t at = 0; at < size; at += step) {
-		size_t n = MIN(step, size - at);
-		ssize_t r = put(w, w->stream->data + at, n, at);
-
-		if (r < 0)
-			return r;
-		assert_int_equal(r, n);
-	}
-	return 0;
-}
-
-/* ---- what came of it ---- */
-
-static bool there_is_a_snapshot(const struct world *w)
-{
-	return faccessat(w->folder_fd, SNAP_CATALOG_SNAPSHOT, F_OK, 0) == 0;
-}
-
-static guint names_in_tmp(const struct world *w)
-{
-	g_autofree char *path =
-		g_build_filename(w->store, ".snapfs", "tmp", NULL);
-	g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-	guint n = 0;
-
-	while (dir && g_dir_read_name(dir))
-		n++;
-	return n;
-}
-
-static void assert_saved(struct world *w)
-{
-	struct snap_loader_opts opts = { .cache = SNAP_CACHE_MIN,
-					 .threads = 1 };
-	SnapLoader *loader = snap_loader_new(&opts);
-	g_autofree uint8_t *ram = g_malloc(RAM_SIZE);
-	SnapReader *reader;
-	SnapPages *pages;
-
-	assert_int_equal(snap_catalog_find(w->folder_fd, &reader, NULL), 0);
-	assert_int_equal(snap_verify(reader, NULL, NULL, NULL), 0);
-	pages = snap_pages_new(loader, reader, "vm1");
-	assert_int_equal(snap_pages_read(pages, ram, RAM_SIZE, 0, NULL), 0);
-	assert_memory_equal(ram, w->ram, RAM_SIZE);
-	assert_int_equal(snap_pages_meta(pages)->n_blocks, 3);
-	snap_pages_unref(pages);
-	snap_loader_free(loader);
-	assert_int_equal(names_in_tmp(w), 0);
-}
-
-static void assert_failed(struct world *w, int code)
-{
-	g_autofree char *note = NULL;
-	GError *error = NULL;
-
-	assert_int_equal(snap_save_wait(w->save, &error), code);
-	assert_non_null(error);
-	note = snap_catalog_noted(w->folder_fd);
-	assert_non_null(note);
-	assert_non_null(strstr(note, error->message));
-	g_error_free(error);
-	snap_save_unref(w->save);
-	w->save = NULL;
-	/* The files go when the thread does. */
-	for (int i = 0; i < 500 && names_in_tmp(w); i++)
-		g_usleep(10000);
-	assert_int_equal(names_in_tmp(w), 0);
 }
 
 /* ---- tests ---- */
@@ -444,18 +265,6 @@ static void a_disk_that_is_full_fails_the_write(void **state)
 	assert_int_equal(put_all(&w, w.stream->len, 100000), 0);
 	assert_saved(&w);
 	world_close(&w);
-}
-
-static ssize_t check(struct world *w)
-{
-	struct outcome o = { .given = false };
-
-	snap_save_check(w->save, outcome_give, &o);
-	g_mutex_lock(&o.lock);
-	while (!o.given)
-		g_cond_wait(&o.cond, &o.lock);
-	g_mutex_unlock(&o.lock);
-	return o.result;
 }
 
 static void a_check_says_whether_the_stream_could_end_here(void **state)

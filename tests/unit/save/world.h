@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A store, a save into it, and what came of it. */
+#pragma once
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <glib.h>
+#include <stdbool.h>
+
+#include "fs/catalog/catalog.h"
+#include "fs/save/save.h"
+
+#define RAM_PAGES 1500u
+#define RAM_SIZE ((uint64_t)RAM_PAGES * SNAP_PAGE)
+#define ROM_PAGES 16u
+#define ROM_SIZE ((uint64_t)ROM_PAGES * SNAP_PAGE)
+#define ROM_FLAT (3 * SNAP_REGION)
+#define FLAT_SIZE (ROM_FLAT + ROM_SIZE)
+
+struct world {
+	char *store;
+	SnapCatalog *catalog;
+	SnapSaver *saver;
+	SnapSave *save;
+	int folder_fd;
+	uint8_t *ram; /* what flat RAM must be in the end, FLAT_SIZE bytes */
+	GByteArray *stream;
+};
+
+void world_open(struct world *w, uint64_t buffer);
+void world_close(struct world *w);
+
+/* Begins a save, in the place of one before. */
+void begin_save(struct world *w);
+void begin_save_of(struct world *w, uint64_t hole, bool classic);
+
+/* Writes, and waits for the answer. */
+ssize_t put(struct world *w, const void *data, size_t size, uint64_t offset);
+
+/* Writes `size` bytes of the stream in pieces; the first that fails ends it. */
+ssize_t put_all(struct world *w, size_t size, size_t step);
+
+/* Writes, and leaves the answer for later. */
+struct outcome *put_later(struct world *w, const void *data, size_t size,
+			  uint64_t offset);
+/* Is it there? */
+bool outcome_given(struct outcome *o);
+/* Waits for it, and frees it. */
+ssize_t outcome_wait(struct outcome *o);
+
+/* Asks whether the stream could end here. */
+ssize_t check(struct world *w);
+
+bool there_is_a_snapshot(const struct world *w);
+void assert_saved(struct world *w);
+void assert_failed(struct world *w, int code);
+
+/* The snapshot's properties, for snap_meta_clear(), and `size` bytes of its
+ * page space from `offset` on, to be freed. */
+uint8_t *saved_bytes(struct world *w, uint64_t offset, size_t size);
+void saved_meta(struct world *w, struct snap_meta *ret_meta);
