@@ -116,6 +116,8 @@ static void answer_write(void *data, ssize_t result)
 void snap_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size,
 		   off_t off, struct fuse_file_info *fi)
 {
+	if (fi->lock_owner)
+		snap_handle_writer(handle_of(fi), fi->lock_owner);
 	snap_handle_write(handle_of(fi), buf, size, (uint64_t)off, answer_write,
 			  req);
 }
@@ -127,7 +129,7 @@ static void answer_result(void *data, ssize_t result)
 
 void snap_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	snap_handle_flush(handle_of(fi), answer_result, req);
+	snap_handle_flush(handle_of(fi), fi->lock_owner, answer_result, req);
 }
 
 void snap_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

@@ -340,30 +340,41 @@ static void finish(struct parts *p, const struct stat *st)
 	snap_writers_tell(p->folder);
 }
 
-int snap_parts_assemble(SnapNode *folder, const struct snap_view *closing)
+/* Saves parts that are whole. */
+static int save(struct parts *p)
 {
-	g_auto(parts) p = { .folder = folder, .state_fd = -1, .ram_fd = -1 };
-	g_autofree char *path = snap_folder_path(folder, NULL);
+	g_autofree char *path = snap_folder_path(p->folder, NULL);
 	g_autoptr(GError) error = NULL;
-	int r = open_parts(&p, closing);
+	int r = begin(p, &error);
 
-	if (r <= 0)
-		return r;
-	r = begin(&p, &error);
 	if (r < 0) {
 		snap_log(SNAP_LOG_ERROR,
 			 "%s: no snapshot can be made of ram and devstate: %s",
 			 path, error->message);
 		return r == -EBADMSG ? -EPROTO : r;
 	}
-	r = put_all(&p);
+	r = put_all(p);
 	if (r < 0)
-		snap_save_abort(p.save, "its parts cannot be read");
-	snap_save_end(p.save);
+		snap_save_abort(p->save, "its parts cannot be read");
+	snap_save_end(p->save);
 	/* It says itself why it failed. */
-	r = snap_save_wait(p.save, NULL);
-	if (r < 0)
-		return snap_told(r);
+	r = snap_save_wait(p->save, NULL);
+	return snap_told(r);
+}
+
+int snap_parts_assemble(SnapNode *folder, const struct snap_view *closing)
+{
+	g_auto(parts) p = { .folder = folder, .state_fd = -1, .ram_fd = -1 };
+	int r = open_parts(&p, closing);
+
+	if (r <= 0)
+		return r;
+	snap_parts_take(folder, true);
+	r = save(&p);
+	if (r < 0) {
+		snap_parts_take(folder, false);
+		return r;
+	}
 	finish(&p, closing == &snap_view_devstate ? &p.state_st : &p.ram_st);
 	return 1;
 }

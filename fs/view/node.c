@@ -160,10 +160,18 @@ void snap_handle_write(SnapHandle *handle, const void *buf, size_t size,
 		handle->ops->write(handle, buf, size, offset, answer, data);
 }
 
-void snap_handle_flush(SnapHandle *handle, snap_handle_answer answer,
-		       void *data)
+void snap_handle_writer(SnapHandle *handle, uint64_t process)
 {
-	if (handle->ops->flush)
+	__atomic_store_n(&handle->process, process, __ATOMIC_RELAXED);
+}
+
+void snap_handle_flush(SnapHandle *handle, uint64_t process,
+		       snap_handle_answer answer, void *data)
+{
+	uint64_t wrote = __atomic_load_n(&handle->process, __ATOMIC_RELAXED);
+
+	/* A child between fork and exec closes what its parent goes on with. */
+	if (handle->ops->flush && (!wrote || !process || wrote == process))
 		handle->ops->flush(handle, answer, data);
 	else
 		answer(data, 0);

@@ -23,6 +23,7 @@ struct part_handle {
 	bool writes;
 	gint wrote;  /* atomic */
 	gint closed; /* since; atomic */
+	gint taken;  /* a snapshot is made of it; atomic */
 };
 
 static SnapPartNode *part_node(SnapNode *node)
@@ -32,32 +33,44 @@ static SnapPartNode *part_node(SnapNode *node)
 
 /* ---- the open file ---- */
 
-static void note_write(SnapHandle *handle)
+/* Whether it may be changed; it is not closed then. */
+static int begin_change(SnapHandle *handle)
 {
 	struct part_handle *h = (struct part_handle *)handle;
 
+	if (g_atomic_int_get(&h->taken))
+		return -EBUSY;
 	g_atomic_int_set(&h->wrote, 1);
 	g_atomic_int_set(&h->closed, 0);
+	return 0;
 }
 
 static void part_write(SnapHandle *handle, const void *buf, size_t size,
 		       uint64_t offset, snap_handle_answer answer, void *data)
 {
-	note_write(handle);
-	snap_plain_write(handle, buf, size, offset, answer, data);
+	int r = begin_change(handle);
+
+	if (r < 0)
+		answer(data, r);
+	else
+		snap_plain_handle_write(handle, buf, size, offset, answer,
+					data);
 }
 
 static int part_truncate(SnapHandle *handle, uint64_t size)
 {
-	note_write(handle);
-	return snap_plain_truncate(handle, size);
+	int r = begin_change(handle);
+
+	return r < 0 ? r : snap_plain_handle_truncate(handle, size);
 }
 
 static int part_allocate(SnapHandle *handle, int mode, int64_t offset,
 			 int64_t length)
 {
-	note_write(handle);
-	return snap_plain_allocate(handle, mode, offset, length);
+	int r = begin_change(handle);
+
+	return r < 0 ? r
+		     : snap_plain_handle_allocate(handle, mode, offset, length);
 }
 
 static void part_flush(SnapHandle *handle, snap_handle_answer answer,
@@ -85,13 +98,14 @@ static void part_handle_clear(SnapHandle *handle)
 }
 
 static const struct snap_handle_ops part_handle_ops = {
-	.mode = SNAP_HANDLE_CACHED,
-	.read = snap_plain_read,
+	/* Only so does the kernel tell who writes. */
+	.mode = SNAP_HANDLE_DIRECT,
+	.read = snap_plain_handle_read,
 	.write = part_write,
 	.flush = part_flush,
 	.truncate = part_truncate,
-	.sync = snap_plain_sync,
-	.seek = snap_plain_seek,
+	.sync = snap_plain_handle_sync,
+	.seek = snap_plain_handle_seek,
 	.allocate = part_allocate,
 	.clear = part_handle_clear,
 };
@@ -106,26 +120,49 @@ SnapHandle *snap_part_handle(SnapNode *node, int fd, bool writes)
 	return &h->plain.handle;
 }
 
-bool snap_parts_unfinished(SnapNode *folder, const struct snap_view *view)
+/* The next handle by which a part of the folder may be written, or NULL. */
+static struct part_handle *next_writer(GHashTableIter *iter, SnapNode *folder,
+				       const struct snap_view *view)
 {
-	SnapTree *tree = folder->tree;
-	GHashTableIter iter;
 	gpointer handle;
-	SNAP_LOCKED(&tree->lock);
 
-	g_hash_table_iter_init(&iter, tree->handles);
-	while (g_hash_table_iter_next(&iter, &handle, NULL)) {
+	while (g_hash_table_iter_next(iter, &handle, NULL)) {
 		struct part_handle *h = handle;
 		SnapPartNode *p;
 
 		if (h->plain.handle.ops != &part_handle_ops || !h->writes)
 			continue;
 		p = part_node(h->plain.handle.node);
-		if (p->folder == folder && (!view || p->view == view) &&
-		    !g_atomic_int_get(&h->closed))
-			return true;
+		if (p->folder == folder && (!view || p->view == view))
+			return h;
 	}
+	return NULL;
+}
+
+bool snap_parts_unfinished(SnapNode *folder, const struct snap_view *view)
+{
+	SnapTree *tree = folder->tree;
+	struct part_handle *h;
+	GHashTableIter iter;
+	SNAP_LOCKED(&tree->lock);
+
+	g_hash_table_iter_init(&iter, tree->handles);
+	while ((h = next_writer(&iter, folder, view)))
+		if (!g_atomic_int_get(&h->closed))
+			return true;
 	return false;
+}
+
+void snap_parts_take(SnapNode *folder, bool take)
+{
+	SnapTree *tree = folder->tree;
+	struct part_handle *h;
+	GHashTableIter iter;
+	SNAP_LOCKED(&tree->lock);
+
+	g_hash_table_iter_init(&iter, tree->handles);
+	while ((h = next_writer(&iter, folder, NULL)))
+		g_atomic_int_set(&h->taken, take);
 }
 
 /* ---- the node ---- */

@@ -27,8 +27,8 @@ static int failed(SnapHandle *handle, const char *what, int error)
 	return -error;
 }
 
-ssize_t snap_plain_read(SnapHandle *handle, void *buf, size_t size,
-			uint64_t offset)
+ssize_t snap_plain_handle_read(SnapHandle *handle, void *buf, size_t size,
+			       uint64_t offset)
 {
 	size_t done = 0;
 
@@ -47,8 +47,9 @@ ssize_t snap_plain_read(SnapHandle *handle, void *buf, size_t size,
 	return (ssize_t)done;
 }
 
-void snap_plain_write(SnapHandle *handle, const void *buf, size_t size,
-		      uint64_t offset, snap_handle_answer answer, void *data)
+void snap_plain_handle_write(SnapHandle *handle, const void *buf, size_t size,
+			     uint64_t offset, snap_handle_answer answer,
+			     void *data)
 {
 	size_t done = 0;
 
@@ -69,13 +70,13 @@ void snap_plain_write(SnapHandle *handle, const void *buf, size_t size,
 	answer(data, (ssize_t)done);
 }
 
-int snap_plain_truncate(SnapHandle *handle, uint64_t size)
+int snap_plain_handle_truncate(SnapHandle *handle, uint64_t size)
 {
 	return ftruncate(plain_fd(handle), (off_t)size) < 0 ? -errno : 0;
 }
 
-void snap_plain_sync(SnapHandle *handle, bool data_only,
-		     snap_handle_answer answer, void *data)
+void snap_plain_handle_sync(SnapHandle *handle, bool data_only,
+			    snap_handle_answer answer, void *data)
 {
 	int fd = plain_fd(handle);
 	int r = data_only ? fdatasync(fd) : fsync(fd);
@@ -83,15 +84,15 @@ void snap_plain_sync(SnapHandle *handle, bool data_only,
 	answer(data, r < 0 ? failed(handle, "sync", errno) : 0);
 }
 
-int64_t snap_plain_seek(SnapHandle *handle, int64_t offset, int whence)
+int64_t snap_plain_handle_seek(SnapHandle *handle, int64_t offset, int whence)
 {
 	off_t at = lseek(plain_fd(handle), offset, whence);
 
 	return at < 0 ? -errno : at;
 }
 
-int snap_plain_allocate(SnapHandle *handle, int mode, int64_t offset,
-			int64_t length)
+int snap_plain_handle_allocate(SnapHandle *handle, int mode, int64_t offset,
+			       int64_t length)
 {
 	return fallocate(plain_fd(handle), mode, offset, length) < 0 ? -errno
 								     : 0;
@@ -104,12 +105,12 @@ static void plain_handle_clear(SnapHandle *handle)
 
 static const struct snap_handle_ops plain_handle_ops = {
 	.mode = SNAP_HANDLE_CACHED,
-	.read = snap_plain_read,
-	.write = snap_plain_write,
-	.truncate = snap_plain_truncate,
-	.sync = snap_plain_sync,
-	.seek = snap_plain_seek,
-	.allocate = snap_plain_allocate,
+	.read = snap_plain_handle_read,
+	.write = snap_plain_handle_write,
+	.truncate = snap_plain_handle_truncate,
+	.sync = snap_plain_handle_sync,
+	.seek = snap_plain_handle_seek,
+	.allocate = snap_plain_handle_allocate,
 	.clear = plain_handle_clear,
 };
 

@@ -92,7 +92,8 @@ struct snap_handle_ops {
 
 struct SnapHandle {
 	const struct snap_handle_ops *ops;
-	SnapNode *node; /* a reference */
+	SnapNode *node;	  /* a reference */
+	uint64_t process; /* that wrote last, or 0; atomic */
 };
 
 /* The node of the tree that has the key of `fresh`, or `fresh` itself, which is
@@ -245,16 +246,17 @@ struct snap_plain_handle {
 	SnapHandle handle;
 	int fd;
 };
-ssize_t snap_plain_read(SnapHandle *handle, void *buf, size_t size,
-			uint64_t offset);
-void snap_plain_write(SnapHandle *handle, const void *buf, size_t size,
-		      uint64_t offset, snap_handle_answer answer, void *data);
-int snap_plain_truncate(SnapHandle *handle, uint64_t size);
-void snap_plain_sync(SnapHandle *handle, bool data_only,
-		     snap_handle_answer answer, void *data);
-int64_t snap_plain_seek(SnapHandle *handle, int64_t offset, int whence);
-int snap_plain_allocate(SnapHandle *handle, int mode, int64_t offset,
-			int64_t length);
+ssize_t snap_plain_handle_read(SnapHandle *handle, void *buf, size_t size,
+			       uint64_t offset);
+void snap_plain_handle_write(SnapHandle *handle, const void *buf, size_t size,
+			     uint64_t offset, snap_handle_answer answer,
+			     void *data);
+int snap_plain_handle_truncate(SnapHandle *handle, uint64_t size);
+void snap_plain_handle_sync(SnapHandle *handle, bool data_only,
+			    snap_handle_answer answer, void *data);
+int64_t snap_plain_handle_seek(SnapHandle *handle, int64_t offset, int whence);
+int snap_plain_handle_allocate(SnapHandle *handle, int mode, int64_t offset,
+			       int64_t length);
 /* Opens the file of a node: its descriptor. */
 int snap_plain_reopen(SnapNode *node, int flags);
 /* As snap_node_setattr, of a node that lies in the store. */
@@ -461,6 +463,9 @@ SnapHandle *snap_part_handle(SnapNode *node, int fd, bool writes);
 /* True when someone has a part of the folder (or, with NULL, any) open and may
  * not be done with writing it. */
 bool snap_parts_unfinished(SnapNode *folder, const struct snap_view *view);
+
+/* Lets nobody write the parts of a folder who has them open, or does again. */
+void snap_parts_take(SnapNode *folder, bool take);
 
 /* Looks at the parts of a folder in a thread of its own: makes a snapshot of
  * them when they are whole, or compares them with the one that came otherwise.

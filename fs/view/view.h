@@ -219,11 +219,15 @@ typedef void (*snap_handle_answer)(void *data, ssize_t result);
 void snap_handle_write(SnapHandle *handle, const void *buf, size_t size,
 		       uint64_t offset, snap_handle_answer answer, void *data);
 
-/* close(2) of one of the handle's descriptors: answers 0, -EPROTO when what
- * was written of a stream is not a whole one, or -EPERM when it is not what the
- * snapshot has. */
-void snap_handle_flush(SnapHandle *handle, snap_handle_answer answer,
-		       void *data);
+/* Says who is going to write: a number that tells a process from others, also
+ * from a child that it forked; 0 where that is not known. */
+void snap_handle_writer(SnapHandle *handle, uint64_t process);
+
+/* close(2) of one of the handle's descriptors by a process: answers 0, -EPROTO
+ * when what was written of a stream is not a whole one, or -EPERM when it is
+ * not what the snapshot has. A process that has not written is told 0. */
+void snap_handle_flush(SnapHandle *handle, uint64_t process,
+		       snap_handle_answer answer, void *data);
 
 /* fsync or, with `data_only`, fdatasync. */
 void snap_handle_sync(SnapHandle *handle, bool data_only,
