@@ -11,13 +11,13 @@ With `slow` the whole is measured once more on a loop device that is held to the
 500 and 450 MB/s of a SATA disk, for a machine whose own disk is faster than its
 processors compress.
 
-usage: bench.py [open] [save] [read] [slow] [--memory MiB] [--runs N] [--dir FOLDER]
+usage: bench.py [open] [save] [read] [revert] [mapped] [slow] [--memory MiB] [--runs N]
+                [--dir FOLDER]
 """
 import argparse
 import os
 import random
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,69 +27,15 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), 'lib'))
 
 import guest as guests                               # noqa: E402
+from figures import (Figure, drop_caches, in_turn, random_reads, ratio, say,  # noqa: E402
+                     stored_pages, sync_file, timed)
 from harness import build_path, run                  # noqa: E402
+from mapped import Mapped                            # noqa: E402
 from mount import Mount                              # noqa: E402
 from qemu import Qemu                                # noqa: E402
+from revert import Reverts                           # noqa: E402
 
 MIB = 1 << 20
-PAGE = 4096
-
-
-class Figure:
-    """Some runs of one thing."""
-
-    def __init__(self, name, unit, values):
-        self.name, self.unit, self.values = name, unit, values
-
-    def median(self):
-        return statistics.median(self.values)
-
-    def __str__(self):
-        low, high = min(self.values), max(self.values)
-        return (f'{self.name:58} {self.median():9.3f} {self.unit:5} '
-                f'({low:.3f} to {high:.3f})')
-
-
-def say(*figures):
-    for figure in figures:
-        print(figure, flush=True)
-
-
-def ratio(name, over, under):
-    """The two medians against each other, and run by run."""
-    pairs = [a / b for a, b in zip(over.values, under.values)]
-    print(f'{name:58} {over.median() / under.median():9.2f} x     '
-          f'({min(pairs):.2f} to {max(pairs):.2f})', flush=True)
-
-
-def timed(function):
-    start = time.monotonic()
-    function()
-    return time.monotonic() - start
-
-
-def in_turn(runs, *functions):
-    """`runs` counted values of each function, in turn, after one of each that
-    is not counted."""
-    values = [[] for _ in functions]
-    for number in range(runs + 1):
-        for function, into in zip(functions, values):
-            value = function()
-            if number:
-                into.append(value)
-    return values
-
-
-def sync_file(path):
-    fd = os.open(path, os.O_RDONLY)
-    os.fdatasync(fd)
-    os.close(fd)
-
-
-def drop_caches():
-    os.sync()
-    with open('/proc/sys/vm/drop_caches', 'w') as file:
-        file.write('3')
 
 
 def read_all(path, block=MIB):
@@ -105,35 +51,6 @@ def read_all(path, block=MIB):
     seconds = time.monotonic() - start
     os.close(fd)
     return size / seconds / 1e6
-
-
-def stored_pages(path):
-    """The offsets of pages of `path` that are not holes."""
-    fd = os.open(path, os.O_RDONLY)
-    end, at, offsets = os.fstat(fd).st_size, 0, []
-    while at < end:
-        try:
-            data = os.lseek(fd, at, os.SEEK_DATA)
-        except OSError:
-            break
-        at = os.lseek(fd, data, os.SEEK_HOLE)
-        offsets += range(data, at, PAGE)
-    os.close(fd)
-    return offsets
-
-
-def random_reads(path, offsets):
-    """One page at each offset; the times of all, in microseconds."""
-    fd = os.open(path, os.O_RDONLY)
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
-    times = []
-    for offset in offsets:
-        start = time.perf_counter()
-        os.pread(fd, PAGE, offset)
-        times.append((time.perf_counter() - start) * 1e6)
-    os.close(fd)
-    times.sort()
-    return times
 
 
 class SlowDisk:
@@ -325,19 +242,27 @@ def machine():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('parts', nargs='*',
-                        help='open, save, read, slow (default: all)')
+                        help='open, save, read, revert, mapped, slow (default: all)')
     parser.add_argument('--memory', type=int, default=1024,
                         help='MiB of the guest that are not zero')
     parser.add_argument('--runs', type=int, default=5)
     parser.add_argument('--dir', help='a folder on the disk to measure')
     options = parser.parse_args()
-    parts = options.parts or ['open', 'save', 'read', 'slow']
+    parts = options.parts or ['open', 'save', 'read', 'revert', 'mapped', 'slow']
     machine()
     if 'open' in parts:
         open_cost()
     if {'save', 'read'} & set(parts):
         print('\n-- the disk as it is')
         measure(options, options.dir, 'read' in parts)
+    if 'revert' in parts:
+        print('\n-- reverting at once')
+        with Reverts(options.runs, options.memory, options.dir) as reverts:
+            reverts.measure()
+    if 'mapped' in parts:
+        print('\n-- mapped-ram')
+        with Mapped(options.runs, options.memory, options.dir) as mapped:
+            mapped.measure()
     if 'slow' in parts:
         reason = SlowDisk.missing()
         if reason:

@@ -23,7 +23,18 @@
  *   snap.dirty=MiB/s how fast (default 0: not at all)
  *   snap.tick=ms     time between ticks (default 200)
  *   snap.check=MiB   how much is checked at each tick (default 4)
+ *   snap.work=MiB    no ticks: the guest waits on its second serial port for
+ *                    somebody to want something (default 0: ticks)
+ *
+ * With snap.work it answers a byte 'p' with "pong", and 'w' with
+ *
+ *   worked <microseconds> <good|BAD>
+ *
+ * once it has read a word of each page of its working set: that many MiB of the
+ * filled memory, in pieces of 64 KiB that are spread evenly over all of it, and
+ * visited in no order.
  */
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +43,9 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -56,6 +70,8 @@ typedef struct Guest {
 	size_t check_next;
 	size_t touch_next;
 	size_t touch_check_next;
+	size_t work; /* pages of the working set */
+	uint64_t work_sum;
 } Guest;
 
 static char cmdline[4096];
@@ -256,6 +272,70 @@ static void set_up(Guest *guest)
 	printf("sum %016" PRIx64 "\nready\n", guest->sum);
 }
 
+/* Reads a word of each page of the working set; returns what they add up to. */
+static uint64_t work(const Guest *guest)
+{
+	enum { PIECE = 16 };
+	size_t pieces = guest->work / PIECE;
+	size_t stride = guest->fill.pages / PIECE / pieces;
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < pieces; i++) {
+		/* The factor is a prime: every piece once. */
+		size_t k = i * 1000003 % pieces;
+		size_t at = (k * stride + mix(k) % stride) * PIECE;
+
+		for (size_t page = at; page < at + PIECE; page++)
+			sum += *(volatile uint64_t *)(guest->fill.mem +
+						      page * WORDS);
+	}
+	return sum;
+}
+
+static uint64_t now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+static int open_port(void)
+{
+	struct termios raw;
+	int fd;
+
+	mknod("/dev/ttyS1", S_IFCHR | 0600, makedev(4, 65));
+	fd = open("/dev/ttyS1", O_RDWR | O_NOCTTY);
+	if (fd < 0 || tcgetattr(fd, &raw))
+		die("/dev/ttyS1");
+	cfmakeraw(&raw);
+	tcsetattr(fd, TCSANOW, &raw);
+	return fd;
+}
+
+/* Does what is wanted, for ever. */
+static void serve(Guest *guest)
+{
+	int port = open_port();
+	char what;
+
+	guest->work_sum = work(guest);
+	puts("waiting");
+	while (read(port, &what, 1) == 1) {
+		uint64_t start = now_us(), sum;
+
+		if (what == 'p')
+			dprintf(port, "pong\n");
+		if (what != 'w')
+			continue;
+		sum = work(guest);
+		dprintf(port, "worked %" PRIu64 " %s\n", now_us() - start,
+			sum == guest->work_sum ? "good" : "BAD");
+	}
+	die("/dev/ttyS1 closed");
+}
+
 int main(void)
 {
 	Guest guest = { 0 };
@@ -267,6 +347,11 @@ int main(void)
 	dirty = option("snap.dirty=", 0);
 	check = option("snap.check=", 4);
 	set_up(&guest);
+	guest.work = option("snap.work=", 0) * PAGES_PER_MIB;
+	if (guest.work > guest.fill.pages)
+		die("snap.work is more than snap.fill");
+	if (guest.work)
+		serve(&guest);
 	for (;;) {
 		check_some(&guest, check * PAGES_PER_MIB);
 		printf("tick %" PRIu64 " nonce %016" PRIx64 " sum %016" PRIx64

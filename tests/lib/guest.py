@@ -201,6 +201,7 @@ class LinuxGuest:
     dirty: int = 0
     tick: int = 200
     check: int = 4
+    work: int = 0
     machine: str = 'q35'
 
     @classmethod

@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How soon a reverted guest runs, and how soon it is of use.
+
+A guest of Linux waits on a serial port. When it runs again it is asked to go
+through its working set, which is spread over its memory, and says when it has;
+tests/guest/init.c says how.
+"""
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+
+import guest as guests
+from figures import Figure, drop_caches, in_turn, ratio, say
+from harness import build_path, wait_until
+from mount import Mount
+from qemu import Qemu
+
+LINE = re.compile(r'guest runs after ([\d.]+) (us|ms|s); (\d+) pages asked for'
+                  r'(?:, service time p50 ([\d.]+) (us|ms|s), p99 ([\d.]+) (us|ms|s))?')
+UNITS = {'us': 1, 'ms': 1000, 's': 1000000}
+ENDED = ('completed', 'failed')
+
+
+def microseconds(value, unit):
+    return float(value) * UNITS[unit] if value else 0.0
+
+
+class Said:
+    """What a bridge said at its end."""
+
+    def __init__(self, log):
+        found = LINE.search(log)
+        if not found:
+            raise RuntimeError(f'no line of a bridge: {log[-300:]!r}')
+        words = found.groups()
+        self.asked = int(words[2])
+        self.p50 = microseconds(words[3], words[4])
+        self.p99 = microseconds(words[5], words[6])
+
+
+# The one device that looks for something in memory while it is loaded: without
+# it, devices can be loaded with no memory at all.
+NO_TPR = ('-global', 'apic-common.vapic=off')
+
+
+class Revived:
+    """A QEMU that is being reverted, and the port on which its guest waits."""
+
+    def __init__(self, guest, work, args=()):
+        path = os.path.join(work, 'port')
+        if os.path.exists(path):
+            os.unlink(path)
+        self.qemu = Qemu(guest, work, incoming=True, args=(*port_args(path), *NO_TPR, *args))
+        self.path = path
+        self.port = None
+        self.start = None
+
+    def __enter__(self):
+        self.qemu.start()
+        self.port = connect(self.path)
+        return self
+
+    def __exit__(self, *_):
+        self.port.close()
+        self.qemu.kill()
+
+    def begin(self, uri, caps):
+        self.qemu.set_capabilities({'events': True, **caps})
+        self.qemu.set_parameters({'max-bandwidth': 0})
+        self.start = time.monotonic()
+        self.qemu.cmd('migrate-incoming', uri=uri)
+
+    def since(self):
+        return time.monotonic() - self.start
+
+    def wait_runs(self):
+        """Seconds from migrate-incoming until the guest's first instruction."""
+        self.qemu.qmp.wait_event(lambda event: event['event'] == 'RESUME', 600)
+        return self.since()
+
+    def ask(self, what):
+        """Seconds from migrate-incoming until the guest has answered."""
+        self.port.sendall(what)
+        answer = b''
+        while not answer.endswith(b'\n'):
+            answer += self.port.recv(256)
+        if b'BAD' in answer:
+            raise RuntimeError('the guest has lost memory')
+        return self.since()
+
+    def wait_ended(self):
+        """Seconds from migrate-incoming until QEMU has all of memory."""
+        event = self.qemu.qmp.wait_event(
+            lambda event: event['event'] == 'MIGRATION' and event['data']['status'] in ENDED, 600)
+        if event['data']['status'] != 'completed':
+            raise RuntimeError(f'the revert failed: {self.qemu.log()}')
+        return self.since()
+
+    def bridge_said(self):
+        wait_until(lambda: LINE.search(self.qemu.log()), 10, 'the bridge says its line')
+        return Said(self.qemu.log())
+
+
+def port_args(path):
+    return ['-chardev', f'socket,id=port,path={path},server=on,wait=off',
+            '-serial', 'chardev:port']
+
+
+def connect(path):
+    port = socket.socket(socket.AF_UNIX)
+    port.connect(path)
+    return port
+
+
+def save_guest(guest, work, path):
+    """Boots the guest, waits until it waits, and saves it: the seconds it then
+    needs to go through its working set with all of its memory at hand."""
+    port_path = os.path.join(work, 'port')
+    with Qemu(guest, work, args=(*port_args(port_path), *NO_TPR)) as qemu:
+        qemu.wait_serial('^waiting', timeout=900)
+        with connect(port_path) as port:
+            for _ in range(2):
+                start = time.monotonic()
+                port.sendall(b'w')
+                port.recv(256)
+            seconds = time.monotonic() - start
+        qemu.migrate(f'file:{path}', timeout=600)
+    return seconds
+
+
+class Way:
+    """One way to revert: what QEMU is started with and told."""
+
+    def __init__(self, name, folder, uri, caps=None, args=(), hot=None):
+        self.name, self.folder, self.uri = name, folder, uri
+        self.caps, self.args, self.hot = caps or {}, args, hot
+
+    def prepare(self):
+        """Without what was learnt before, if it is to be the first time."""
+        path = os.path.join(self.folder, 'hot')
+        if self.hot is False and os.path.exists(path):
+            os.unlink(path)
+
+
+def eager(name, path):
+    return Way(name, os.path.dirname(path), f'file:{path}')
+
+
+def bridge(name, folder, hot=False):
+    return Way(name, folder, f'exec:exec {build_path("tools", "snapfs-bridge")} {folder}',
+               {'postcopy-ram': True}, hot=hot)
+
+
+def memory_file(name, folder, guest, hot=False):
+    """QEMU maps `ram` itself; the bridge gives it the rest."""
+    program = build_path('tools', 'snapfs-bridge')
+    backend = (f'memory-backend-file,id=pc.ram,size={guest.memory}M,mem-path={folder}/ram,'
+               'share=off,readonly=on,rom=off')
+    return Way(name, folder, f'exec:exec {program} --quiet --mapped=pc.ram {folder}',
+               args=('-object', backend, '-machine', 'memory-backend=pc.ram'), hot=hot)
+
+
+def revive(way, guest, work):
+    way.prepare()
+    return Revived(guest, work, way.args)
+
+
+def copy_folder(source, target):
+    """`ram` and `devstate` as plain files, with their holes."""
+    os.makedirs(target)
+    for name in ('ram', 'devstate'):
+        subprocess.run(['cp', '--sparse=always', os.path.join(source, name),
+                        os.path.join(target, name)], check=True)
+
+
+class Reverts:
+    """Guests of several sizes, saved to a plain file and into a mount."""
+
+    SIZES = (256, 1024, 4096)   # MiB that are not zero
+    WORKING_SET = 256           # MiB
+
+    def __init__(self, runs, memory, folder):
+        self.runs, self.memory = runs, memory
+        self.work = tempfile.mkdtemp(prefix='snapfs-revert-', dir=folder)
+        self.mount = Mount(os.path.join(self.work, 'store'), os.path.join(self.work, 'snaps'))
+
+    def __enter__(self):
+        self.mount.start()
+        return self
+
+    def __exit__(self, *_):
+        self.mount.kill()
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def path(self, *names):
+        return os.path.join(self.work, *names)
+
+    def cool(self):
+        self.mount.remount()
+        drop_caches()
+
+    def save(self, name, guest):
+        """The same guest as a plain stream, in the mount, and as plain `ram` and
+        `devstate`; its folder in the mount."""
+        folder = self.mount.path(name)
+        os.mkdir(folder)
+        seconds = save_guest(guest, self.work, self.path(f'{name}.raw'))
+        shutil.copyfile(self.path(f'{name}.raw'), os.path.join(folder, 'stream'))
+        copy_folder(folder, self.path(f'{name}.plain'))
+        return folder, seconds
+
+    def forget(self, name):
+        shutil.rmtree(self.mount.path(name))
+        shutil.rmtree(self.path(f'{name}.plain'))
+        os.unlink(self.path(f'{name}.raw'))
+
+    # ---- to the first instruction ----
+
+    def runs_after(self, way, guest, cold):
+        """Milliseconds to the first instruction, and to an answer."""
+        if cold:
+            self.cool()
+        with revive(way, guest, self.work) as vm:
+            vm.begin(way.uri, way.caps)
+            runs = vm.wait_runs()
+            answers = 0 if way.hot is None else vm.ask(b'p')
+            return runs * 1e3, answers * 1e3
+
+    def size(self, mib):
+        """The medians of one size: {way: milliseconds}."""
+        guest = guests.LinuxGuest(memory=mib + 256, fill=mib, work=16)
+        folder, _ = self.save('flat', guest)
+        devstate = self.path('flat.plain', 'devstate')
+        medians = {}
+        for cold in (True, False):
+            ways = [eager('devices alone', devstate), bridge('bridge', folder),
+                    memory_file('memory file', folder, guest)]
+            values = in_turn(self.runs, *[lambda w=w: self.runs_after(w, guest, cold)
+                                          for w in ways])
+            for way, pairs in zip(ways, values):
+                name = f'{mib / 1024:g} GiB, {"cold" if cold else "warm"}: {way.name}'
+                runs = Figure(f'{name}: runs after', 'ms', [pair[0] for pair in pairs])
+                say(runs)
+                if way.hot is not None:
+                    say(Figure(f'{name}: answers after', 'ms', [pair[1] for pair in pairs]))
+                medians[way.name, cold] = runs.median()
+        self.forget('flat')
+        return medians
+
+    def flat(self):
+        sizes = [self.size(mib) for mib in self.SIZES]
+        for way in ('bridge', 'memory file'):
+            for cold in (True, False):
+                state = 'cold' if cold else 'warm'
+                all_sizes = [medians[way, cold] for medians in sizes]
+                above = max(medians[way, cold] - medians['devices alone', cold]
+                            for medians in sizes)
+                print(f'{f"{way}, {state}: slowest size / fastest":58} '
+                      f'{max(all_sizes) / min(all_sizes):9.2f} x')
+                print(f'{f"{way}, {state}: above the devices alone, at most":58} '
+                      f'{above:9.3f} ms')
+
+    # ---- to being of use ----
+
+    def useful_after(self, way, guest, cold):
+        """Seconds until the guest has gone through its working set."""
+        if cold:
+            self.cool()
+        with revive(way, guest, self.work) as vm:
+            vm.begin(way.uri, way.caps)
+            vm.wait_runs()
+            seconds = vm.ask(b'w')
+            vm.wait_ended()
+            return seconds
+
+    def useful(self, folder, guest):
+        raw = self.path('use.raw')
+        stream = os.path.join(folder, 'stream')
+        ways = [eager('eager, raw file', raw), eager('eager, mount', stream),
+                bridge('bridge, first time', folder), bridge('bridge, hot', folder, True),
+                memory_file('memory file, first time', folder, guest),
+                memory_file('memory file, hot', folder, guest, True)]
+        goal = None
+        for cold in (False, True):
+            state = 'cold' if cold else 'warm'
+            values = in_turn(self.runs, *[lambda w=w: self.useful_after(w, guest, cold)
+                                          for w in ways])
+            for way, times in zip(ways, values):
+                figure = Figure(f'working set done, {state}: {way.name}', 's', times)
+                say(figure)
+                goal = goal or figure   # the raw file, warm
+                if cold and way.hot:
+                    ratio(f'{way.name}, cold / eager raw file, warm', figure, goal)
+
+    # ---- while the rest is read ----
+
+    def drained_after(self, way, guest, cold, busy):
+        """(seconds until all of memory is there, what the bridge said)"""
+        if cold:
+            self.cool()
+        with revive(way, guest, self.work) as vm:
+            vm.begin(way.uri, way.caps)
+            if busy:
+                vm.wait_runs()
+                vm.ask(b'w')
+            seconds = vm.wait_ended()
+            return seconds, vm.bridge_said() if way.hot is not None else None
+
+    def service(self, folder, guest):
+        """What a page that is asked for waits, while all else is read."""
+        for cold in (True, False):
+            for name, path in (('mount', folder), ('plain copy', self.path('use.plain'))):
+                way = bridge(name, path)
+                (runs,) = in_turn(self.runs,
+                                  lambda: self.drained_after(way, guest, cold, True)[1])
+                state = f'asked for, {"cold" if cold else "warm"}: {name}'
+                say(Figure(f'{state}: pages', '', [run.asked for run in runs]))
+                p50 = Figure(f'{state}: p50', 'us', [run.p50 for run in runs])
+                p99 = Figure(f'{state}: p99', 'us', [run.p99 for run in runs])
+                say(p50, p99)
+                ratio(f'{state}: p99 / p50', p99, p50)
+
+    def drain(self, folder, guest):
+        for cold in (True, False):
+            ways = [eager('eager, mount', os.path.join(folder, 'stream')),
+                    bridge('bridge, mount', folder)]
+            values = in_turn(self.runs, *[
+                lambda w=w: self.drained_after(w, guest, cold, False)[0] for w in ways])
+            state = 'cold' if cold else 'warm'
+            figures = [Figure(f'all of memory, {state}: {way.name}', 's', times)
+                       for way, times in zip(ways, values)]
+            say(*figures)
+            ratio(f'all of memory, {state}: bridge / eager', figures[1], figures[0])
+
+    def measure(self):
+        guest = guests.LinuxGuest(memory=self.memory + 256, fill=self.memory,
+                                  work=self.WORKING_SET)
+        folder, seconds = self.save('use', guest)
+        print(f'{"working set, all memory at hand":58} {seconds:9.3f} s')
+        self.useful(folder, guest)
+        self.service(folder, guest)
+        self.drain(folder, guest)
+        self.forget('use')
+        self.flat()
