@@ -122,6 +122,36 @@ static void what_libvirt_compressed_is_refused_at_once(void **state)
 	world_close(&w);
 }
 
+/* A stream that cannot be split is kept as it came, and so is what stands
+ * before it. */
+static void what_stands_before_a_stream_kept_verbatim_stays_there(void **state)
+{
+	const struct snap_block *block;
+	g_autofree uint8_t *bytes = NULL;
+	struct snap_meta meta;
+	struct world w;
+	uint32_t begin;
+
+	open_world(&w);
+	add_libvirt(&w, "LibvirtQemudSave", SNAP_LIBVIRT_RAW);
+	begin = w.stream->len;
+	stream_magic(w.stream);
+	stream_configuration(w.stream, "pc-q35-test");
+	stream_device(w.stream, 3, "early", "state", 5, true);
+	stream_device(w.stream, 4, "cpu", "state", 5, true);
+	stream_description(w.stream, "{\"devices\": []}");
+	begin_save(&w);
+	assert_int_equal(put_all(&w, w.stream->len, 5000), 0);
+	assert_before(&w, SNAP_FORM_VERBATIM, w.stream->data, begin, begin);
+	saved_meta(&w, &meta);
+	block = snap_meta_find(&meta, SNAP_BLOCK_STREAM);
+	assert_int_equal(block->length, w.stream->len - begin);
+	bytes = saved_bytes(&w, block->base, block->length);
+	assert_memory_equal(bytes, w.stream->data + begin, block->length);
+	snap_meta_clear(&meta);
+	world_close(&w);
+}
+
 /* ---- zeros ---- */
 
 static void a_stream_begins_behind_a_hole(void **state)
@@ -258,6 +288,8 @@ int main(void)
 			libvirt_saves_raw_in_blocks_the_last_filled_up),
 		cmocka_unit_test(libvirt_marks_its_header_when_all_is_written),
 		cmocka_unit_test(what_libvirt_compressed_is_refused_at_once),
+		cmocka_unit_test(
+			what_stands_before_a_stream_kept_verbatim_stays_there),
 		cmocka_unit_test(a_stream_begins_behind_a_hole),
 		cmocka_unit_test(zeros_before_a_stream_are_a_hole),
 		cmocka_unit_test(a_hole_in_what_stands_before_is_zeros),
