@@ -120,15 +120,16 @@ static int section_start(SnapParser *p, struct snap_event *ev)
 }
 
 /* A device before any RAM section but START: either the stream has no pages,
- * or it is a device whose state comes early, and then what follows it cannot
- * be found. */
+ * or none in its line, or it is a device whose state comes early, and then what
+ * follows it cannot be found. */
 static int section_full(SnapParser *p, struct snap_event *ev)
 {
 	g_autofree char *name = NULL;
 	struct section_header h;
 
 	if (p->sections[SNAP_SECTION_RAM].begun &&
-	    (p->pages_begun || p->devstate || p->info.ram.n == 0))
+	    (p->pages_begun || p->devstate || p->info.mapped ||
+	     p->info.ram.n == 0))
 		return snap_parse_devices(p);
 	if (!section_header(p, &h))
 		return SNAP_PHASE_MORE;

@@ -116,7 +116,8 @@ int snap_parse_state_as(SnapParser *p, struct snap_event *ev, size_t n,
 			const uint8_t *data, size_t size,
 			const struct snap_phase *next)
 {
-	snap_parse_drop(p, n);
+	if (n > 0)
+		snap_parse_drop(p, n);
 	ev->kind = SNAP_EVENT_STATE;
 	ev->data = data;
 	ev->size = size;
@@ -159,12 +160,12 @@ int snap_parse_skip(SnapParser *p, uint64_t n, const struct snap_phase *next)
 	return SNAP_PHASE_AGAIN;
 }
 
-/* How many of the bytes fed last are zeros at their end. */
-static size_t tail_zeros(const SnapParser *p)
+/* How many zeros `data` ends in. */
+static size_t tail_zeros(const uint8_t *data, size_t size)
 {
-	size_t left = snap_cursor_left(&p->in), n = 0;
+	size_t n = 0;
 
-	while (n < left && p->in.at[left - n - 1] == 0)
+	while (n < size && data[size - n - 1] == 0)
 		n++;
 	return n;
 }
@@ -179,28 +180,45 @@ static int tail_give_back(SnapParser *p, struct snap_event *ev)
 	return snap_parse_state_as(p, ev, 0, p->hold, n, p->phase);
 }
 
-/* The zeros at the end of what was fed are looked at by themselves, so that
- * those that stand behind a description can be kept back. */
+/* Passes on what there is, without the `zeros` it ends in. They are still to be
+ * read then, or kept back. */
+static int tail_pass(SnapParser *p, struct snap_event *ev, size_t zeros)
+{
+	size_t held = p->held;
+
+	if (!held)
+		return parse_state_upto(p, ev,
+					snap_cursor_left(&p->in) - zeros);
+	p->zeros = zeros;
+	return snap_parse_state_as(p, ev, held, p->hold, held - zeros,
+				   p->phase);
+}
+
+/* Zeros at the end of what there is are looked at by themselves, so that those
+ * that stand behind a description can be kept back. */
 static int tail_run(SnapParser *p, struct snap_event *ev)
 {
-	size_t left = snap_cursor_left(&p->in);
-	size_t zeros = p->held ? 0 : tail_zeros(p);
+	const uint8_t *data = p->held ? p->hold : p->in.at;
+	size_t there = p->held ? p->held : snap_cursor_left(&p->in);
+	bool described = snap_tail_described(&p->tail);
+	size_t zeros = tail_zeros(data, there);
 	int r;
 
-	if (zeros > 0 && zeros == left && snap_tail_described(&p->tail) &&
-	    zeros <= PARSE_ZEROS_MAX - p->zeros) {
+	if (p->zeros && !described) {
+		r = tail_give_back(p, ev);
+	} else if (there == 0) {
+		return SNAP_PHASE_MORE;
+	} else if (described && zeros == there &&
+		   zeros <= PARSE_ZEROS_MAX - p->zeros) {
 		snap_parse_drop(p, zeros);
 		p->zeros += zeros;
-		return SNAP_PHASE_MORE;
-	}
-	if (p->zeros > 0 && left > 0)
+		return SNAP_PHASE_AGAIN;
+	} else if (p->zeros) {
 		r = tail_give_back(p, ev);
-	else if (zeros < left)
-		r = parse_state_upto(p, ev, p->held ? p->held : left - zeros);
-	else
-		r = parse_state_upto(p, ev, UINT64_MAX);
-	if (r == SNAP_PHASE_EVENT)
-		snap_tail_see(&p->tail, ev->data, ev->size);
+	} else {
+		r = tail_pass(p, ev, zeros < there ? zeros : 0);
+	}
+	snap_tail_see(&p->tail, ev->data, ev->size);
 	return r;
 }
 

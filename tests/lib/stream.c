@@ -129,11 +129,12 @@ static GByteArray *bitmap_of(const uint8_t *ram, uint64_t length, uint32_t page)
 	return bits;
 }
 
-void stream_mapped(GByteArray *s, const uint8_t *ram, uint64_t length)
+void stream_mapped(GByteArray *s, const uint8_t *ram, uint64_t length,
+		   uint64_t align)
 {
 	g_autoptr(GByteArray) bits = bitmap_of(ram, length, SNAP_PAGE);
 	uint64_t bitmap = s->len + WIRE_MAPPED_HEADER;
-	uint64_t pages = snap_round_up(bitmap + bits->len, WIRE_MAPPED_ALIGN);
+	uint64_t pages = snap_round_up(bitmap + bits->len, align);
 	guint end;
 
 	stream_mapped_header(s, WIRE_MAPPED_VERSION, SNAP_PAGE, bitmap, pages);

@@ -35,10 +35,12 @@ void stream_block(GByteArray *s, const char *name, uint64_t length);
 void stream_mapped_header(GByteArray *s, uint32_t version, uint64_t page,
 			  uint64_t bitmap, uint64_t pages);
 
-/* What QEMU puts behind a block's entry in the list of a mapped-ram stream that
- * begins at the first byte of `s`: the header, a bitmap of the pages of 4 KiB
- * that are not zero, and the pages, from `ram`, `length` bytes. */
-void stream_mapped(GByteArray *s, const uint8_t *ram, uint64_t length);
+/* What QEMU puts behind a block's entry in the list of a mapped-ram stream in
+ * the file `s`: the header, a bitmap of the pages of 4 KiB that are not zero,
+ * and at the next multiple of `align` (QEMU's is 1 MiB) the pages, from `ram`,
+ * `length` bytes. */
+void stream_mapped(GByteArray *s, const uint8_t *ram, uint64_t length,
+		   uint64_t align);
 void stream_page(GByteArray *s, const char *name, uint64_t offset,
 		 const void *data, size_t size);
 void stream_fill(GByteArray *s, const char *name, uint64_t offset,
