@@ -15,63 +15,17 @@
  *
  *	UNDECIDED --(first page, or the end)--> SPLIT     RAM blocks, devstate
  *	          --(OPAQUE)------------------> VERBATIM  the stream
- *
- * A stream that sends pages again leaves dead extents behind. When they
- * outweigh what is alive, or at the end when they are a good part of it,
- * the live ones are moved to a fresh file.
  */
-#include "fs/save/ingest.h"
-
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
-#include "format/qemu/parse.h"
-#include "fs/save/before.h"
-#include "fs/save/gather.h"
-#include "fs/save/mapped.h"
+#include "fs/save/ingest-internal.h"
 
 /* State that may come before the first page; QEMU's is a few KiB. */
 #define HEAD_MAX (4 * SNAP_MIB)
-/* Dead bytes that are never worth a copy. */
-#define DEAD_MIN (1 * SNAP_MIB)
-/* Per cent of what is alive: while the stream comes, so that each byte is moved
- * once at most for each that came; at its end, when the guest may be waiting.
- */
-#define DEAD_WHILE 100
-#define DEAD_AT_END 15
-
-enum space {
-	SPACE_UNDECIDED,
-	SPACE_SPLIT,
-	SPACE_VERBATIM,
-};
-
-struct SnapIngest {
-	SnapCatalog *catalog;
-	char *path;
-	struct snap_catalog_owner owner;
-	int level;
-	bool classic;
-	SnapParser *parser;
-	SnapPool *pool;
-	SnapGather *gather;
-	SnapLane *lane;
-	SnapWriter *writer; /* whoever appends has it to himself */
-	GMutex lock;
-	struct snap_writer_stats stats; /* of it; protected by lock */
-	struct snap_before before;
-	uint64_t at;	    /* where in the file the parser stands */
-	SnapMapped *mapped; /* NULL unless it is mapped-ram */
-	enum space space;
-	GByteArray *head;
-	uint64_t state_base; /* where devstate, or the stream, begins */
-	uint64_t state_size;
-	uint8_t page[SNAP_PAGE]; /* its last page, not yet full */
-	struct snap_ingest_result result;
-};
 
 /* ---- the end of the line: a lane's jobs go into the writer ---- */
 
@@ -108,13 +62,6 @@ static int append_job(void *ctx, const struct snap_job *job)
 	in->stats = snap_writer_stats(in->writer);
 	g_mutex_unlock(&in->lock);
 	return r;
-}
-
-static struct snap_writer_stats writer_stats(SnapIngest *in)
-{
-	SNAP_LOCKED(&in->lock);
-
-	return in->stats;
 }
 
 /* ---- begin and end ---- */
@@ -217,6 +164,14 @@ static void space_decide(SnapIngest *in, enum space space)
 	g_byte_array_set_size(in->head, 0);
 }
 
+void snap_ingest_settle(SnapIngest *in)
+{
+	if (in->space == SPACE_UNDECIDED)
+		space_decide(in, SPACE_SPLIT);
+	in->result.repaired = in->mapped && snap_mapped_settle(in->mapped);
+	state_flush(in);
+}
+
 /* ---- events ---- */
 
 static int take_state(SnapIngest *in, const struct snap_event *e,
@@ -275,7 +230,7 @@ static int take_opaque(SnapIngest *in, const char *why, GError **error)
 }
 
 /* A block of mapped-ram; behind its parts the stream goes on. */
-static int take_jump(SnapIngest *in, uint64_t to, GError **error)
+static int take_jump(SnapIngest *in, const struct snap_event *e, GError **error)
 {
 	const struct snap_stream_info *info = snap_parser_info(in->parser);
 	int r;
@@ -284,10 +239,10 @@ static int take_jump(SnapIngest *in, uint64_t to, GError **error)
 		in->mapped =
 			snap_mapped_new(in->pool, in->gather, in->before.begin,
 					info->target_page);
-	r = snap_mapped_add(in->mapped, &info->ram.blocks[info->ram.n - 1],
-			    in->at, error);
+	r = snap_mapped_add(in->mapped, &info->ram.blocks[e->block], in->at,
+			    error);
 	if (r == 0)
-		in->at = to;
+		in->at = e->offset;
 	return r;
 }
 
@@ -306,45 +261,11 @@ static int take_event(SnapIngest *in, const struct snap_event *e,
 	case SNAP_EVENT_STATE:
 		return take_state(in, e, error);
 	case SNAP_EVENT_JUMP:
-		return take_jump(in, e->offset, error);
+		return take_jump(in, e, error);
 	case SNAP_EVENT_OPAQUE:
 		return take_opaque(in, e->why, error);
 	}
 	g_assert_not_reached();
-}
-
-/* ---- dead extents ---- */
-
-static int compact(SnapIngest *in, GError **error)
-{
-	g_autoptr(SnapCodec) codec = snap_codec_new(in->level);
-	SnapFile *fresh;
-	int r;
-
-	snap_gather_flush(in->gather);
-	r = snap_lane_wait(in->lane);
-	if (r < 0)
-		return snap_fail_errno(error, -r, "writing the snapshot");
-	r = snap_catalog_create(in->catalog, in->path, &in->owner, &fresh, NULL,
-				error);
-	if (r < 0)
-		return r;
-	in->result.compactions++;
-	r = snap_writer_compact(in->writer, fresh, codec, error);
-	g_mutex_lock(&in->lock);
-	in->stats = snap_writer_stats(in->writer);
-	g_mutex_unlock(&in->lock);
-	return r;
-}
-
-/* Compacts when dead bytes are more than `percent` of what is alive. */
-static int compact_if(SnapIngest *in, unsigned percent, GError **error)
-{
-	struct snap_writer_stats s = writer_stats(in);
-
-	if (s.dead < DEAD_MIN || s.dead * 100 <= (s.written - s.dead) * percent)
-		return 0;
-	return compact(in, error);
 }
 
 /* ---- the line ---- */
@@ -425,7 +346,7 @@ int snap_ingest_write(SnapIngest *in, const void *data, size_t size,
 			stream_begin(in);
 		done += (size_t)n;
 	}
-	return compact_if(in, DEAD_WHILE, error);
+	return snap_ingest_compact(in, error);
 }
 
 bool snap_ingest_scattered(const SnapIngest *in)
@@ -433,17 +354,21 @@ bool snap_ingest_scattered(const SnapIngest *in)
 	return snap_parser_info(in->parser)->mapped;
 }
 
+bool snap_ingest_begun(const SnapIngest *in)
+{
+	return in->before.known ? in->at > in->before.begin
+				: snap_before_position(&in->before) > 0;
+}
+
 bool snap_ingest_takes(const SnapIngest *in, const void *data, size_t size,
 		       uint64_t offset)
 {
-	bool begun = in->before.known && in->at > in->before.begin;
+	uint64_t here =
+		in->before.known ? in->at : snap_before_position(&in->before);
 
-	if (snap_ingest_scattered(in))
-		return true;
-	return offset == (in->before.known
-				  ? in->at
-				  : snap_before_position(&in->before)) ||
-	       snap_before_takes(&in->before, data, size, offset, begun);
+	return snap_ingest_scattered(in) || offset == here ||
+	       snap_before_takes(&in->before, data, size, offset,
+				 snap_ingest_begun(in));
 }
 
 void snap_ingest_idle(SnapIngest *in)
@@ -466,113 +391,4 @@ int snap_ingest_end(const SnapIngest *in, GError **error)
 	int r = snap_parser_end(in->parser, error);
 
 	return r == 0 && in->mapped ? snap_mapped_check(in->mapped, error) : r;
-}
-
-/* ---- commit ---- */
-
-/* What stands before the stream lies behind all else; one that is shown as
- * another than it was saved as has nothing before it. */
-static uint64_t before_size(const SnapIngest *in)
-{
-	return in->classic ? 0 : in->before.begin;
-}
-
-static void before_list(const SnapIngest *in, struct snap_meta *meta)
-{
-	if (before_size(in))
-		snap_meta_add_block(meta, SNAP_BLOCK_BEFORE, "before",
-				    before_size(in));
-}
-
-static void before_put(SnapIngest *in)
-{
-	const GByteArray *bytes = in->before.bytes;
-	uint64_t base =
-		snap_round_up(in->state_base + in->state_size, SNAP_REGION);
-
-	for (guint at = 0; before_size(in) && at < bytes->len;
-	     at += SNAP_PAGE) {
-		guint n = MIN(bytes->len - at, SNAP_PAGE);
-
-		memset(in->page, 0, SNAP_PAGE);
-		memcpy(in->page, bytes->data + at, n);
-		snap_gather_pages(in->gather, base + at, in->page, SNAP_PAGE);
-	}
-}
-
-static void meta_fill(const SnapIngest *in, struct snap_meta *meta)
-{
-	const struct snap_stream_info *info = snap_parser_info(in->parser);
-
-	meta->created = (uint64_t)g_get_real_time() * 1000;
-	g_strlcpy(meta->machine, info->machine, sizeof(meta->machine));
-	if (in->space == SPACE_VERBATIM) {
-		meta->form = SNAP_FORM_VERBATIM;
-		g_strlcpy(meta->why, in->result.why, sizeof(meta->why));
-		snap_meta_add_block(meta, SNAP_BLOCK_STREAM, "stream",
-				    in->state_size);
-		before_list(in, meta);
-		return;
-	}
-	meta->form = info->mapped && !in->classic ? SNAP_FORM_MAPPED
-						  : SNAP_FORM_CLASSIC;
-	meta->pages_at = info->pages_at;
-	meta->ram_section = info->ram_section;
-	meta->target_page = info->target_page;
-	meta->footers = info->footers;
-	for (guint i = 0; i < info->ram.n; i++) {
-		const struct snap_ram_block *from = &info->ram.blocks[i];
-		struct snap_block *to = snap_meta_add_block(
-			meta, SNAP_BLOCK_RAM, from->name, from->length);
-
-		to->page_size = from->page_size;
-		to->gpa = from->gpa;
-		to->ignored = from->ignored;
-		g_assert(to->base == from->flat);
-	}
-	snap_meta_add_block(meta, SNAP_BLOCK_STATE, "devstate", in->state_size);
-	before_list(in, meta);
-}
-
-static void result_fill(SnapIngest *in, const struct snap_meta *meta)
-{
-	struct snap_ingest_result *res = &in->result;
-
-	for (guint i = 0; i < meta->n_blocks; i++)
-		if (meta->blocks[i].kind == SNAP_BLOCK_RAM) {
-			res->ram += meta->blocks[i].length;
-			res->stored += meta->blocks[i].stored;
-		}
-	res->file = snap_writer_stats(in->writer).written;
-}
-
-int snap_ingest_commit(SnapIngest *in, int folder_fd,
-		       struct snap_ingest_result *ret_result, GError **error)
-{
-	struct snap_meta meta = { 0 };
-	int r = in->mapped ? snap_mapped_check(in->mapped, error) : 0;
-
-	if (r < 0)
-		return r;
-	if (in->space == SPACE_UNDECIDED)
-		space_decide(in, SPACE_SPLIT);
-	in->result.repaired = in->mapped && snap_mapped_settle(in->mapped);
-	state_flush(in);
-	before_put(in);
-	snap_gather_flush(in->gather);
-	r = snap_lane_wait(in->lane);
-	if (r < 0)
-		return snap_fail_errno(error, -r, "writing the snapshot");
-	r = compact_if(in, DEAD_AT_END, error);
-	if (r < 0)
-		return r;
-	meta_fill(in, &meta);
-	r = snap_writer_commit(in->writer, &meta, folder_fd,
-			       SNAP_CATALOG_SNAPSHOT, error);
-	if (r == 0) {
-		result_fill(in, &meta);
-		*ret_result = in->result;
-	}
-	snap_meta_clear(&meta);
-	return r;
 }

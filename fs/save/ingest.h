@@ -39,6 +39,9 @@ bool snap_ingest_takes(const SnapIngest *in, const void *data, size_t size,
 int snap_ingest_write(SnapIngest *in, const void *data, size_t size,
 		      uint64_t offset, GError **error);
 
+/* Has a byte of the stream come, or one that may be? */
+bool snap_ingest_begun(const SnapIngest *in);
+
 /* Is it known to be a stream whose parts come in any order? */
 bool snap_ingest_scattered(const SnapIngest *in);
 

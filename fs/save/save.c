@@ -252,14 +252,6 @@ static int save_write(SnapIngest *in, const struct snap_chunk *c,
 	return 0;
 }
 
-/* What a close is told: could the stream end here? */
-static int save_standing(SnapSave *save, const SnapIngest *in)
-{
-	if (snap_queue_received(save->queue) == save->hole)
-		return 0;
-	return snap_ingest_end(in, NULL);
-}
-
 /* Takes a chunk down the line. 1: the stream is whole, and the chunk, which
  * completed it or asks, is to be answered when it is on disk. */
 static int save_chunk(SnapSave *save, SnapIngest *in, struct snap_chunk *c,
@@ -281,7 +273,11 @@ static int save_chunk(SnapSave *save, SnapIngest *in, struct snap_chunk *c,
 	if (snap_queue_empty(save->queue) && snap_ingest_complete(in) &&
 	    (asks || !snap_ingest_waits(in)))
 		return 1;
-	snap_queue_last(save->queue, c, asks ? save_standing(save, in) : 0);
+	/* libvirt closes a descriptor behind its header, and QEMU goes on. */
+	if (asks && snap_ingest_begun(in))
+		snap_queue_last(save->queue, c, snap_ingest_end(in, NULL));
+	else
+		snap_queue_done(save->queue, c);
 	return 0;
 }
 

@@ -95,10 +95,11 @@ void snap_save_write(SnapSave *save, const void *data, size_t size,
 /* True once it is known that writes may come at any offset (mapped-ram). */
 bool snap_save_scattered(SnapSave *save);
 
-/* Asks whether the stream could end here, as close(2) does: answers 0 when it
- * is whole, or nothing has come; else -EPROTO, or how the save failed. After
- * what has been written is parsed, which takes the time of the buffer at most.
- */
+/* Asks whether the stream could end here, as close(2) and fsync(2) do: answers
+ * 0 when it is whole, or nothing of it has come; else -EPROTO, or how the save
+ * failed. After what has been written is parsed, which takes the time of the
+ * buffer at most; for one that says of itself that it is whole, when it is on
+ * disk and has its name. */
 void snap_save_check(SnapSave *save, snap_save_answer answer,
 		     void *answer_data);
 

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What stands before a stream in its file, and where a stream that is not
+ * mapped-ram may be written. */
+#include "tests/unit/save/mapped-file.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "format/qemu/libvirt.h"
+#include "tests/lib/stream.h"
+
+#define XML_SIZE 66000u
+
+/* libvirt's header and XML, in the byte order of this machine. */
+static void add_libvirt(struct world *w, const char *magic, uint32_t format)
+{
+	uint32_t fields[19] = { 2, XML_SIZE, 1, format, 500 };
+	uint8_t xml[XML_SIZE] = "<domain>";
+
+	memset(xml + 8, 'x', 700);
+	w->stream = g_byte_array_new();
+	stream_bytes(w->stream, magic, SNAP_LIBVIRT_MAGIC);
+	stream_bytes(w->stream, fields, sizeof(fields));
+	stream_bytes(w->stream, xml, sizeof(xml));
+	assert_int_equal(w->stream->len, SNAP_LIBVIRT_HEADER + XML_SIZE);
+}
+
+static void open_world(struct world *w)
+{
+	world_open(w, SNAP_SAVER_BUFFER_DEFAULT);
+	file_fill_ram(w);
+}
+
+/* The snapshot has `size` bytes before its stream, those at `data` first. */
+static void assert_before(struct world *w, enum snap_form form,
+			  const void *data, size_t data_size, uint64_t size)
+{
+	g_autofree uint8_t *zeros = g_malloc0(size - data_size);
+	g_autofree uint8_t *bytes = NULL;
+	const struct snap_block *block;
+	struct snap_meta meta;
+
+	saved_meta(w, &meta);
+	assert_int_equal(meta.form, form);
+	block = snap_meta_find(&meta, SNAP_BLOCK_BEFORE);
+	assert_non_null(block);
+	assert_int_equal(block->length, size);
+	bytes = saved_bytes(w, block->base, size);
+	assert_memory_equal(bytes, data, data_size);
+	if (size > data_size)
+		assert_memory_equal(bytes + data_size, zeros, size - data_size);
+	snap_meta_clear(&meta);
+}
+
+/* ---- libvirt ---- */
+
+static void libvirt_saves_raw_in_blocks_the_last_filled_up(void **state)
+{
+	static const size_t steps[] = { 1 << 20, 65536, 777 };
+	static const uint8_t zeros[65536];
+
+	for (guint i = 0; i < G_N_ELEMENTS(steps); i++) {
+		struct world w;
+		uint32_t begin;
+
+		open_world(&w);
+		add_libvirt(&w, "LibvirtQemudPart", SNAP_LIBVIRT_RAW);
+		begin = w.stream->len;
+		file_make_classic(&w);
+		if (steps[i] >= sizeof(zeros))
+			stream_bytes(w.stream, zeros,
+				     65536 - w.stream->len % 65536);
+		begin_save(&w);
+		assert_int_equal(put_all(&w, w.stream->len, steps[i]), 0);
+		assert_int_equal(snap_save_state(w.save, NULL), SNAP_SAVE_DONE);
+		assert_saved(&w);
+		assert_before(&w, SNAP_FORM_CLASSIC, w.stream->data, begin,
+			      begin);
+		world_close(&w);
+	}
+}
+
+static void libvirt_marks_its_header_when_all_is_written(void **state)
+{
+	struct world w;
+	struct file f = { .page = SNAP_PAGE };
+
+	open_world(&w);
+	add_libvirt(&w, "LibvirtQemudPart", SNAP_LIBVIRT_SPARSE);
+	file_make(&w, &f);
+	begin_save(&w);
+	assert_int_equal(put_all(&w, f.begin, 40000), 0);
+	/* Its own descriptor is closed before the first byte of the stream. */
+	assert_int_equal(check(&w), 0);
+	assert_int_equal(put(&w, w.stream->data + f.begin,
+			     f.ram.bitmap - f.begin, f.begin),
+			 f.ram.bitmap - f.begin);
+	memcpy(w.stream->data, "LibvirtQemudSave", 16);
+	assert_int_equal(put(&w, w.stream->data, 92, 0), 92);
+	assert_int_equal(put(&w, w.stream->data + f.ram.bitmap,
+			     w.stream->len - f.ram.bitmap, f.ram.bitmap),
+			 w.stream->len - f.ram.bitmap);
+	assert_saved(&w);
+	assert_before(&w, SNAP_FORM_MAPPED, w.stream->data, f.begin, f.begin);
+	world_close(&w);
+}
+
+static void what_libvirt_compressed_is_refused_at_once(void **state)
+{
+	struct world w;
+
+	open_world(&w);
+	add_libvirt(&w, "LibvirtQemudPart", 1);
+	begin_save(&w);
+	assert_int_equal(put(&w, w.stream->data, 92, 0), -EOPNOTSUPP);
+	assert_failed(&w, -EOPNOTSUPP);
+	begin_save(&w);
+	assert_int_equal(put(&w, "LibvirtQemu", 11, 0), 11);
+	put(&w, "something else", 14, 11);
+	snap_save_end(w.save);
+	assert_failed(&w, -EPROTO);
+	world_close(&w);
+}
+
+/* ---- zeros ---- */
+
+static void a_stream_begins_behind_a_hole(void **state)
+{
+	static const uint64_t holes[] = { 0x1234, 4096 };
+
+	for (guint i = 0; i < G_N_ELEMENTS(holes); i++) {
+		g_autoptr(GArray) cuts = NULL;
+		struct file f = { .page = SNAP_PAGE };
+		uint64_t bytes;
+		struct world w;
+
+		open_world(&w);
+		w.stream = g_byte_array_new();
+		g_byte_array_set_size(w.stream, (guint)holes[i]);
+		memset(w.stream->data, 0, w.stream->len);
+		file_make(&w, &f);
+		begin_save_of(&w, holes[i], false);
+		snap_save_state(w.save, &bytes);
+		assert_int_equal(bytes, holes[i]);
+		assert_int_equal(check(&w), 0);
+		cuts = cuts_of_qemu(&w, &f);
+		assert_int_equal(put_cuts(&w, cuts), 0);
+		assert_saved(&w);
+		assert_before(&w, SNAP_FORM_MAPPED, NULL, 0, holes[i]);
+		world_close(&w);
+	}
+}
+
+/* A copy of such a file writes zeros, or leaves them out. */
+static void zeros_before_a_stream_are_a_hole(void **state)
+{
+	for (uint64_t skip = 0; skip <= 8192; skip += 4096) {
+		struct file f = { .page = SNAP_PAGE };
+		struct world w;
+
+		open_world(&w);
+		w.stream = g_byte_array_new();
+		g_byte_array_set_size(w.stream, 10000);
+		memset(w.stream->data, 0, 10000);
+		file_make(&w, &f);
+		begin_save(&w);
+		for (uint64_t at = skip; at < w.stream->len; at += 4096) {
+			size_t n = MIN(4096, w.stream->len - at);
+
+			assert_int_equal(put(&w, w.stream->data + at, n, at),
+					 n);
+		}
+		assert_saved(&w);
+		assert_before(&w, SNAP_FORM_MAPPED, NULL, 0, 10000);
+		world_close(&w);
+	}
+}
+
+static void a_hole_in_what_stands_before_is_zeros(void **state)
+{
+	struct world w;
+	uint32_t begin;
+
+	open_world(&w);
+	add_libvirt(&w, "LibvirtQemudSave", SNAP_LIBVIRT_RAW);
+	begin = w.stream->len;
+	file_make_classic(&w);
+	begin_save(&w);
+	assert_int_equal(put_all(&w, 4096, 4096), 0);
+	assert_int_equal(put(&w, w.stream->data + 61440, 4096, 61440), 4096);
+	for (uint64_t at = 65536; at < w.stream->len; at += 65536) {
+		size_t n = MIN(65536, w.stream->len - at);
+
+		assert_int_equal(put(&w, w.stream->data + at, n, at), n);
+	}
+	assert_saved(&w);
+	assert_before(&w, SNAP_FORM_CLASSIC, w.stream->data, begin, begin);
+	world_close(&w);
+}
+
+/* ---- a stream that is not mapped-ram ---- */
+
+static void a_write_out_of_line_is_refused_by_itself(void **state)
+{
+	struct outcome *odd[3];
+	struct world w;
+
+	open_world(&w);
+	w.stream = g_byte_array_new();
+	file_make_classic(&w);
+	begin_save(&w);
+	assert_int_equal(put(&w, w.stream->data, 20, 0), 20);
+	/* It is not known yet what this is. */
+	odd[0] = put_later(&w, w.stream->data + 50, 10, 50);
+	odd[1] = put_later(&w, w.stream->data, 20, 0);
+	assert_int_equal(put(&w, w.stream->data + 20, 1000, 20), 1000);
+	odd[2] = put_later(&w, w.stream->data, 200000, 1 << 20);
+	for (uint64_t at = 1020; at < w.stream->len; at += 100000) {
+		size_t n = MIN(100000, w.stream->len - at);
+
+		assert_int_equal(put(&w, w.stream->data + at, n, at), n);
+	}
+	for (guint i = 0; i < G_N_ELEMENTS(odd); i++)
+		assert_int_equal(outcome_wait(odd[i]), -EINVAL);
+	assert_false(snap_save_scattered(w.save));
+	assert_saved(&w);
+	world_close(&w);
+}
+
+/* A page may be on its way before it is known that it may come. */
+static void a_write_ahead_of_the_verdict_waits_for_it(void **state)
+{
+	struct file f = { .page = SNAP_PAGE };
+	g_autoptr(GArray) cuts = NULL;
+	struct outcome *first, *page;
+	struct world w;
+
+	open_world(&w);
+	file_make(&w, &f);
+	begin_save(&w);
+	first = put_later(&w, w.stream->data, f.ram.bitmap, 0);
+	page = put_later(&w, w.stream->data + f.ram.pages, SNAP_PAGE,
+			 f.ram.pages);
+	assert_int_equal(outcome_wait(page), SNAP_PAGE);
+	assert_int_equal(outcome_wait(first), f.ram.bitmap);
+	assert_true(snap_save_scattered(w.save));
+	cuts = cuts_of_qemu(&w, &f);
+	g_array_remove_index(cuts, 0);
+	assert_int_equal(put_cuts(&w, cuts), 0);
+	assert_saved(&w);
+	world_close(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+			libvirt_saves_raw_in_blocks_the_last_filled_up),
+		cmocka_unit_test(libvirt_marks_its_header_when_all_is_written),
+		cmocka_unit_test(what_libvirt_compressed_is_refused_at_once),
+		cmocka_unit_test(a_stream_begins_behind_a_hole),
+		cmocka_unit_test(zeros_before_a_stream_are_a_hole),
+		cmocka_unit_test(a_hole_in_what_stands_before_is_zeros),
+		cmocka_unit_test(a_write_out_of_line_is_refused_by_itself),
+		cmocka_unit_test(a_write_ahead_of_the_verdict_waits_for_it),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

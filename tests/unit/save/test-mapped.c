@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What bitmaps and pages say together, and what cannot stand where it is
+ * written. */
+#include "tests/unit/save/mapped-file.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "format/qemu/wire.h"
+#include "tests/lib/stream.h"
+
+static void open_file(struct world *w, struct file *f)
+{
+	world_open(w, SNAP_SAVER_BUFFER_DEFAULT);
+	file_fill_ram(w);
+	*f = (struct file){ .page = SNAP_PAGE };
+	file_make(w, f);
+}
+
+/* Begins the save and writes the stream up to the devices. */
+static void begin_file(struct world *w, struct file *f)
+{
+	g_autoptr(GArray) cuts = cuts_new();
+
+	open_file(w, f);
+	begin_save(w);
+	cuts_add_stream(cuts, f);
+	assert_int_equal(put_cuts(w, cuts), 0);
+}
+
+static ssize_t put_from_file(struct world *w, uint64_t from, uint64_t to)
+{
+	return put(w, w->stream->data + from, to - from, from);
+}
+
+static ssize_t put_pages(struct world *w, const struct file *f)
+{
+	g_autoptr(GArray) cuts = cuts_new();
+
+	cuts_add_pages(cuts, w, f, &f->ram, 16);
+	cuts_add_pages(cuts, w, f, &f->rom, 16);
+	return put_cuts(w, cuts);
+}
+
+static ssize_t put_bitmaps(struct world *w, const struct file *f)
+{
+	g_autoptr(GArray) cuts = cuts_new();
+
+	cuts_add_bitmaps(cuts, f);
+	return put_cuts(w, cuts);
+}
+
+static ssize_t put_devices(struct world *w, const struct file *f)
+{
+	return put_from_file(w, f->devices, w->stream->len);
+}
+
+/* The save failed, and said why. */
+static void assert_failed_for(struct world *w, int code, const char *why)
+{
+	GError *error = NULL;
+
+	assert_int_equal(snap_save_wait(w->save, &error), code);
+	if (!strstr(error->message, why))
+		fail_msg("\"%s\" does not say \"%s\"", error->message, why);
+	g_error_free(error);
+	assert_failed(w, code);
+}
+
+/* ---- bitmaps ---- */
+
+/* QEMU's background snapshot says that it is done, and never wrote them. */
+static void without_bitmaps_the_pages_that_were_written_count(void **state)
+{
+	struct world w;
+	struct file f;
+
+	begin_file(&w, &f);
+	assert_int_equal(put_pages(&w, &f), 0);
+	assert_int_equal(put_devices(&w, &f), w.stream->len - f.devices);
+	assert_int_equal(snap_save_state(w.save, NULL), SNAP_SAVE_DONE);
+	assert_saved(&w);
+	world_close(&w);
+}
+
+static void a_page_that_is_not_in_its_bitmap_is_zero(void **state)
+{
+	struct world w;
+	struct file f;
+	uint8_t *bits;
+
+	begin_file(&w, &f);
+	assert_int_equal(put_pages(&w, &f), 0);
+	/* They became zero when they had been written. */
+	bits = w.stream->data + f.ram.bitmap;
+	for (uint32_t p = 100; p < 140; p++) {
+		memset(w.ram + (size_t)p * SNAP_PAGE, 0, SNAP_PAGE);
+		bits[p / 8] &= (uint8_t) ~(1u << p % 8);
+	}
+	assert_int_equal(put_bitmaps(&w, &f), 0);
+	assert_int_equal(put_devices(&w, &f), w.stream->len - f.devices);
+	assert_saved(&w);
+	world_close(&w);
+}
+
+/* A page that QEMU names and that did not come was lost. */
+static void a_page_in_a_late_bitmap_must_have_been_written(void **state)
+{
+	struct world w;
+	struct file f;
+
+	begin_file(&w, &f);
+	assert_int_equal(put_pages(&w, &f), 0);
+	w.stream->data[f.ram.bitmap + 700 / 8] |= 1u << 700 % 8;
+	assert_int_equal(put_bitmaps(&w, &f), 0);
+	assert_int_equal(put_devices(&w, &f), -EPROTO);
+	assert_failed_for(&w, -EPROTO,
+			  "RAM block pc.ram names page 700, which was never "
+			  "written");
+	assert_false(there_is_a_snapshot(&w));
+	world_close(&w);
+
+	/* One that came in part did not come. */
+	begin_file(&w, &f);
+	assert_int_equal(put_pages(&w, &f), 0);
+	assert_true(put_from_file(&w, f.ram.pages + 702 * SNAP_PAGE,
+				  f.ram.pages + 702 * SNAP_PAGE + 512) > 0);
+	w.stream->data[f.ram.bitmap + 702 / 8] |= 1u << 702 % 8;
+	assert_int_equal(put_bitmaps(&w, &f), 0);
+	assert_int_equal(put_devices(&w, &f), -EPROTO);
+	assert_failed_for(&w, -EPROTO, "page 702");
+	world_close(&w);
+}
+
+/* A copy comes front to back, and leaves out what is a hole: of that nobody can
+ * tell, as long as more may come. */
+static void a_page_that_a_copy_leaves_out_is_zero(void **state)
+{
+	struct world w;
+	struct file f;
+
+	open_file(&w, &f);
+	/* Pages that are zero, and in the bitmap all the same. */
+	memset(w.stream->data + f.ram.bitmap, 0xff, RAM_PAGES / 8);
+	begin_save(&w);
+	assert_true(put_from_file(&w, 0, f.ram.pages + 600 * SNAP_PAGE) > 0);
+	memset(w.ram + 620 * SNAP_PAGE, 0, 180 * SNAP_PAGE);
+	/* and one of which a part is left out */
+	memset(w.ram + 800 * SNAP_PAGE, 0, SNAP_PAGE);
+	memcpy(w.ram + 800 * SNAP_PAGE + 512, "in the middle", 13);
+	assert_true(put(&w, "in the middle", 13,
+			f.ram.pages + 800 * SNAP_PAGE + 512) > 0);
+	assert_true(put_from_file(&w, f.ram.pages + 801 * SNAP_PAGE,
+				  w.stream->len) > 0);
+	assert_false(there_is_a_snapshot(&w));
+	assert_int_equal(snap_save_state(w.save, NULL), SNAP_SAVE_RUNNING);
+	assert_true(put_from_file(&w, f.ram.pages + 600 * SNAP_PAGE,
+				  f.ram.pages + 620 * SNAP_PAGE) > 0);
+	assert_int_equal(check(&w), 0);
+	assert_saved(&w);
+	world_close(&w);
+}
+
+static void a_copy_with_holes_is_saved_when_it_ends(void **state)
+{
+	struct world w;
+	struct file f;
+
+	open_file(&w, &f);
+	memset(w.stream->data + f.ram.bitmap, 0xff, RAM_PAGES / 8);
+	begin_save(&w);
+	assert_true(put_from_file(&w, 0, f.ram.pages + 600 * SNAP_PAGE) > 0);
+	assert_true(put_from_file(&w, f.ram.pages + 800 * SNAP_PAGE,
+				  w.stream->len) > 0);
+	snap_save_end(w.save);
+	assert_int_equal(snap_save_wait(w.save, NULL), 0);
+	memset(w.ram + 600 * SNAP_PAGE, 0, 200 * SNAP_PAGE);
+	assert_saved(&w);
+	world_close(&w);
+}
+
+static void a_bitmap_names_no_page_behind_its_block(void **state)
+{
+	struct world w;
+	struct file f;
+
+	begin_file(&w, &f);
+	assert_int_equal(put_pages(&w, &f), 0);
+	w.stream->data[f.rom.bitmap + ROM_PAGES / 8] |= 1;
+	assert_int_equal(put_bitmaps(&w, &f), 0);
+	assert_int_equal(put_devices(&w, &f), -EPROTO);
+	assert_failed_for(&w, -EPROTO, "RAM block pc.rom names page 16");
+	world_close(&w);
+}
+
+/* ---- places ---- */
+
+struct bad_place {
+	const char *what;
+	uint64_t offset;
+	size_t size;
+	const char *why;
+};
+
+static void what_lies_nowhere_fails_the_save(void **state)
+{
+	uint8_t noise[8192];
+	struct world w;
+	struct file f;
+
+	memset(noise, 0x5a, sizeof(noise));
+	open_file(&w, &f);
+	world_close(&w);
+	const struct bad_place places[] = {
+		{ "padding", f.ram.pages - 4096, 4096, "expected zeros" },
+		{ "padding's end", f.ram.pages - 1, 4096, "expected zeros" },
+		{ "the stream again", 0, 50, "written here already" },
+		{ "a header again", f.rom.bitmap - 40, 40,
+		  "written here already" },
+		{ "behind the stream", f.devices + 8192, 100,
+		  "nothing can lie here" },
+		{ "far behind", (uint64_t)1 << 50, 4096,
+		  "nothing can lie here" },
+		{ "into a header", f.ram.pages + RAM_SIZE - 4096, 8192,
+		  "written here already" },
+	};
+
+	for (guint i = 0; i < G_N_ELEMENTS(places); i++) {
+		const struct bad_place *p = &places[i];
+
+		begin_file(&w, &f);
+		assert_int_equal(put_pages(&w, &f), 0);
+		put(&w, noise, p->size, p->offset);
+		/* From then on the failure answers all. */
+		put_bitmaps(&w, &f);
+		if (put_devices(&w, &f) != -EPROTO)
+			fail_msg("%s was taken", p->what);
+		assert_failed_for(&w, -EPROTO, p->why);
+		assert_false(there_is_a_snapshot(&w));
+		world_close(&w);
+	}
+}
+
+/* A block that is not listed yet has no place. */
+static void pages_before_their_header_fail_the_save(void **state)
+{
+	struct world w;
+	struct file f;
+
+	open_file(&w, &f);
+	begin_save(&w);
+	assert_true(put_from_file(&w, 0, f.ram.bitmap) > 0);
+	put_from_file(&w, f.rom.pages, f.rom.pages + SNAP_PAGE);
+	snap_save_end(w.save);
+	assert_failed_for(&w, -EPROTO, "nothing can lie here");
+	world_close(&w);
+}
+
+static void a_page_is_not_written_again_in_part(void **state)
+{
+	struct world w;
+	struct file f;
+
+	begin_file(&w, &f);
+	assert_int_equal(put_pages(&w, &f), 0);
+	put_from_file(&w, f.ram.pages + SNAP_PAGE + 7,
+		      f.ram.pages + SNAP_PAGE + 70);
+	snap_save_end(w.save);
+	assert_failed_for(&w, -EPROTO, "page 1 of RAM block pc.ram");
+	world_close(&w);
+}
+
+static void pages_in_pieces_are_bounded(void **state)
+{
+	struct world w;
+	struct file f;
+
+	begin_file(&w, &f);
+	for (uint64_t p = 0; p < 100; p++)
+		put_from_file(&w, f.ram.pages + p * SNAP_PAGE,
+			      f.ram.pages + p * SNAP_PAGE + 100);
+	snap_save_end(w.save);
+	assert_failed_for(&w, -EPROTO, "more than 64 pages");
+	world_close(&w);
+}
+
+/* ---- trouble ---- */
+
+static void a_save_that_is_aborted_leaves_the_snapshot_before_it(void **state)
+{
+	struct stat before, after;
+	struct world w;
+	struct file f;
+
+	begin_file(&w, &f);
+	assert_int_equal(put_pages(&w, &f), 0);
+	assert_int_equal(put_bitmaps(&w, &f), 0);
+	assert_true(put_devices(&w, &f) > 0);
+	fstatat(w.folder_fd, SNAP_CATALOG_SNAPSHOT, &before, 0);
+	begin_save(&w);
+	assert_true(put_from_file(&w, 0, f.ram.pages + 900 * SNAP_PAGE) > 0);
+	snap_save_end(w.save);
+	assert_failed(&w, -EPROTO);
+	fstatat(w.folder_fd, SNAP_CATALOG_SNAPSHOT, &after, 0);
+	assert_int_equal(before.st_ino, after.st_ino);
+	assert_saved(&w);
+	world_close(&w);
+}
+
+/* A header that is whole but for its places. */
+static ssize_t put_huge(struct world *w, uint64_t length)
+{
+	uint64_t bytes = length / SNAP_PAGE / 8;
+	uint64_t bitmap;
+
+	w->stream = g_byte_array_new();
+	stream_magic(w->stream);
+	stream_configuration(w->stream, "pc-q35-test");
+	stream_subsection(w->stream, WIRE_CONFIG_CAPS);
+	stream_be32(w->stream, 1);
+	stream_str8(w->stream, WIRE_CAP_MAPPED_RAM);
+	stream_start(w->stream, 1, 2, "ram", 4);
+	stream_total(w->stream, length);
+	stream_block(w->stream, "pc.ram", length);
+	bitmap = w->stream->len + WIRE_MAPPED_HEADER;
+	stream_mapped_header(w->stream, WIRE_MAPPED_VERSION, SNAP_PAGE, bitmap,
+			     snap_round_up(bitmap + bytes, WIRE_MAPPED_ALIGN));
+	return put(w, w->stream->data, w->stream->len, 0);
+}
+
+static void a_guest_too_large_for_the_buffer_is_refused(void **state)
+{
+	struct world w;
+
+	world_open(&w, SNAP_SAVER_BUFFER_MIN);
+	begin_save(&w);
+	assert_true(put_huge(&w, 16 * SNAP_GIB) > 0);
+	snap_save_end(w.save);
+	assert_failed(&w, -EPROTO);
+	g_byte_array_unref(w.stream);
+	begin_save(&w);
+	assert_int_equal(put_huge(&w, 1024 * SNAP_GIB), -ENOMEM);
+	assert_failed_for(&w, -ENOMEM, "-o buffer=");
+	world_close(&w);
+}
+
+static void a_sync_is_answered_when_the_snapshot_is_there(void **state)
+{
+	struct outcome *last;
+	struct world w;
+	struct file f;
+
+	begin_file(&w, &f);
+	assert_int_equal(put_pages(&w, &f), 0);
+	assert_int_equal(put_bitmaps(&w, &f), 0);
+	assert_int_equal(check(&w), -EPROTO);
+	last = put_later(&w, w.stream->data + f.devices,
+			 w.stream->len - f.devices, f.devices);
+	assert_int_equal(check(&w), 0);
+	assert_true(there_is_a_snapshot(&w));
+	assert_int_equal(outcome_wait(last), w.stream->len - f.devices);
+	assert_int_equal(check(&w), 0);
+	world_close(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+			without_bitmaps_the_pages_that_were_written_count),
+		cmocka_unit_test(a_page_that_is_not_in_its_bitmap_is_zero),
+		cmocka_unit_test(
+			a_page_in_a_late_bitmap_must_have_been_written),
+		cmocka_unit_test(a_page_that_a_copy_leaves_out_is_zero),
+		cmocka_unit_test(a_copy_with_holes_is_saved_when_it_ends),
+		cmocka_unit_test(a_bitmap_names_no_page_behind_its_block),
+		cmocka_unit_test(what_lies_nowhere_fails_the_save),
+		cmocka_unit_test(pages_before_their_header_fail_the_save),
+		cmocka_unit_test(a_page_is_not_written_again_in_part),
+		cmocka_unit_test(pages_in_pieces_are_bounded),
+		cmocka_unit_test(
+			a_save_that_is_aborted_leaves_the_snapshot_before_it),
+		cmocka_unit_test(a_guest_too_large_for_the_buffer_is_refused),
+		cmocka_unit_test(a_sync_is_answered_when_the_snapshot_is_there),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
