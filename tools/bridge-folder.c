@@ -14,8 +14,9 @@
 #include "format/base/error.h"
 #include "format/qemu/hot.h"
 
-/* A mount learns from who reads `ram` what a guest needs first. The bridge
- * knows better, and says by O_NOATIME that its reads mean nothing. */
+/* A mount learns from who reads `ram` what a guest needs first, and reads ahead
+ * for who reads it in order. The bridge knows better, and says so by O_NOATIME:
+ * what is read ahead takes the processors from what the guest waits for. */
 static int open_file(const char *path, struct stat *ret_st, int *ret_fd,
 		     GError **error)
 {
@@ -59,9 +60,7 @@ static int open_ram(Folder *f, GError **error)
 	struct stat st;
 	int r;
 
-	r = open_file(path, &st, &f->ask_fd, error);
-	if (r == 0)
-		r = open_file(path, &st, &f->bulk_fd, error);
+	r = open_file(path, &st, &f->ram_fd, error);
 	if (r < 0)
 		return r;
 	if ((uint64_t)st.st_size < size)
@@ -69,8 +68,7 @@ static int open_ram(Folder *f, GError **error)
 				 "%s has %" PRIu64 " bytes, but the devstate "
 				 "beside it lists RAM of %" PRIu64,
 				 path, (uint64_t)st.st_size, size);
-	(void)posix_fadvise(f->ask_fd, 0, 0, POSIX_FADV_RANDOM);
-	(void)posix_fadvise(f->bulk_fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+	(void)posix_fadvise(f->ram_fd, 0, 0, POSIX_FADV_RANDOM);
 	return 0;
 }
 
@@ -78,8 +76,7 @@ void folder_free(Folder *f)
 {
 	if (!f)
 		return;
-	snap_close_fd(&f->ask_fd);
-	snap_close_fd(&f->bulk_fd);
+	snap_close_fd(&f->ram_fd);
 	snap_postcopy_free(f->post);
 	g_free(f->path);
 	g_free(f);
@@ -91,8 +88,7 @@ int folder_open(const char *path, Folder **ret_folder, GError **error)
 	int r;
 
 	f->path = g_strdup(path);
-	f->ask_fd = -1;
-	f->bulk_fd = -1;
+	f->ram_fd = -1;
 	r = open_devstate(f, error);
 	if (r == 0)
 		r = open_ram(f, error);

@@ -11,8 +11,7 @@
 typedef struct Folder {
 	char *path;
 	SnapPostcopy *post; /* what `devstate` says */
-	int ask_fd;	    /* `ram`, for pages here and there */
-	int bulk_fd;	    /* `ram`, front to back */
+	int ram_fd;
 } Folder;
 
 void folder_free(Folder *f);

@@ -46,7 +46,7 @@ static int read_piece(struct plain *s, const struct snap_ram_block *block,
 
 	while (done < size) {
 		ssize_t n =
-			pread(s->folder->bulk_fd, s->data + done, size - done,
+			pread(s->folder->ram_fd, s->data + done, size - done,
 			      (off_t)(block->flat + offset + done));
 
 		if (n < 0 && errno == EINTR)

@@ -18,8 +18,10 @@
  * snapshot, which is decompressed as a whole anyway. */
 #define NEAR_SIZE (64 * SNAP_KIB)
 
-/* What is read at one go otherwise. */
-#define FAR_SIZE (512 * SNAP_KIB)
+/* What is read at one go otherwise. It is as little, for what is under way when
+ * the guest asks for a page is what that page waits for, at the storage and at
+ * the processors. */
+#define FAR_SIZE (64 * SNAP_KIB)
 
 /* Memory for the chunks of a kind. */
 #define KIND_MEMORY (64 * SNAP_MIB)

@@ -25,7 +25,7 @@
 #define BACKGROUND_MOST 4u
 
 struct Pool {
-	int fds[CHUNK_KINDS];
+	int fd;
 	int event;
 	uint32_t target_page;
 	pthread_mutex_t lock;
@@ -59,12 +59,11 @@ static int read_all(int fd, uint8_t *data, size_t size, uint64_t offset)
  * Otherwise the hole at its front is cut off. */
 static bool is_hole(const Pool *p, struct chunk *c)
 {
-	int fd = p->fds[c->kind];
-	off_t data = lseek(fd, (off_t)c->flat, SEEK_DATA);
+	off_t data = lseek(p->fd, (off_t)c->flat, SEEK_DATA);
 	uint64_t hole;
 
 	if (data < 0 && errno == ENXIO)
-		data = lseek(fd, 0, SEEK_END);
+		data = lseek(p->fd, 0, SEEK_END);
 	if (data < 0 || (uint64_t)data <= c->flat)
 		return false;
 	hole = (uint64_t)data - c->flat;
@@ -94,13 +93,12 @@ static void mark_pages(const Pool *p, struct chunk *c, size_t from, size_t size,
 /* Reads a chunk; if that fails, page by page, to lose no more than must be. */
 static void read_chunk(const Pool *p, struct chunk *c)
 {
-	int fd = p->fds[c->kind];
 	int e;
 
 	c->error = 0;
 	if (c->kind == CHUNK_BULK && is_hole(p, c))
 		return;
-	e = read_all(fd, c->data, c->length, c->flat);
+	e = read_all(p->fd, c->data, c->length, c->flat);
 	if (e == 0) {
 		mark_pages(p, c, 0, c->length, false);
 		return;
@@ -108,7 +106,7 @@ static void read_chunk(const Pool *p, struct chunk *c)
 	for (size_t at = 0; at < c->length; at += c->unit) {
 		size_t size = MIN(c->unit, c->length - at);
 
-		e = read_all(fd, c->data + at, size, c->flat + at);
+		e = read_all(p->fd, c->data + at, size, c->flat + at);
 		if (e && !c->error)
 			c->error = e;
 		mark_pages(p, c, at, size, e != 0);
@@ -153,8 +151,7 @@ static void *reader(void *data)
 	return NULL;
 }
 
-int pool_new(int ask_fd, int bulk_fd, uint32_t target_page, Pool **ret_pool,
-	     GError **error)
+int pool_new(int ram_fd, uint32_t target_page, Pool **ret_pool, GError **error)
 {
 	int event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	Pool *p;
@@ -162,9 +159,7 @@ int pool_new(int ask_fd, int bulk_fd, uint32_t target_page, Pool **ret_pool,
 	if (event < 0)
 		return snap_fail_errno(error, errno, "cannot make an eventfd");
 	p = g_new0(Pool, 1);
-	p->fds[CHUNK_ASK] = ask_fd;
-	p->fds[CHUNK_HOT] = bulk_fd;
-	p->fds[CHUNK_BULK] = bulk_fd;
+	p->fd = ram_fd;
 	p->target_page = target_page;
 	p->background_most = CLAMP(g_get_num_processors() / 2, BACKGROUND_LEAST,
 				   BACKGROUND_MOST);

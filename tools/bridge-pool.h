@@ -38,9 +38,8 @@ struct chunk {
 
 typedef struct Pool Pool;
 
-/* Readers of `ram`, open as `ask_fd` for CHUNK_ASK and as `bulk_fd`. */
-int pool_new(int ask_fd, int bulk_fd, uint32_t target_page, Pool **ret_pool,
-	     GError **error);
+/* Readers of `ram`, open as `ram_fd`. */
+int pool_new(int ram_fd, uint32_t target_page, Pool **ret_pool, GError **error);
 
 /* A chunk with room for `room` bytes. */
 struct chunk *pool_chunk_new(const Pool *p, enum chunk_kind kind, size_t room);

@@ -424,8 +424,7 @@ int bridge_serve(const struct bridge_opts *opts, Folder *f, GError **error)
 	bridge_init(&b, opts, f);
 	r = wire_open(&b.wire, opts->socket, error);
 	if (r == 0)
-		r = pool_new(f->ask_fd, f->bulk_fd, b.info->target_page,
-			     &b.pool, error);
+		r = pool_new(f->ram_fd, b.info->target_page, &b.pool, error);
 	while (r == 0 && b.phase != PHASE_DONE)
 		r = serve_round(&b, signals, error);
 	if (r == 0 && !opts->quiet) {

@@ -19,6 +19,7 @@
 struct view_handle {
 	SnapHandle handle;
 	struct snap_pages_hint hint;
+	bool exact;	      /* nothing is read but what is asked for */
 	SnapLearner *learner; /* may be NULL */
 };
 
@@ -128,7 +129,8 @@ static ssize_t view_read(SnapHandle *handle, void *buf, size_t size,
 	size = MIN(size, end - offset);
 	if (h->learner)
 		snap_learner_note(h->learner, offset, size);
-	r = snap_views[v->view]->read(v->sealed, buf, size, offset, &h->hint);
+	r = snap_views[v->view]->read(v->sealed, buf, size, offset,
+				      h->exact ? NULL : &h->hint);
 	return r < 0 ? snap_told(r) : (ssize_t)size;
 }
 
@@ -185,7 +187,8 @@ static int view_open(SnapNode *node, int flags,
 	if (r < 0)
 		return snap_told(r);
 	h = snap_handle_new(sizeof(*h), &view_handle_ops, node);
-	if (view->learns && !(flags & O_NOATIME)) {
+	h->exact = view->learns && (flags & O_NOATIME);
+	if (view->learns && !h->exact) {
 		h->learner = snap_learner_new(v->folder, v->sealed);
 		snap_learn_push(node);
 	}

@@ -11,7 +11,7 @@ With `slow` the whole is measured once more on a loop device that is held to the
 500 and 450 MB/s of a SATA disk, for a machine whose own disk is faster than its
 processors compress.
 
-usage: bench.py [open] [save] [read] [revert] [slow] [--memory MiB] [--runs N]
+usage: bench.py [open] [save] [read] [revert] [mapped] [slow] [--memory MiB] [--runs N]
                 [--dir FOLDER]
 """
 import argparse
@@ -27,20 +27,15 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), 'lib'))
 
 import guest as guests                               # noqa: E402
-from figures import Figure, drop_caches, in_turn, ratio, say, timed  # noqa: E402
+from figures import (Figure, drop_caches, in_turn, random_reads, ratio, say,  # noqa: E402
+                     stored_pages, sync_file, timed)
 from harness import build_path, run                  # noqa: E402
+from mapped import Mapped                            # noqa: E402
 from mount import Mount                              # noqa: E402
 from qemu import Qemu                                # noqa: E402
 from revert import Reverts                           # noqa: E402
 
 MIB = 1 << 20
-PAGE = 4096
-
-
-def sync_file(path):
-    fd = os.open(path, os.O_RDONLY)
-    os.fdatasync(fd)
-    os.close(fd)
 
 
 def read_all(path, block=MIB):
@@ -56,35 +51,6 @@ def read_all(path, block=MIB):
     seconds = time.monotonic() - start
     os.close(fd)
     return size / seconds / 1e6
-
-
-def stored_pages(path):
-    """The offsets of pages of `path` that are not holes."""
-    fd = os.open(path, os.O_RDONLY)
-    end, at, offsets = os.fstat(fd).st_size, 0, []
-    while at < end:
-        try:
-            data = os.lseek(fd, at, os.SEEK_DATA)
-        except OSError:
-            break
-        at = os.lseek(fd, data, os.SEEK_HOLE)
-        offsets += range(data, at, PAGE)
-    os.close(fd)
-    return offsets
-
-
-def random_reads(path, offsets):
-    """One page at each offset; the times of all, in microseconds."""
-    fd = os.open(path, os.O_RDONLY)
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
-    times = []
-    for offset in offsets:
-        start = time.perf_counter()
-        os.pread(fd, PAGE, offset)
-        times.append((time.perf_counter() - start) * 1e6)
-    os.close(fd)
-    times.sort()
-    return times
 
 
 class SlowDisk:
@@ -276,13 +242,13 @@ def machine():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('parts', nargs='*',
-                        help='open, save, read, revert, slow (default: all)')
+                        help='open, save, read, revert, mapped, slow (default: all)')
     parser.add_argument('--memory', type=int, default=1024,
                         help='MiB of the guest that are not zero')
     parser.add_argument('--runs', type=int, default=5)
     parser.add_argument('--dir', help='a folder on the disk to measure')
     options = parser.parse_args()
-    parts = options.parts or ['open', 'save', 'read', 'revert', 'slow']
+    parts = options.parts or ['open', 'save', 'read', 'revert', 'mapped', 'slow']
     machine()
     if 'open' in parts:
         open_cost()
@@ -293,6 +259,10 @@ def main():
         print('\n-- reverting at once')
         with Reverts(options.runs, options.memory, options.dir) as reverts:
             reverts.measure()
+    if 'mapped' in parts:
+        print('\n-- mapped-ram')
+        with Mapped(options.runs, options.memory, options.dir) as mapped:
+            mapped.measure()
     if 'slow' in parts:
         reason = SlowDisk.missing()
         if reason:

@@ -4,6 +4,8 @@ import os
 import statistics
 import time
 
+PAGE = 4096
+
 
 class Figure:
     """Some runs of one thing."""
@@ -54,3 +56,38 @@ def drop_caches():
     os.sync()
     with open('/proc/sys/vm/drop_caches', 'w') as file:
         file.write('3')
+
+
+def sync_file(path):
+    fd = os.open(path, os.O_RDONLY)
+    os.fdatasync(fd)
+    os.close(fd)
+
+
+def stored_pages(path):
+    """The offsets of pages of `path` that are not holes."""
+    fd = os.open(path, os.O_RDONLY)
+    end, at, offsets = os.fstat(fd).st_size, 0, []
+    while at < end:
+        try:
+            data = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError:
+            break
+        at = os.lseek(fd, data, os.SEEK_HOLE)
+        offsets += range(data, at, PAGE)
+    os.close(fd)
+    return offsets
+
+
+def random_reads(path, offsets):
+    """One page at each offset; the times of all, in microseconds."""
+    fd = os.open(path, os.O_RDONLY)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+    times = []
+    for offset in offsets:
+        start = time.perf_counter()
+        os.pread(fd, PAGE, offset)
+        times.append((time.perf_counter() - start) * 1e6)
+    os.close(fd)
+    times.sort()
+    return times
