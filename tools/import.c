@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * snapfs import: a migration stream from a pipe or a file into a store.
+ * snapfs import: a migration stream from a pipe or a file into a store; of a
+ * mapped-ram file only what is data is read.
  *
  * QEMU runs it as the other end of its pipe, so it says nothing on standard
  * output and ends as soon as the snapshot is on disk.
@@ -14,6 +15,8 @@
 
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
+#include "format/qemu/libvirt.h"
+#include "tools/areas.h"
 #include "tools/log.h"
 #include "tools/print.h"
 #include "tools/progress.h"
@@ -68,14 +71,20 @@ static int check_options(struct snap_saver_opts *ret_opts, GError **error)
 	return -EINVAL;
 }
 
-/* ---- the stream ---- */
+/* ---- where the stream comes from ---- */
 
-/* Where it comes from. */
 struct source {
 	int fd;
 	int signals;
 	const char *name;
+	bool is_file;  /* can be read at any place */
+	off_t base;    /* where in it we began */
 	uint64_t size; /* 0: not known */
+	GArray *areas; /* of pages, where holes are stepped over */
+	uint8_t *buf;  /* BLOCK bytes: the last that were read, */
+	uint64_t at;   /* from here on, */
+	size_t n;      /* so many */
+	uint64_t hole; /* zeros that it begins with */
 };
 
 static int open_source(struct source *s, GError **error)
@@ -94,28 +103,91 @@ static int open_source(struct source *s, GError **error)
 				 "%s is a terminal; want a migration stream "
 				 "from a pipe, or --file",
 				 s->name);
-	if (S_ISREG(st.st_mode))
-		s->size = (uint64_t)st.st_size;
+	s->is_file = S_ISREG(st.st_mode);
+	s->base = s->is_file ? lseek(s->fd, 0, SEEK_CUR) : 0;
+	if (s->is_file && st.st_size > s->base)
+		s->size = (uint64_t)(st.st_size - s->base);
 	/* Fewer, larger reads; a pipe that may not grow does as well. */
 	if (S_ISFIFO(st.st_mode))
 		fcntl(s->fd, F_SETPIPE_SZ, (int)BLOCK);
+	s->buf = g_malloc(BLOCK);
 	return 0;
 }
 
-/* The next bytes of the stream: their count, 0 at its end, -errno; -EINTR with
- * *ret_signal when a signal came. */
-static ssize_t read_block(struct source *s, void *buf, int *ret_signal)
+static void close_source(struct source *s)
 {
+	if (file_name)
+		snap_close_fd(&s->fd);
+	if (s->areas)
+		g_array_unref(s->areas);
+	g_free(s->buf);
+}
+
+/* Reads what comes next, of a file over its holes: 1, 0 at the end, -errno;
+ * -EINTR with *ret_signal when a signal came. */
+static int read_block(struct source *s, int *ret_signal)
+{
+	uint64_t at = s->at + s->n, most = BLOCK;
 	ssize_t n;
 
+	if (s->areas) {
+		at = snap_areas_skip(s->areas, s->fd, s->base, at);
+		most = MIN(most, snap_areas_edge(s->areas, at) - at);
+	}
 	do {
 		*ret_signal = snap_signals_wait(s->signals, s->fd);
 		if (*ret_signal)
 			return -EINTR;
-		n = read(s->fd, buf, BLOCK);
+		n = s->is_file ? pread(s->fd, s->buf, most, s->base + (off_t)at)
+			       : read(s->fd, s->buf, most);
 	} while (n < 0 && (errno == EINTR || errno == EAGAIN));
-	return n < 0 ? -errno : n;
+	if (n < 0)
+		return -errno;
+	s->at = at;
+	s->n = (size_t)n;
+	return n > 0;
 }
+
+/* Where the stream begins in a file that begins as this one does. */
+static uint64_t stream_at(const struct source *s)
+{
+	struct snap_libvirt header;
+
+	if (s->n < SNAP_LIBVIRT_HEADER || !snap_libvirt_is(s->buf, s->n) ||
+	    snap_libvirt_read(s->buf, &header, NULL) < 0)
+		return s->at;
+	return header.stream;
+}
+
+/* Reads the first bytes that are not zero: what QEMU wrote to `file:` with an
+ * offset begins with zeros. 0, or the signal that came, -errno. */
+static int begin_source(struct source *s, GError **error)
+{
+	size_t zeros;
+	int came, r;
+
+	do {
+		r = read_block(s, &came);
+		if (came)
+			return came;
+		if (r < 0)
+			return snap_fail_errno(error, -r, "%s", s->name);
+		for (zeros = 0; zeros < s->n && !s->buf[zeros];)
+			zeros++;
+	} while (r > 0 && zeros == s->n);
+	if (r == 0 && s->at)
+		return snap_fail(error, EPROTO, "%s: nothing but zeros",
+				 s->name);
+	s->n -= zeros;
+	s->at += zeros;
+	s->hole = s->at;
+	memmove(s->buf, s->buf + zeros, s->n);
+	if (s->is_file)
+		s->areas = snap_areas_read(s->fd, s->base, stream_at(s));
+	return 0;
+}
+
+/* ---- where it goes ---- */
 
 /* Waits for the answer to a write. */
 struct answer {
@@ -157,29 +229,26 @@ static ssize_t write_block(SnapSave *save, const void *data, size_t size,
 static int pump(struct source *s, SnapSave *save, SnapProgress *progress,
 		GError **error)
 {
-	g_autofree void *buf = g_malloc(BLOCK);
-	uint64_t at = 0;
-	int came;
+	int came = 0, r = s->n > 0;
 
-	for (;;) {
-		ssize_t n = read_block(s, buf, &came);
+	while (r > 0) {
+		ssize_t n;
 
-		if (came || n == 0)
-			return came;
-		if (n < 0)
-			return snap_fail_errno(error, (int)-n, "%s", s->name);
 		if (snap_save_state(save, NULL) == SNAP_SAVE_DONE)
 			return snap_fail(error, EPROTO,
 					 "%s: more follows the end of the "
 					 "stream, at byte %" G_GUINT64_FORMAT
 					 "; the snapshot was saved without it",
-					 s->name, at);
-		n = write_block(save, buf, (size_t)n, at);
+					 s->name, s->at);
+		n = write_block(save, s->buf, s->n, s->at);
 		if (n < 0)
 			return (int)n;
-		at += (uint64_t)n;
-		snap_progress_show(progress, at, s->size);
+		snap_progress_show(progress, s->at + s->n, s->size);
+		r = read_block(s, &came);
 	}
+	if (came || r == 0)
+		return came;
+	return snap_fail_errno(error, -r, "%s", s->name);
 }
 
 /* ---- the verb ---- */
@@ -190,7 +259,9 @@ static int save_into(SnapOpenTree *t, struct source *s, const char *path,
 {
 	g_autoptr(SnapProgress) progress = snap_progress_new(path);
 	snap_autofd int fd = snap_place_folder(t->catalog, path, error);
-	struct snap_save_opts opts = { .folder_fd = fd, .path = path };
+	struct snap_save_opts opts = { .folder_fd = fd,
+				       .path = path,
+				       .hole = s->hole };
 	g_autoptr(SnapSave) save = NULL;
 	g_autoptr(GError) cause = NULL;
 	mode_t mask = umask(0);
@@ -206,11 +277,14 @@ static int save_into(SnapOpenTree *t, struct source *s, const char *path,
 	r = pump(s, save, progress, &cause);
 	snap_save_end(save);
 	ended = snap_save_wait(save, cause ? NULL : error);
-	if (!cause)
-		/* A signal that came when all was there came too late. */
-		return ended == 0 ? 0 : r > 0 ? r : ended;
-	g_propagate_error(error, g_steal_pointer(&cause));
-	return r;
+	if (cause) {
+		g_propagate_error(error, g_steal_pointer(&cause));
+		return r;
+	}
+	if (ended == -EPROTO || ended == -EOPNOTSUPP)
+		snap_fail_prefix(error, ended, "%s", s->name);
+	/* A signal that came when all was there came too late. */
+	return ended == 0 ? 0 : r > 0 ? r : ended;
 }
 
 static int import(const SnapPlace *place, struct source *s,
@@ -225,7 +299,9 @@ static int import(const SnapPlace *place, struct source *s,
 
 	if (r < 0)
 		return r;
-	r = snap_open_tree_make(t, path, &made, error);
+	r = begin_source(s, error);
+	if (r == 0)
+		r = snap_open_tree_make(t, path, &made, error);
 	if (r == 0) {
 		r = save_into(t, s, path, error);
 		warning = snap_log_take();
@@ -258,8 +334,7 @@ static int run(char **arguments, guint n, GError **error)
 	source.signals = snap_signals_hold();
 	if (r == 0)
 		r = import(place, &source, &saver, path, error);
-	if (file_name)
-		snap_close_fd(&source.fd);
+	close_source(&source);
 	if (r <= 0)
 		return r;
 	snap_print_error("import: interrupted, nothing was saved");
@@ -276,7 +351,8 @@ const struct snap_verb snap_verb_import = {
 	.help = "Reads a migration stream from standard input, as QEMU's\n"
 		"  migrate \"exec:exec snapfs import STORE NAME\"\n"
 		"writes it, and saves it as the snapshot NAME, in the place "
-		"of the one that was\nthere. The store must not be mounted.",
+		"of the one that was\nthere. A mapped-ram file and a save image "
+		"of libvirt are taken, too. The store\nmust not be mounted.",
 	.options = options,
 	.run = run,
 };

@@ -2,8 +2,10 @@
 /* snapfs info: all that a snapshot says of itself. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "format/base/error.h"
+#include "tools/before.h"
 #include "tools/each.h"
 #include "tools/figures.h"
 #include "tools/verb.h"
@@ -28,6 +30,7 @@ struct subject {
 	struct snap_figures figures;
 	uint64_t regions;
 	uint64_t used; /* regions with a page that is not zero */
+	struct snap_before before;
 };
 
 /* Counts the regions that hold something; the nodes are a few for each GiB. */
@@ -121,6 +124,20 @@ static void print_ram(const struct snap_figures *f)
 	snap_print_field("Device state", "%s", state);
 }
 
+static void print_before(const struct snap_before *before)
+{
+	g_autofree char *length = snap_size_format(before->length);
+	bool libvirt = !strcmp(before->kind, "libvirt");
+	bool zeros = !strcmp(before->kind, "zeros");
+
+	snap_print_field("Before", "%s%s%s%s", length,
+			 libvirt ? ", libvirt's header, "
+			 : zeros ? ", zeros"
+				 : "",
+			 before->state,
+			 before->rewritten ? ", written again since" : "");
+}
+
 static void print_subject(const struct subject *s)
 {
 	const struct snap_figures *f = &s->figures;
@@ -139,6 +156,8 @@ static void print_subject(const struct subject *s)
 			 s->meta->why);
 	snap_print_field("Machine", "%s",
 			 s->meta->machine[0] ? s->meta->machine : "not said");
+	if (s->before.length)
+		print_before(&s->before);
 	if (snap_meta_split(s->meta))
 		print_ram(f);
 	snap_print_field("Stored", "%s", stored);
@@ -187,6 +206,11 @@ static void json_subject(SnapJson *json, const struct subject *s)
 		snap_json_text(json, "why", s->meta->why);
 	if (s->noted)
 		snap_json_text(json, "last_error", s->noted);
+	snap_json_number(json, "before", s->before.length);
+	if (s->before.length) {
+		snap_json_text(json, "before_kind", s->before.kind);
+		snap_json_bool(json, "before_rewritten", s->before.rewritten);
+	}
 	snap_json_number(json, "zero", s->figures.zero);
 	snap_json_number(json, "device_state", s->figures.state);
 	snap_json_number(json, "target_page", s->meta->target_page);
@@ -229,7 +253,8 @@ static int tell_snapshot(const char *path, int folder_fd, void *data)
 	}
 	s.meta = snap_reader_meta(reader);
 	s.figures = snap_figures_get(reader);
-	if (count_regions(reader, &s, &error) < 0)
+	if (count_regions(reader, &s, &error) < 0 ||
+	    snap_before_look(s.meta, folder_fd, &s.before, &error) < 0)
 		snap_each_fail(&t->each, name, error->message);
 	else
 		tell_subject(t, &s);

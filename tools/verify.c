@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "format/base/error.h"
+#include "tools/before.h"
 #include "tools/each.h"
 #include "tools/progress.h"
 #include "tools/verb.h"
@@ -31,12 +32,17 @@ static int check(const char *name, int folder_fd, uint64_t *ret_size,
 {
 	g_autoptr(SnapProgress) progress = snap_progress_new(name);
 	g_autoptr(SnapReader) reader = NULL;
+	struct snap_before before;
 	int r = snap_catalog_find(folder_fd, &reader, error);
 
 	if (r < 0)
 		return r;
 	*ret_size = snap_reader_file_size(reader);
-	return snap_verify(reader, show_progress, progress, error);
+	r = snap_verify(reader, show_progress, progress, error);
+	if (r < 0)
+		return r;
+	return snap_before_look(snap_reader_meta(reader), folder_fd, &before,
+				error);
 }
 
 static void tell_json(SnapJson *json, const char *name, uint64_t size,

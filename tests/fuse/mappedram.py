@@ -28,7 +28,7 @@ class Image:
     QEMU without multifd, as (offset, bytes), the bitmaps last but for what
     follows RAM; `data` is the whole file."""
 
-    def __init__(self, guest, begin=0, section=1, device=30000):
+    def __init__(self, guest, begin=0, section=1, device=30000, whole=True):
         self.stream, self.pages, self.bitmaps = [], [], []
         self.places = {}
         self.at = begin
@@ -44,10 +44,11 @@ class Image:
         self.put(device_state(device))
         self.size = self.at
         self.writes = [*self.stream[:-2], *self.pages, *self.bitmaps, *self.stream[-2:]]
-        data = bytearray(self.size)
-        for offset, content in self.writes:
-            data[offset:offset + len(content)] = content
-        self.data = bytes(data)
+        if whole:
+            data = bytearray(self.size)
+            for offset, content in self.writes:
+                data[offset:offset + len(content)] = content
+            self.data = bytes(data)
 
     def put(self, data):
         self.stream.append((self.at, data))

@@ -4,12 +4,14 @@
 import os
 import re
 import signal
+import struct
 import subprocess
 import time
 
 from toolcase import MIB, ToolCase, read_file, setUpModule, write_file  # noqa: F401
 import harness
 import makestream
+import mappedram
 
 
 class RoundTripTest(ToolCase):
@@ -79,6 +81,99 @@ class RoundTripTest(ToolCase):
         self.succeed('import', os.path.join(self.store, 'ci'), 'b', data=self.data)
         self.assertEqual(self.names(), ['ci/a', 'ci/b'])
         self.assertFalse(os.path.exists(os.path.join(self.store, 'ci', '.snapfs')))
+
+
+class MappedTest(ToolCase):
+    """mapped-ram files, and what may stand before them."""
+
+    def write_image(self, image, before=b''):
+        """The file as QEMU leaves it: with holes where nothing was written."""
+        path = self.path('image')
+        with open(path, 'wb') as file:
+            file.write(before)
+            for offset, content in image.writes:
+                file.seek(offset)
+                file.write(content)
+        return path
+
+    def check_image(self, image, before=b''):
+        """The snapshot has the form, the guest and what stands before."""
+        [one] = self.json('info', self.store, 'vm1')['snapshots']
+        self.assertEqual((one['form'], one['before']), ('mapped-ram', len(before)))
+        self.assertTrue(self.succeed('export', '--form=ram', self.store, 'vm1').bytes ==
+                        self.guest.flat())
+        stream = self.succeed('export', self.store, 'vm1').bytes
+        self.assertTrue(stream == before + image.data[len(before):])
+
+    def test_a_file_is_read_by_its_data(self):
+        image = mappedram.Image(self.guest)
+        self.succeed('import', '--file', self.write_image(image), self.store, 'vm1')
+        self.check_image(image)
+
+    def test_from_a_pipe_and_as_standard_input(self):
+        image = mappedram.Image(self.guest)
+        self.succeed('import', self.store, 'vm1', data=image.data)
+        self.check_image(image)
+        with open(self.write_image(image), 'rb') as file:
+            self.succeed('import', self.store, 'vm1', stdin=file)
+        self.check_image(image)
+
+    def test_zeros_before(self):
+        for begin in (7, 4096, 3 * MIB + 1):
+            image = mappedram.Image(self.guest, begin)
+            self.succeed('import', '--file', self.write_image(image), self.store, 'vm1')
+            self.check_image(image, bytes(begin))
+            self.succeed('import', self.store, 'vm1', data=image.data)
+            self.check_image(image, bytes(begin))
+        self.fail_with('standard input: nothing but zeros', 'import', self.store, 'vm1',
+                       data=bytes(99))
+
+    def test_save_images_of_libvirt(self):
+        before = (b'LibvirtQemudSave' + struct.pack('<IIIII', 2, 5000, 1, 6, 0) +
+                  bytes(56) + b'<domain/>' + bytes(4991))
+        image = mappedram.Image(self.guest, len(before))
+        self.succeed('import', '--file', self.write_image(image, before), self.store, 'vm1')
+        self.check_image(image, before)
+        self.assertIn("libvirt's header, complete", self.succeed('info', self.store).out)
+        raw = before[:28] + bytes(4) + before[32:]
+        self.save(data=raw + self.data)
+        [one] = self.json('info', self.store, 'vm1')['snapshots']
+        self.assertEqual((one['form'], one['before']), ('classic', len(raw)))
+        stream = self.succeed('export', self.store, 'vm1').bytes
+        self.assertTrue(stream[:len(raw)] == raw)
+        self.assertTrue(makestream.read_back(stream[len(raw):])[1] == self.guest.pages)
+
+    def test_holes_of_a_large_file_are_not_read(self):
+        big = makestream.Guest({'pc.ram': 4 * MIB, 'vga': MIB}, seed=3)
+        big.sizes['pc.ram'] = 64 << 30
+        image = mappedram.Image(big, whole=False)
+        path = self.write_image(image)
+        self.succeed('import', '--file', path, self.store, 'vm1')
+        [one] = self.json('info', self.store, 'vm1')['snapshots']
+        self.assertEqual(one['ram'] - one['zero'], big.stored() * 4096)
+
+    def test_a_hole_in_what_is_not_pages_is_zeros(self):
+        """cp --sparse=always makes holes of all zeros, in a device's state as
+        well."""
+        image = mappedram.Image(self.guest)
+        device = makestream.device_state()
+        tail = device[:3000] + bytes(64 * 1024) + device[3000:]
+        data = image.data[:image.tail_at] + tail
+        write_file(self.path('image'), data)
+        self.run_ok('cp', '--sparse=always', self.path('image'), self.path('sparse'))
+        self.succeed('import', '--file', self.path('sparse'), self.store, 'vm1')
+        self.assertTrue(self.succeed('export', self.store, 'vm1').bytes == data)
+
+    def test_errors_name_the_file(self):
+        image = mappedram.Image(self.guest)
+        with open(self.write_image(image), 'r+b') as file:
+            file.truncate(image.size - 100)
+        self.fail_with(f'import: {self.path("image")}: .*', 'import', '-f', self.path('image'),
+                       self.store, 'vm1')
+        write_file(self.path('image'), b'#!/bin/sh\n' * 1000)
+        self.fail_with(f'import: {self.path("image")}: .*QEVM', 'import', '-f',
+                       self.path('image'), self.store, 'vm1')
+        self.check_nothing_left()
 
 
 class BadImportTest(ToolCase):

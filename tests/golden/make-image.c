@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Makes the golden snapshot files: two that must be readable for ever, and
+ * Makes the golden snapshot files: some that must be readable for ever, and
  * others, made of the first, that must be refused, each with the errno that it
  * is named for. Run by hand when a file is added; what is there already is
  * left alone, since that is what golden means.
@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "format/base/bytes.h"
 #include "format/image/image.h"
 #include "format/image/ondisk.h"
 #include "tests/lib/crash-file.h"
@@ -19,20 +20,38 @@
 
 #define UUID "golden-snapshot"
 
-static void put(SnapWriter *w, uint64_t region, const uint16_t *pages, guint n,
-		uint8_t seed)
+static void put_data(SnapWriter *w, uint64_t region, const uint16_t *pages,
+		     guint n, const uint8_t *data)
 {
 	g_autoptr(SnapCodec) codec = snap_codec_new(SNAP_LEVEL_DEFAULT);
-	g_autofree uint8_t *data = g_malloc((gsize)n * SNAP_PAGE);
 	g_autofree void *frame = g_malloc(SNAP_EXTENT_BOUND);
 	ssize_t size;
 
-	for (guint i = 0; i < n * SNAP_PAGE; i++)
-		data[i] = (uint8_t)(seed + i % 61 + i / SNAP_PAGE);
 	size = snap_codec_compress(codec, data, n, frame);
 	if (size < 0 ||
 	    snap_writer_extent(w, region, pages, n, frame, (size_t)size) < 0)
 		g_error("extent");
+}
+
+static void put(SnapWriter *w, uint64_t region, const uint16_t *pages, guint n,
+		uint8_t seed)
+{
+	g_autofree uint8_t *data = g_malloc((gsize)n * SNAP_PAGE);
+
+	for (guint i = 0; i < n * SNAP_PAGE; i++)
+		data[i] = (uint8_t)(seed + i % 61 + i / SNAP_PAGE);
+	put_data(w, region, pages, n, data);
+}
+
+/* Puts bytes at the beginning of a region. */
+static void put_bytes(SnapWriter *w, uint64_t region, const GByteArray *bytes)
+{
+	static const uint16_t pages[] = { 0, 1, 2, 3 };
+	guint n = (guint)snap_div_up(bytes->len, SNAP_PAGE);
+	g_autofree uint8_t *data = g_malloc0((gsize)n * SNAP_PAGE);
+
+	memcpy(data, bytes->data, bytes->len);
+	put_data(w, region, pages, n, data);
 }
 
 static SnapWriter *begin(struct crash_disk *disk)
@@ -101,6 +120,138 @@ static void make_verbatim(struct crash_disk *disk)
 
 	put(w, 0, first, 2, 33);
 	snap_meta_add_block(&meta, SNAP_BLOCK_STREAM, "stream", 8191);
+	end(w, &meta);
+}
+
+/* ---- one saved as mapped-ram, behind libvirt's header ---- */
+
+#define BEFORE_SIZE 6000u
+#define RAM_SECTION 2u
+
+static void add(GByteArray *b, const void *data, size_t size)
+{
+	g_byte_array_append(b, data, (guint)size);
+}
+
+static void add_text(GByteArray *b, const char *text)
+{
+	add(b, text, strlen(text));
+}
+
+static void add_be32(GByteArray *b, uint32_t n)
+{
+	be32 v = snap_to_be32(n);
+
+	add(b, v.b, sizeof(v));
+}
+
+static void add_be64(GByteArray *b, uint64_t n)
+{
+	be64 v = snap_to_be64(n);
+
+	add(b, v.b, sizeof(v));
+}
+
+static void add_name(GByteArray *b, const char *name)
+{
+	uint8_t length = (uint8_t)strlen(name);
+
+	add(b, &length, 1);
+	add_text(b, name);
+}
+
+static void add_section(GByteArray *b, uint8_t kind, uint32_t id)
+{
+	add(b, &kind, 1);
+	add_be32(b, id);
+}
+
+static void add_ram_end(GByteArray *b)
+{
+	add_be64(b, 0x10);
+	add_section(b, 0x7e, RAM_SECTION);
+}
+
+/* A devstate as it comes of a guest of two blocks and one device; *ret_pages_at
+ * is where the pages stood. */
+static GByteArray *make_devstate(const struct snap_meta *meta,
+				 uint64_t *ret_pages_at)
+{
+	static const char description[] = "{\"page_size\":4096}";
+	GByteArray *b = g_byte_array_new();
+	uint64_t total = meta->blocks[0].length + meta->blocks[1].length;
+
+	add_text(b, "QEVM");
+	add_be32(b, 3);
+	add_section(b, 7, (uint32_t)strlen(meta->machine));
+	add_text(b, meta->machine);
+	add_section(b, 1, RAM_SECTION);
+	add_name(b, "ram");
+	add_be32(b, 0);
+	add_be32(b, 4);
+	add_be64(b, total | 4);
+	for (guint i = 0; i < 2; i++) {
+		add_name(b, meta->blocks[i].name);
+		add_be64(b, meta->blocks[i].length);
+	}
+	add_ram_end(b);
+	*ret_pages_at = b->len;
+	add_section(b, 3, RAM_SECTION);
+	add_ram_end(b);
+	add_section(b, 4, 9);
+	add_name(b, "0000:00:01.0/dev");
+	add_be32(b, 0);
+	add_be32(b, 1);
+	add_text(b, "the state of a device");
+	add_section(b, 0x7e, 9);
+	add(b, "\0\6", 2);
+	add_be32(b, sizeof(description) - 1);
+	add_text(b, description);
+	return b;
+}
+
+static GByteArray *make_before(void)
+{
+	static const uint8_t unused[BEFORE_SIZE];
+	GByteArray *b = g_byte_array_new();
+	const uint32_t words[] = { 2, BEFORE_SIZE - 92, 1, 6, 0 };
+
+	add_text(b, "LibvirtQemudPart");
+	for (guint i = 0; i < G_N_ELEMENTS(words); i++) {
+		le32 v = snap_to_le32(words[i]);
+
+		add(b, v.b, sizeof(v));
+	}
+	add(b, unused, 56);
+	add_text(b, "<domain>golden</domain>");
+	add(b, unused, BEFORE_SIZE - b->len);
+	return b;
+}
+
+static void make_mapped(struct crash_disk *disk)
+{
+	static const uint16_t some[] = { 0, 1, 2, 63, 64, 200 },
+			      last[] = { 15 };
+	struct snap_meta meta = { .form = SNAP_FORM_MAPPED,
+				  .machine = "pc-q35-golden-16",
+				  .ram_section = RAM_SECTION,
+				  .target_page = 4096,
+				  .footers = true };
+	g_autoptr(GByteArray) before = make_before();
+	g_autoptr(GByteArray) state = NULL;
+	SnapWriter *w = begin(disk);
+
+	snap_meta_add_block(&meta, SNAP_BLOCK_RAM, "pc.ram", 3 << 20);
+	snap_meta_add_block(&meta, SNAP_BLOCK_RAM, "a", 65536);
+	put(w, 0, some, G_N_ELEMENTS(some), 1);
+	snap_writer_fill(w, 300, 5, 0xff);
+	put(w, 1, some, 3, 50);
+	put(w, 2, last, 1, 90);
+	state = make_devstate(&meta, &meta.pages_at);
+	put_bytes(w, 3, state);
+	put_bytes(w, 4, before);
+	snap_meta_add_block(&meta, SNAP_BLOCK_STATE, "devstate", state->len);
+	snap_meta_add_block(&meta, SNAP_BLOCK_BEFORE, "before", before->len);
 	end(w, &meta);
 }
 
@@ -270,10 +421,11 @@ int main(int argc, char **argv)
 {
 	const char *folder = argc > 1 ? argv[1] : ".";
 	g_autofree char *refused = g_build_filename(folder, "refused", NULL);
-	struct crash_disk classic, verbatim;
+	struct crash_disk classic, verbatim, mapped;
 
 	make(folder, "classic", make_classic, &classic);
 	make(folder, "verbatim", make_verbatim, &verbatim);
+	make(folder, "mapped-ram", make_mapped, &mapped);
 	for (guint i = 0; i < G_N_ELEMENTS(all); i++) {
 		g_autoptr(GByteArray) b = g_byte_array_new();
 
@@ -283,5 +435,6 @@ int main(int argc, char **argv)
 	}
 	crash_disk_clear(&classic);
 	crash_disk_clear(&verbatim);
+	crash_disk_clear(&mapped);
 	return 0;
 }
