@@ -6,7 +6,7 @@
  * literals and device state in order, of the memory what is no hole. The
  * bitmaps are left out, since what was written is all there is.
  */
-#include "fs/view/view-internal.h"
+#include "fs/view/writing-internal.h"
 
 #include <fcntl.h>
 #include <string.h>

@@ -8,7 +8,7 @@
  * writer, who ascends, leaves something out. At the end its size must be that
  * of the view.
  */
-#include "fs/view/view-internal.h"
+#include "fs/view/writing-internal.h"
 
 #include <fcntl.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* `devstate`: the migration stream without its pages, which is a stream that
  * QEMU itself accepts. */
-#include "fs/view/view-internal.h"
+#include "fs/view/writing-internal.h"
 
 static const struct snap_block *state_block(const SnapSealed *sealed)
 {

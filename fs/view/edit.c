@@ -7,7 +7,7 @@
  * So a write to a stream that nobody has cut is no save when it lies in what is
  * before.
  */
-#include "fs/view/view-internal.h"
+#include "fs/view/writing-internal.h"
 
 #include <string.h>
 

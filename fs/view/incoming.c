@@ -17,7 +17,7 @@
  * Zeros at the beginning are a hole, whether they were written, skipped or cut
  * to (QEMU's file:PATH,offset=N): the stream begins behind.
  */
-#include "fs/view/view-internal.h"
+#include "fs/view/writing-internal.h"
 
 #include <fcntl.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Listing a folder: what lies in the store, without the names that are snapfs's
  * own, and the views of the snapshot in it. */
-#include "fs/view/view-internal.h"
+#include "fs/view/writing-internal.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -6,7 +6,7 @@
  * it is made when somebody first asks for the file's size, and not for every
  * snapshot that is listed.
  */
-#include "fs/view/view-internal.h"
+#include "fs/view/writing-internal.h"
 
 #include "format/base/cleanup.h"
 #include "format/base/error.h"

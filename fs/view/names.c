@@ -9,7 +9,7 @@
  * compares what is written; moving to or from one is EXDEV, upon which mv and
  * rsync copy instead.
  */
-#include "fs/view/view-internal.h"
+#include "fs/view/writing-internal.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -114,7 +114,11 @@ int snap_node_mkdir(SnapNode *folder, const char *name, mode_t mode,
 	if (r == 0 &&
 	    mkdirat(snap_store_node(folder)->fd, name, mode & 07777) < 0)
 		r = -errno;
-	return r < 0 ? r : made(folder, name, mode, caller, ret_node, ret_attr);
+	if (r == 0)
+		r = made(folder, name, mode, caller, ret_node, ret_attr);
+	if (r == 0)
+		snap_makers_folder(*ret_node, caller);
+	return r;
 }
 
 int snap_node_symlink(SnapNode *folder, const char *name, const char *target,
@@ -132,8 +136,19 @@ int snap_node_mknod(SnapNode *folder, const char *name, mode_t mode, dev_t dev,
 		    const struct snap_caller *caller, SnapNode **ret_node,
 		    struct snap_attr *ret_attr)
 {
-	int r = check_new(folder, name);
+	SnapHandle *handle;
+	int r;
 
+	/* Whoever wants its attributes set before its bytes makes it so (tar).
+	 */
+	if (S_ISREG(mode) && snap_tree_name(name, NULL) == SNAP_NAME_VIEW) {
+		r = snap_node_create(folder, name, O_WRONLY | O_EXCL, mode,
+				     caller, ret_node, ret_attr, &handle);
+		if (r == 0)
+			snap_handle_close(handle);
+		return r;
+	}
+	r = check_new(folder, name);
 	if (r == 0 && mknodat(snap_store_node(folder)->fd, name, mode, dev) < 0)
 		r = -errno;
 	return r < 0 ? r : made(folder, name, mode, caller, ret_node, ret_attr);
@@ -219,6 +234,20 @@ static int create_plain(SnapNode *folder, const char *name, int flags,
 	return 0;
 }
 
+/* What is done before a view is made: *ret_sealed is the snapshot that is
+ * there, or NULL. */
+static int begin_view(SnapNode *folder, guint view, int flags,
+		      const struct snap_caller *caller, SnapSealed **ret_sealed)
+{
+	int r;
+
+	if (snap_views[view]->part)
+		snap_parts_wait(folder);
+	snap_makers_note(folder, view, flags & O_EXCL, caller);
+	r = snap_sealed_get(folder, ret_sealed);
+	return r == -ENOENT ? 0 : r;
+}
+
 int snap_node_create(SnapNode *folder, const char *name, int flags, mode_t mode,
 		     const struct snap_caller *caller, SnapNode **ret_node,
 		     struct snap_attr *ret_attr, SnapHandle **ret_handle)
@@ -230,16 +259,13 @@ int snap_node_create(SnapNode *folder, const char *name, int flags, mode_t mode,
 		return r;
 	snap_count(folder->tree, SNAP_COUNT_OPEN);
 	if (snap_tree_name(name, &view) == SNAP_NAME_VIEW) {
-		r = snap_sealed_get(folder, &sealed);
-		if (r < 0 && r != -ENOENT)
+		r = begin_view(folder, (guint)view, flags, caller, &sealed);
+		if (r < 0)
 			return r;
 		if (sealed || snap_views[view]->saves)
 			return create_view(folder, (guint)view, sealed, mode,
 					   caller, ret_node, ret_attr,
 					   ret_handle);
-		if (snap_parts_busy(folder))
-			return -EBUSY;
-		r = 0;
 	} else {
 		r = check_new(folder, name);
 	}

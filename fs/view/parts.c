@@ -9,14 +9,13 @@
  * unfinished. A close that is not the last (a shell's, of a descriptor that it
  * has doubled) comes before anything was written.
  */
-#include "fs/view/view-internal.h"
+#include "fs/view/writing-internal.h"
 
 #include <fcntl.h>
 #include <unistd.h>
 
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
-#include "format/base/log.h"
 
 struct part_handle {
 	struct snap_plain_handle plain;
@@ -172,21 +171,21 @@ static int part_open(SnapNode *node, int flags,
 {
 	SnapPartNode *p = part_node(node);
 	bool writes = (flags & O_ACCMODE) != O_RDONLY;
-	int fd;
+	int fd = snap_plain_reopen(node, flags);
+	struct stat st;
 
-	if (writes && snap_parts_busy(p->folder)) {
-		g_autofree char *path =
-			snap_folder_path(p->folder, p->view->name);
-
-		snap_log(SNAP_LOG_WARNING,
-			 "%s: a snapshot is being made of it just now", path);
-		return -EBUSY;
-	}
-	fd = snap_plain_reopen(node, flags);
 	if (fd < 0)
 		return fd;
 	*ret_handle = snap_part_handle(node, fd, writes);
-	return 0;
+	if (!writes)
+		return 0;
+	/* Whoever looks at the parts sees the handle by now, or is waited for;
+	 * then the name may be that of a view. */
+	snap_parts_wait(p->folder);
+	if (fstat(fd, &st) == 0 && st.st_nlink)
+		return 0;
+	snap_handle_close(*ret_handle);
+	return -ESTALE;
 }
 
 static void part_clear(SnapNode *node)

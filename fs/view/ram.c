@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* `ram`: guest RAM, flat: the RAM blocks one after the other, each on a 2 MiB
  * boundary. Zero pages are holes. */
-#include "fs/view/view-internal.h"
+#include "fs/view/writing-internal.h"
 
 static bool ram_present(const SnapSealed *sealed)
 {

@@ -8,7 +8,7 @@
  * came otherwise, a part that is the same as its view goes, and one that is not
  * is kept under another name.
  */
-#include "fs/view/view-internal.h"
+#include "fs/view/writing-internal.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -180,6 +180,7 @@ static bool again(SnapNode *folder)
 				     GINT_TO_POINTER(BUSY));
 	else
 		g_hash_table_remove(tree->settling, folder);
+	g_cond_broadcast(&tree->idle);
 	return more;
 }
 
@@ -252,9 +253,11 @@ void snap_parts_check(SnapNode *folder)
 	}
 }
 
-bool snap_parts_busy(SnapNode *folder)
+void snap_parts_wait(SnapNode *folder)
 {
-	SNAP_LOCKED(&folder->tree->lock);
+	SnapTree *tree = folder->tree;
+	SNAP_LOCKED(&tree->lock);
 
-	return g_hash_table_contains(folder->tree->settling, folder);
+	while (g_hash_table_contains(tree->settling, folder))
+		g_cond_wait(&tree->idle, &tree->lock);
 }

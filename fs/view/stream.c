@@ -6,7 +6,7 @@
  * A verbatim one is read as it lies, a classic one by its layout, one saved as
  * mapped-ram by that of the mapped-ram file that begins where it did.
  */
-#include "fs/view/view-internal.h"
+#include "fs/view/writing-internal.h"
 
 #include <string.h>
 

@@ -4,7 +4,7 @@
  *
  * A new kind of view is a file in this folder and a line in snap_views.
  */
-#include "fs/view/view-internal.h"
+#include "fs/view/writing-internal.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -169,6 +169,7 @@ void snap_tree_free(SnapTree *tree)
 	if (!tree)
 		return;
 	drop_all(tree);
+	g_queue_clear_full(&tree->makers, g_free);
 	g_queue_clear_full(&tree->told, g_free);
 	g_hash_table_destroy(tree->saves);
 	g_hash_table_destroy(tree->tickets);
@@ -238,6 +239,8 @@ static int lookup_view(SnapNode *folder, guint view,
 		return r;
 	*ret_node = NULL;
 	if (r == 0 && snap_sealed_shows(sealed, view)) {
+		if (snap_makers_expect(folder, view, caller))
+			return -ENOENT;
 		snap_writers_reap(folder);
 		if (stream)
 			*ret_node = lookup_ticket(folder, sealed, caller);

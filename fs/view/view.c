@@ -8,7 +8,7 @@
  * `stream` where there is no `ram`. The others show one block, since a file
  * without any would pass for a hole.
  */
-#include "fs/view/view-internal.h"
+#include "fs/view/writing-internal.h"
 
 #include <fcntl.h>
 #include <string.h>

@@ -5,7 +5,7 @@
  * The table says which stream a new writer joins. A stream leaves it when its
  * save is over, when its name is removed, or when nobody holds it any more.
  */
-#include "fs/view/view-internal.h"
+#include "fs/view/writing-internal.h"
 
 #include "format/base/cleanup.h"
 #include "format/base/error.h"

@@ -4,7 +4,7 @@
  * user.snapfs.* are ours, on the views of a snapshot and on its folder, and
  * nobody can set them.
  */
-#include "fs/view/view-internal.h"
+#include "fs/view/writing-internal.h"
 
 #include <string.h>
 #include <sys/xattr.h>

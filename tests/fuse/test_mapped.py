@@ -16,6 +16,9 @@ import makestream
 import mappedram
 
 PAGE = 4096
+# What libvirt writes before a stream: a header, XML, and room to edit that.
+LIBVIRT = (b'LibvirtQemudPart' + struct.pack('<IIIII', 2, 5000, 1, 6, 0) + bytes(56) +
+           b'<domain/>' + bytes(4991))
 
 
 def scattered_guest(seed=3):
@@ -182,6 +185,95 @@ class ViewTest(MappedCase):
         self.assertEqual(mappedram.data_of(fd), reader.data(os.fstat(fd).st_size))
         self.assertEqual(os.pread(fd, PAGE, reader.places['pc.ram'][1] + (64 << 30) - PAGE),
                          bytes(PAGE))
+
+
+class LargePagesTest(FuseCase):
+    """A guest whose pages are 64 KiB, such as Arm's may be: a page is there when
+    any part of it is not zero."""
+    PAGE = 65536
+
+    def stream(self, sizes, pages):
+        """A classic stream with pages of that size."""
+        bits = (b'\x05' + makestream.str8('configuration/target-page-bits') +
+                struct.pack('>II', 1, self.PAGE.bit_length() - 1))
+        parts = [makestream.header(), bits, makestream.ram_start(makestream.Guest(sizes))]
+        for name, size in sizes.items():
+            parts.append(b'\x02' + struct.pack('>I', 1))
+            for number in range(size // self.PAGE):
+                content = pages[name].get(number)
+                flags = makestream.FULL_PAGE if content else makestream.ZERO_PAGE
+                flags |= makestream.CONTINUE if number else 0
+                parts += [struct.pack('>Q', number * self.PAGE | flags),
+                          b'' if number else makestream.str8(name), content or b'\0']
+            parts.append(struct.pack('>Q', makestream.EOS) + makestream.footer(1))
+        parts += [makestream.ram_section([], kind=3), makestream.device_state()]
+        return b''.join(parts)
+
+    def test_bits_are_of_the_guests_pages(self):
+        sizes = {'ram': 9 * MIB, 'odd': 3 * self.PAGE}
+        pages = {'ram': {}, 'odd': {2: bytes(self.PAGE - 1) + b'x'}}
+        chance = random.Random(6)
+        for number in (*range(0, 144, 5), *range(40, 72), 143):
+            content = bytearray(self.PAGE)
+            for part in chance.sample(range(16), chance.choice((1, 3, 16))):
+                content[part * PAGE:(part + 1) * PAGE] = makestream.page_bytes(number * 16 + part)
+            pages['ram'][number] = bytes(content)
+        os.mkdir(self.snaps('vm1'))
+        data = self.stream(sizes, pages)
+        with open(self.snaps('vm1', 'stream'), 'wb') as file:
+            file.write(data)
+        self.assertTrue(read_file(self.snaps('vm1', 'stream')) == data)
+        whole = read_file(self.snaps('vm1', 'mapped'))
+        reader = mappedram.Reader(lambda at, size: whole[at:at + size], page=self.PAGE)
+        for name in sizes:
+            self.assertEqual(reader.stored(name), sorted(pages[name]))
+            self.assertTrue(reader.pages(name) == pages[name])
+        fd = os.open(self.snaps('vm1', 'mapped'), os.O_RDONLY | os.O_DIRECT)
+        self.addCleanup(os.close, fd)
+        start = reader.places['ram'][0]
+        for at in range(start - 2, start + 20):
+            for size in (1, 3, 9):
+                self.assertEqual(os.pread(fd, size, at), whole[at:at + size])
+
+
+class SavedTest(MappedCase):
+    """Streams that are written as mapped-ram, and read back."""
+
+    def save_image(self, name, image, before=b''):
+        os.mkdir(self.snaps(name))
+        fd = os.open(self.snaps(name, 'stream'), os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.ftruncate(fd, 0 if before else image.begin)
+            os.pwrite(fd, before, 0)
+            for offset, content in image.writes:
+                os.pwrite(fd, content, offset)
+        finally:
+            os.close(fd)
+
+    def test_stream_reads_back_byte_for_byte(self):
+        for name, begin, before in (('a', 0, b''), ('b', 0x1234, b''),
+                                    ('c', len(LIBVIRT), LIBVIRT)):
+            image = mappedram.Image(self.guest, begin)
+            self.save_image(name, image, before)
+            path = self.snaps(name, 'stream')
+            self.assertTrue(read_file(path) == (before or bytes(begin)) + image.data[begin:])
+            self.assertEqual(os.getxattr(path, 'user.snapfs.form'), b'mapped-ram')
+            reader = mappedram.Reader(lambda at, size, data=image.data: data[at:at + size], begin)
+            expected = [(max(first, begin), end) for first, end in reader.data(image.size)]
+            # All but the first page of libvirt's header is zeros.
+            self.assertEqual(mappedram.data_of(self.open(path)),
+                             [(0, PAGE)] * bool(before) + expected)
+
+    def test_other_views_do_not_tell_how_it_was_saved(self):
+        plain = mappedram.Image(self.guest)
+        for name, begin in (('a', 0), ('b', 0x1234)):
+            self.save_image(name, mappedram.Image(self.guest, begin))
+            self.assertTrue(read_file(self.snaps(name, 'mapped')) == plain.data)
+            self.assertTrue(read_file(self.snaps(name, 'ram')) == self.guest.flat())
+            devstate = read_file(self.snaps(name, 'devstate'))
+            self.assertTrue(devstate.startswith(makestream.header() +
+                                                makestream.ram_start(self.guest)))
+            self.assertTrue(devstate.endswith(makestream.device_state()))
 
 
 def crc32c(data):
