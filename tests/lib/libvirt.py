@@ -11,13 +11,15 @@ import os
 import re
 import shlex
 import shutil
+import signal
+import struct
 import subprocess
 from dataclasses import dataclass
 
 from guest import MIB, CountGuest
 from harness import (Missing, die_with_parent, need_program, need_root, read_text, run,
                      wait_until)
-from mapped import MappedCase
+from mapped import MappedCase, Saved
 from vmcase import Case
 
 FOLDERS = {'etc': '/etc/libvirt', 'run': '/run/libvirt', 'lib': '/var/lib/libvirt',
@@ -86,6 +88,12 @@ def need_libvirt():
         raise Missing(f'libvirt {version[0]} is older than 11.2')
 
 
+def descendants(pid):
+    for child in read_text(f'/proc/{pid}/task/{pid}/children').split():
+        yield int(child)
+        yield from descendants(int(child))
+
+
 class Libvirt:
     """Use it as a context manager; `qemu_conf` are lines for its configuration,
     and `wrapper` words before the daemon's command, such as strace's."""
@@ -139,10 +147,18 @@ class Libvirt:
     def log(self):
         return read_text(self.path('libvirtd.log')) + read_text(self.path('log', 'daemon.log'))
 
-    def run(self, *words, **options):
+    def command(self, *words):
         socket = self.path('run', 'libvirt-sock')
-        return run(need_program('virsh'), '-q', '-c', f'qemu:///system?socket={socket}', *words,
-                   **options)
+        return [need_program('virsh'), '-q', '-c', f'qemu:///system?socket={socket}', *words]
+
+    def run(self, *words, **options):
+        return run(*self.command(*words), **options)
+
+    def kill_qemu(self):
+        """kill -9 of every QEMU of this daemon, and of no other."""
+        for pid in descendants(self.process.pid):
+            if read_text(f'/proc/{pid}/comm').startswith('qemu-system'):
+                os.kill(pid, signal.SIGKILL)
 
     def virsh(self, *words, **options):
         done = self.run(*words, **options)
@@ -223,9 +239,31 @@ class Domain:
         return NativeGuest([word for option in kept for word in option], self.guest.memory)
 
 
+@dataclass
+class ImageHeader:
+    magic: bytes
+    version: int
+    length: int         # of what stands between it and the stream
+    was_running: int
+    format: int
+
+    SIZE = 92
+
+    @property
+    def begin(self):
+        return self.SIZE + self.length
+
+
+def image_header(path):
+    """What libvirt has written before the stream."""
+    with open(path, 'rb') as file:
+        return ImageHeader(*struct.unpack_from('<16sIIII', file.read(ImageHeader.SIZE)))
+
+
 class LibvirtCase(MappedCase):
     """A mount, and a libvirt that sees it, come what may of the mount."""
     guest = CountGuest(memory=64, end=24, fill=True)
+    options = ('allow_other',)      # QEMU runs as a user of its own
     qemu_conf = ''
 
     def setUp(self):
@@ -238,3 +276,26 @@ class LibvirtCase(MappedCase):
         self.addCleanup(run, 'umount', '-l', self.work)
         self.mount = self.new_mount('store', 'mnt', self.options)
         self.libvirt = self.enter(Libvirt(self.work, self.qemu_conf))
+        self.domain = Domain(self.libvirt, self.guest)
+        self.domain.start()
+
+    def save(self, name='vm1', *options):
+        """Saves the domain at a moment when its memory is known."""
+        self.domain.virsh('suspend')
+        ram = self.domain.dump_ram()
+        self.domain.virsh('save', self.stream(name), *options)
+        return Saved(name, image_header(self.stream(name)).begin, ram)
+
+    def restore(self, name='vm1', *options):
+        self.libvirt.virsh('restore', self.mount.path(name, 'stream'), *options)
+
+    def assert_restored(self, saved):
+        """The domain is as it was when it was saved, and runs on."""
+        self.assertEqual(self.domain.state(), 'paused')
+        self.assert_same(self.domain.dump_ram(), saved.ram)
+        self.domain.virsh('resume')
+        self.domain.wait_passes(2)
+
+    def assert_runs_on(self):
+        self.assertEqual(self.domain.state(), 'running')
+        self.domain.wait_passes(2)
