@@ -96,9 +96,10 @@ def descendants(pid):
 
 class Libvirt:
     """Use it as a context manager; `qemu_conf` are lines for its configuration,
-    and `wrapper` words before the daemon's command, such as strace's."""
+    `hook` is a script that it runs, and `wrapper` words before the daemon's
+    command, such as strace's."""
 
-    def __init__(self, work, qemu_conf='', wrapper=()):
+    def __init__(self, work, qemu_conf='', hook='', wrapper=()):
         self.work = os.path.join(work, 'lv')
         self.wrapper = list(wrapper)
         self.process = None
@@ -108,6 +109,9 @@ class Libvirt:
         os.chmod(self.path('lib', 'images'), 0o777)
         self._write('etc', 'qemu.conf', QEMU_CONF + qemu_conf)
         self._write('etc', 'libvirtd.conf', DAEMON_CONF)
+        os.mkdir(self.path('etc', 'hooks'))
+        self._write('etc', 'hooks', 'qemu', f'#!/bin/sh\n{hook}')
+        os.chmod(self.path('etc', 'hooks', 'qemu'), 0o755)
 
     def _write(self, *names_and_text):
         with open(self.path(*names_and_text[:-1]), 'w') as file:
@@ -266,6 +270,10 @@ class LibvirtCase(MappedCase):
     options = ('allow_other',)      # QEMU runs as a user of its own
     qemu_conf = ''
 
+    def hook(self):
+        """A script that libvirt runs when a domain starts or ends."""
+        return ''
+
     def setUp(self):
         need_libvirt()
         Case.setUp(self)
@@ -275,7 +283,7 @@ class LibvirtCase(MappedCase):
             self.run_ok('mount', *words)
         self.addCleanup(run, 'umount', '-l', self.work)
         self.mount = self.new_mount('store', 'mnt', self.options)
-        self.libvirt = self.enter(Libvirt(self.work, self.qemu_conf))
+        self.libvirt = self.enter(Libvirt(self.work, self.qemu_conf, self.hook()))
         self.domain = Domain(self.libvirt, self.guest)
         self.domain.start()
 

@@ -10,7 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import harness
 from guest import MIB, CountGuest, LinuxGuest
 from bridge import POSTCOPY, bridge_path
-from mapped import DEFAULTS, DIRECT, MAPPED, MULTIFD, MappedCase, MappedFile, channels
+from mapped import DEFAULTS, DIRECT, MAPPED, MULTIFD, MappedCase, MappedFile, Saved, channels
 from mount import need_views, plain, tool
 from qemu import MigrationFailed, Qemu, need_qemu
 
@@ -198,7 +198,45 @@ class Load(MappedCase):
 
 
 class Copies(MappedCase):
+    """What is copied out of the mount and into it again."""
     guest = CountGuest(memory=64, end=24, fill=True, blink=8)
+
+    def setUp(self):
+        need_views()
+        super().setUp()
+
+    def test_copies_of_all_views_load_and_make_the_snapshot_again(self):
+        qemu = self.boot()
+        for name, caps in (('mapped', MULTIFD), ('classic', None)):
+            with self.subTest(name):
+                saved = self.save(qemu, name, caps, stopped=True)
+                qemu.cont()
+                copy, back = self.path(f'copy-{name}'), self.mount.path(f'back-{name}')
+                self.run_ok('cp', '-a', self.mount.path(name), copy)
+                for view in os.listdir(copy):
+                    self.run_ok('cmp', f'{copy}/{view}', self.mount.path(name, view))
+                self.assert_back(self.loaded(f'file:{copy}/stream', caps), saved, 'the copy')
+                self.assert_back(self.loaded(f'file:{copy}/mapped', MULTIFD, DIRECT), saved,
+                                 'the copy of mapped')
+                self.run_ok('cp', '-a', copy, back)
+                self.mount.remount()
+                for view in os.listdir(copy):
+                    self.run_ok('cmp', f'{copy}/{view}', f'{back}/{view}')
+                saved.name = f'back-{name}'
+                self.assert_loads_mapped(saved, 'mapped', MULTIFD)
+
+    def test_any_one_file_makes_a_snapshot_that_loads(self):
+        saved = self.save(self.boot(), 'vm1', MULTIFD, stopped=True)
+        for views in (['stream'], ['mapped'], ['ram', 'devstate']):
+            with self.subTest(views):
+                name = '-'.join(views)
+                os.mkdir(self.mount.path(name))
+                for view in views:
+                    self.run_ok('cp', self.mount.path('vm1', view), self.path(view))
+                    self.run_ok('cp', '--sparse=never', self.path(view), self.mount.path(name))
+                for view in ('ram', 'devstate', 'mapped'):
+                    self.run_ok('cmp', self.mount.path(name, view), self.mount.path('vm1', view))
+                self.assert_loads_mapped(Saved(name, 0, saved.ram), 'mapped', MULTIFD)
 
 
 class Linux(MappedCase):

@@ -130,8 +130,22 @@ class Full(MappedTrouble, FullDiskCase):
                 self.assert_runs_on(qemu)
                 self.assert_error('No space left')
                 self.assert_small_is_there()
+        self.fail_handed_over(qemu)
         self.run_ok('mount', '-o', 'remount,size=256M', self.mount.store)
         self.assert_loads_mapped(self.save(qemu, caps=MULTIFD, params=DIRECT))
+
+
+    def fail_handed_over(self, qemu):
+        """Its channels are copies of the one descriptor that the stream is written
+        by; QEMU aborts should the close of one fail."""
+        fd = os.open(self.stream(), os.O_WRONLY)
+        qemu.add_fds(7, fd)
+        os.close(fd)
+        with self.assertRaises(MigrationFailed):
+            qemu.migrate('file:/dev/fdset/7', MULTIFD, DEFAULTS)
+        qemu.remove_fds(7)
+        self.assert_runs_on(qemu)
+        self.assert_small_is_there()
 
 
 class Channels(MappedTrouble):
