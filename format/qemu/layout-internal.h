@@ -14,5 +14,13 @@ void snap_layout_put_state(SnapLayout *l, uint64_t state, uint64_t length);
 /* Puts the literals [from, to). */
 void snap_layout_put_literal(SnapLayout *l, size_t from, size_t to);
 
-/* Puts the records of a block, `length` bytes in all. */
-void snap_layout_put_records(SnapLayout *l, guint block, uint64_t length);
+/* Puts what a block has in the stream, `length` bytes of a kind: its records,
+ * its bitmap or its pages. */
+void snap_layout_put_block(SnapLayout *l, enum snap_run_kind kind, guint block,
+			   uint64_t length);
+
+/* Puts zeros. */
+void snap_layout_put_zero(SnapLayout *l, uint64_t length);
+
+/* Checks what a layout is made of. -EBADMSG. */
+int snap_synth_check(const struct snap_stream_info *info, GError **error);

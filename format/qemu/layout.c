@@ -68,10 +68,16 @@ void snap_layout_put_literal(SnapLayout *l, size_t from, size_t to)
 					 .length = to - from });
 }
 
-void snap_layout_put_records(SnapLayout *l, guint block, uint64_t length)
+void snap_layout_put_block(SnapLayout *l, enum snap_run_kind kind, guint block,
+			   uint64_t length)
 {
-	layout_put(l, (struct snap_run){ .kind = SNAP_RUN_RECORDS,
-					 .block = block,
+	layout_put(l, (struct snap_run){
+			      .kind = kind, .block = block, .length = length });
+}
+
+void snap_layout_put_zero(SnapLayout *l, uint64_t length)
+{
+	layout_put(l, (struct snap_run){ .kind = SNAP_RUN_ZERO,
 					 .length = length });
 }
 

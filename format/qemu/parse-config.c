@@ -15,7 +15,6 @@ static const struct snap_phase phase_configuration;
 static const struct snap_phase phase_subsection;
 static const struct snap_phase phase_page_bits;
 static const struct snap_phase phase_caps;
-static const struct snap_phase phase_cap;
 static const struct snap_phase phase_uuid;
 
 static int header_run(SnapParser *p, struct snap_event *ev)
@@ -100,6 +99,7 @@ static int configuration_run(SnapParser *p, struct snap_event *ev)
 	memcpy(p->info.machine, data + 5, length);
 	p->info.machine[length] = '\0';
 	p->info.target_page = 1u << machine_page_bits(p->info.machine);
+	p->info.caps_at = p->info.state_size + 5 + length;
 	return snap_parse_state(p, ev, 5 + length, &phase_subsection);
 }
 
@@ -128,6 +128,8 @@ static const struct snap_phase *subsection_find(const uint8_t *name,
 	return NULL;
 }
 
+/* A subsection is passed on up to its fields, but the list of capabilities
+ * not before it is known whether it stays. */
 static int subsection_run(SnapParser *p, struct snap_event *ev)
 {
 	const uint8_t *data = snap_parse_peek(p, 1);
@@ -159,6 +161,10 @@ static int subsection_run(SnapParser *p, struct snap_event *ev)
 					 "unknown length",
 					 name, version);
 	}
+	if (phase == &phase_caps) {
+		p->phase = phase;
+		return SNAP_PHASE_AGAIN;
+	}
 	return snap_parse_state(p, ev, 2 + length + 4, phase);
 }
 
@@ -180,64 +186,136 @@ static int page_bits_run(SnapParser *p, struct snap_event *ev)
 			"target pages of %" PRIu32 " bits; %u to %u are known",
 			bits, WIRE_PAGE_BITS_DEFAULT, WIRE_PAGE_BITS_MAX);
 	p->info.target_page = 1u << bits;
+	if (!p->caps_seen)
+		p->info.caps_at = p->info.state_size + 4;
 	return snap_parse_state(p, ev, 4, &phase_subsection);
 }
 
 static const struct snap_phase phase_page_bits = { page_bits_run,
 						   "the target page's bits" };
 
-static int caps_run(SnapParser *p, struct snap_event *ev)
-{
-	const uint8_t *data = snap_parse_peek(p, 4);
+/* The subsection of capabilities up to their number, and up to the names. */
+#define CAPS_COUNT (2 + sizeof(WIRE_CONFIG_CAPS) - 1 + 4)
+#define CAPS_NAMES (CAPS_COUNT + 4)
 
-	if (!data)
-		return SNAP_PHASE_MORE;
-	p->caps_left = snap_parse_be32(data);
-	return snap_parse_state(p, ev, 4, &phase_cap);
-}
+/* More than QEMU has capabilities to list. */
+#define CAPS_MAX 64u
 
-static const struct snap_phase phase_caps = { caps_run,
-					      "the number of capabilities" };
+struct caps {
+	uint32_t shared; /* how often x-ignore-shared is listed */
+	uint32_t mapped; /* and mapped-ram */
+	char *unknown;	 /* the first of the others, or NULL; g_free */
+	size_t size;	 /* of the subsection */
+};
 
 static bool cap_is(const uint8_t *data, const char *name)
 {
 	return data[0] == strlen(name) && memcmp(data + 1, name, data[0]) == 0;
 }
 
-static int cap_run(SnapParser *p, struct snap_event *ev)
+/* Reads the `n` names; false until they are there. */
+static bool caps_read(SnapParser *p, uint32_t n, struct caps *ret)
 {
-	const uint8_t *data;
-	size_t length;
+	struct caps caps = { .size = CAPS_NAMES };
 
-	if (p->caps_left == 0) {
+	for (uint32_t i = 0; i < n; i++) {
+		const uint8_t *data = snap_parse_peek(p, caps.size + 1);
+
+		if (data)
+			data = snap_parse_peek(
+				p, caps.size + 1 + (size_t)data[caps.size]);
+		if (!data) {
+			g_free(caps.unknown);
+			return false;
+		}
+		data += caps.size;
+		if (cap_is(data, WIRE_CAP_IGNORE_SHARED))
+			caps.shared++;
+		else if (cap_is(data, WIRE_CAP_MAPPED_RAM))
+			caps.mapped++;
+		else if (!caps.unknown)
+			caps.unknown = snap_parse_printable(data + 1, data[0]);
+		caps.size += 1 + (size_t)data[0];
+	}
+	*ret = caps;
+	return true;
+}
+
+/* What the list says of the stream. */
+static int caps_apply(SnapParser *p, const struct caps *caps)
+{
+	if (p->caps_seen || caps->shared > 1 || caps->mapped > 1)
+		return snap_parse_fail(p, EPROTO,
+				       "capabilities are listed twice");
+	if (caps->mapped && p->devstate)
+		return snap_parse_fail(p, EPROTO,
+				       "the capability mapped-ram in a stream "
+				       "without pages");
+	p->caps_seen = true;
+	p->ignore_shared = caps->shared;
+	p->info.mapped = caps->mapped;
+	p->info.caps_at = p->info.state_size;
+	return 0;
+}
+
+/* Passes the list on without mapped-ram, which a stream without pages has no
+ * use for: the form then does not depend on how the stream was saved. */
+static int caps_give(SnapParser *p, struct snap_event *ev,
+		     const struct caps *caps)
+{
+	be32 one = snap_to_be32(1);
+	size_t name = strlen(WIRE_CAP_IGNORE_SHARED);
+	const uint8_t *data = snap_parse_peek(p, caps->size);
+
+	if (!caps->mapped)
+		return snap_parse_state(p, ev, caps->size, &phase_subsection);
+	if (!caps->shared) {
+		snap_parse_drop(p, caps->size);
 		p->phase = &phase_subsection;
 		return SNAP_PHASE_AGAIN;
 	}
-	data = snap_parse_peek(p, 1);
-	if (!data)
-		return SNAP_PHASE_MORE;
-	length = data[0];
-	data = snap_parse_peek(p, 1 + length);
-	if (!data)
-		return SNAP_PHASE_MORE;
-	if (cap_is(data, WIRE_CAP_MAPPED_RAM))
-		return snap_parse_fail(p, EOPNOTSUPP,
-				       "the stream was saved with the "
-				       "capability mapped-ram; turn it off");
-	if (!cap_is(data, WIRE_CAP_IGNORE_SHARED)) {
-		g_autofree char *name = snap_parse_printable(data + 1, length);
+	G_STATIC_ASSERT(sizeof(p->caps) >=
+			CAPS_NAMES + 1 + sizeof(WIRE_CAP_IGNORE_SHARED));
+	memcpy(p->caps, data, CAPS_COUNT);
+	memcpy(p->caps + CAPS_COUNT, one.b, sizeof(one));
+	p->caps[CAPS_NAMES] = (uint8_t)name;
+	memcpy(p->caps + CAPS_NAMES + 1, WIRE_CAP_IGNORE_SHARED, name);
+	return snap_parse_state_as(p, ev, caps->size, p->caps,
+				   CAPS_NAMES + 1 + name, &phase_subsection);
+}
 
+static int caps_run(SnapParser *p, struct snap_event *ev)
+{
+	const uint8_t *data = snap_parse_peek(p, CAPS_NAMES);
+	g_autofree char *unknown = NULL;
+	struct caps caps;
+	uint32_t n;
+	int r;
+
+	if (!data)
+		return SNAP_PHASE_MORE;
+	n = snap_parse_be32(data + CAPS_COUNT);
+	if (n == 0 || n > CAPS_MAX)
+		return snap_parse_fail(p, EPROTO,
+				       "a list of %" PRIu32
+				       " capabilities; 1 to %u are possible",
+				       n, CAPS_MAX);
+	if (!caps_read(p, n, &caps))
+		return SNAP_PHASE_MORE;
+	unknown = caps.unknown;
+	r = caps_apply(p, &caps);
+	if (r < 0)
+		return r;
+	if (unknown)
 		return snap_parse_opaque(p, ev,
 					 "capability \"%s\" has an unknown "
 					 "effect on the stream",
-					 name);
-	}
-	p->ignore_shared = true;
-	p->caps_left--;
-	return snap_parse_state(p, ev, 1 + length, &phase_cap);
+					 unknown);
+	return caps_give(p, ev, &caps);
 }
 
-static const struct snap_phase phase_cap = { cap_run, "a capability's name" };
+static const struct snap_phase phase_caps = { caps_run,
+					      "the list of capabilities" };
 
 static int uuid_run(SnapParser *p, struct snap_event *ev)
 {

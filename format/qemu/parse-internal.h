@@ -10,6 +10,9 @@
  *	      ├────→ COMMAND ──────────────────────────────────────→ element …
  *	      └────→ FULL, EOF, or what cannot be split ─→ tail
  *
+ * (In the payload of RAM's START, where the stream is mapped-ram, each block's
+ * header ends in a jump.)
+ *
  * A phase looks at its item with snap_parse_peek(), which wants it whole and
  * keeps the beginning of one that is cut. Having understood it, it passes it
  * on with snap_parse_state(), or drops it with snap_parse_drop() and gives a
@@ -25,6 +28,7 @@
 
 #include "format/base/bytes.h"
 #include "format/qemu/parse.h"
+#include "format/qemu/wire.h"
 
 /* The largest item: a target page. */
 #define SNAP_HOLD_SIZE 65536u
@@ -47,6 +51,8 @@ extern const struct snap_phase snap_phase_section_end;
 extern const struct snap_phase snap_phase_skip;
 extern const struct snap_phase snap_phase_tail;
 extern const struct snap_phase snap_phase_ram_total;
+extern const struct snap_phase snap_phase_ram_block;
+extern const struct snap_phase snap_phase_ram_mapped;
 extern const struct snap_phase snap_phase_ram_record;
 extern const struct snap_phase snap_phase_dirty_bitmap;
 extern const struct snap_phase snap_phase_htab;
@@ -92,20 +98,24 @@ struct SnapParser {
 	uint8_t type;		     /* its element: START, PART or END */
 	bool footers_known;	     /* info.footers has been found out */
 
-	uint32_t caps_left; /* names to come in the capability list */
-	uint64_t ram_left;  /* of the RAM list's total */
-	char *ram_name;	    /* of the block that is being listed */
+	bool caps_seen;	   /* the list of capabilities was there */
+	uint8_t caps[64];  /* as it is passed on without mapped-ram */
+	uint64_t ram_left; /* of the RAM list's total */
+	char *ram_name;	   /* of the block that is being listed */
 	uint64_t ram_length;
 	GHashTable *ram_names; /* name → index + 1 */
 	bool pages_begun;      /* a RAM PART or END was seen */
 	bool pages_placed;     /* info.pages_at has been found out */
-	int block;	       /* of the last page record, or -1 */
-	uint64_t page;	       /* offset of the page that comes next */
+	bool place_seen;       /* so has where the pages may stand: */
+	uint64_t place;
+	int block;     /* of the last page record, or -1 */
+	uint64_t page; /* offset of the page that comes next */
 
 	uint64_t skip; /* bytes to pass on unread */
 	const struct snap_phase *after_skip;
 
 	bool only_eof; /* in the tail by EOF: no devices */
+	size_t zeros;  /* behind the description, not passed on */
 	struct snap_tail tail;
 	char *why;
 };
@@ -142,6 +152,12 @@ const uint8_t *snap_parse_peek(SnapParser *p, size_t n);
 int snap_parse_state(SnapParser *p, struct snap_event *ev, size_t n,
 		     const struct snap_phase *next);
 
+/* Passes `size` bytes of the parser's own on in place of the `n` last peeked
+ * at. */
+int snap_parse_state_as(SnapParser *p, struct snap_event *ev, size_t n,
+			const uint8_t *data, size_t size,
+			const struct snap_phase *next);
+
 /* Steps over the `n` bytes last peeked at. */
 void snap_parse_drop(SnapParser *p, size_t n);
 
@@ -154,15 +170,26 @@ int snap_parse_fail(SnapParser *p, int code, const char *format, ...)
 	G_GNUC_PRINTF(3, 4);
 
 /* The stream cannot be split from here on: an event, or an error where pages
- * have been given out already. */
+ * have been given out already, or lie elsewhere in the file. */
 int snap_parse_opaque(SnapParser *p, struct snap_event *ev, const char *format,
 		      ...) G_GNUC_PRINTF(3, 4);
 
 /* Foreign bytes as they may stand in a sentence. */
 char *snap_parse_printable(const void *data, size_t size);
 
-/* The pages stand here, unless they stood somewhere before. */
+/* What may stand between RAM's list and its pages begins here: the place of
+ * the pages, should snap_parse_place() find that there are any. */
+void snap_parse_place_seen(SnapParser *p);
+
+/* The pages stand here, unless they could have stood before. */
 void snap_parse_place(SnapParser *p);
+
+/* The section we are in stays in devstate, of RAM without its records. */
+static inline bool snap_parse_keeps(const SnapParser *p)
+{
+	return p->kind != SNAP_SECTION_RAM || p->type != WIRE_SECTION_PART ||
+	       p->info.mapped || p->devstate;
+}
 
 /* The device state begins here. Returns SNAP_PHASE_AGAIN. */
 int snap_parse_devices(SnapParser *p);

@@ -5,7 +5,8 @@
  *
  * A record is a be64, an offset in a block with flags in the bits below the
  * target page. One that is not CONTINUE names its block, and the block is
- * remembered from section to section.
+ * remembered from section to section. A mapped-ram stream and a devstate have
+ * none.
  */
 #include "format/qemu/parse-internal.h"
 
@@ -23,7 +24,6 @@
 /* Bits that no record of a target page of 4 KiB or more has. */
 #define RAM_SMALL_PAGES 0xc00u
 
-static const struct snap_phase phase_block;
 static const struct snap_phase phase_block_extra;
 static const struct snap_phase phase_list_end;
 static const struct snap_phase phase_list_known;
@@ -43,13 +43,15 @@ static int total_run(SnapParser *p, struct snap_event *ev)
 				       "found 0x%016" PRIx64,
 				       total);
 	p->ram_left = total - WIRE_RAM_MEM_SIZE;
-	return snap_parse_state(p, ev, 8, &phase_block);
+	return snap_parse_state(p, ev, 8, &snap_phase_ram_block);
 }
 
 const struct snap_phase snap_phase_ram_total = { total_run, "the size of RAM" };
 
-/* Lists the block that was read, and says what is wrong with it if it is. */
-static int block_add(SnapParser *p, uint64_t page_size, uint64_t gpa)
+/* Lists the block that was read, with `extra` bytes of its entry to come, and
+ * says what is wrong with it if it is. */
+static int block_add(SnapParser *p, uint64_t page_size, uint64_t gpa,
+		     size_t extra)
 {
 	struct snap_ramlist *ram = &p->info.ram;
 	g_autoptr(GError) error = NULL;
@@ -60,6 +62,7 @@ static int block_add(SnapParser *p, uint64_t page_size, uint64_t gpa)
 	if (r < 0)
 		return snap_parse_fail(p, -r, "%s", error->message);
 	ram->blocks[ram->n - 1].ignored = p->ignore_shared;
+	ram->blocks[ram->n - 1].listed = p->info.state_size + extra;
 	g_clear_pointer(&p->ram_name, g_free);
 	return 0;
 }
@@ -96,39 +99,58 @@ static int block_run(SnapParser *p, struct snap_event *ev)
 	return snap_parse_state(p, ev, 1 + length + 8, &phase_block_extra);
 }
 
-static const struct snap_phase phase_block = { block_run, "a RAM block" };
+const struct snap_phase snap_phase_ram_block = { block_run, "a RAM block" };
+
+/* A page size of that value is listed. Of a mapped-ram header the first four
+ * bytes are its version, and no page has 4 GiB. */
+static int block_page_size(SnapParser *p, uint64_t value, bool *ret_listed)
+{
+	*ret_listed = value >= RAM_PAGE_SIZE_MIN &&
+		      !(p->info.mapped && value > UINT32_MAX);
+	if (!*ret_listed)
+		return 0;
+	if (!p->info.caps_at && value >> 32 == WIRE_MAPPED_VERSION)
+		return snap_parse_fail(p, EOPNOTSUPP,
+				       "a mapped-ram stream without a "
+				       "configuration, which would say so");
+	if (value & (value - 1))
+		return snap_parse_fail(p, EPROTO,
+				       "a page size of 0x%" PRIx64
+				       " for RAM block %s",
+				       value, p->ram_name);
+	return 0;
+}
 
 /* With x-ignore-shared each block has its address; without, one may have a
  * page size (with postcopy-ram; QEMU refuses the two together). */
 static int block_extra_run(SnapParser *p, struct snap_event *ev)
 {
+	const struct snap_phase *next =
+		p->info.mapped ? &snap_phase_ram_mapped : &snap_phase_ram_block;
 	const uint8_t *data = snap_parse_peek(p, 1);
 	uint64_t value = 0;
-	int r;
+	bool listed = false;
+	int r = 0;
 
 	if (!data)
 		return SNAP_PHASE_MORE;
-	if (p->ignore_shared || data[0] == 0) {
+	if (p->ignore_shared || p->info.mapped || data[0] == 0) {
 		data = snap_parse_peek(p, 8);
 		if (!data)
 			return SNAP_PHASE_MORE;
 		value = snap_parse_be64(data);
 	}
-	if (p->ignore_shared) {
-		r = block_add(p, 0, value);
-	} else if (value >= RAM_PAGE_SIZE_MIN) {
-		if (value & (value - 1))
-			return snap_parse_fail(p, EPROTO,
-					       "a page size of 0x%" PRIx64
-					       " for RAM block %s",
-					       value, p->ram_name);
-		r = block_add(p, value, 0);
-	} else {
-		r = block_add(p, 0, 0);
-		p->phase = &phase_block;
+	if (!p->ignore_shared)
+		r = block_page_size(p, value, &listed);
+	if (r < 0)
+		return r;
+	if (!p->ignore_shared && !listed) {
+		p->phase = next;
+		r = block_add(p, 0, 0, 0);
 		return r < 0 ? r : SNAP_PHASE_AGAIN;
 	}
-	return r < 0 ? r : snap_parse_state(p, ev, 8, &phase_block);
+	r = block_add(p, listed ? value : 0, listed ? 0 : value, 8);
+	return r < 0 ? r : snap_parse_state(p, ev, 8, next);
 }
 
 static const struct snap_phase phase_block_extra = {
@@ -255,7 +277,7 @@ static int record_other(SnapParser *p, struct snap_event *ev, uint64_t value,
 		snap_parse_drop(p, 8);
 		return SNAP_PHASE_AGAIN;
 	}
-	if (value == WIRE_RAM_EOS && p->type == WIRE_SECTION_PART) {
+	if (value == WIRE_RAM_EOS && !snap_parse_keeps(p)) {
 		snap_parse_drop(p, 8);
 		p->phase = &snap_phase_section_end;
 		return SNAP_PHASE_AGAIN;
@@ -299,6 +321,14 @@ static int record_run(SnapParser *p, struct snap_event *ev)
 	if (!data)
 		return SNAP_PHASE_MORE;
 	value = snap_parse_be64(data);
+	if ((p->info.mapped || p->devstate) && value != WIRE_RAM_EOS)
+		return snap_parse_fail(p, EPROTO,
+				       "expected the end of a section of RAM "
+				       "(%s), found 0x%016" PRIx64,
+				       p->info.mapped
+					       ? "its pages lie elsewhere"
+					       : "there are no pages",
+				       value);
 	flags = value & (p->info.target_page - 1) &
 		~(uint64_t)WIRE_RAM_CONTINUE;
 	if (flags != WIRE_RAM_PAGE && flags != WIRE_RAM_ZERO)

@@ -120,15 +120,16 @@ static int section_start(SnapParser *p, struct snap_event *ev)
 }
 
 /* A device before any RAM section but START: either the stream has no pages,
- * or it is a device whose state comes early, and then what follows it cannot
- * be found. */
+ * or none in its line, or it is a device whose state comes early, and then what
+ * follows it cannot be found. */
 static int section_full(SnapParser *p, struct snap_event *ev)
 {
 	g_autofree char *name = NULL;
 	struct section_header h;
 
 	if (p->sections[SNAP_SECTION_RAM].begun &&
-	    (p->pages_begun || p->devstate || p->info.ram.n == 0))
+	    (p->pages_begun || p->devstate || p->info.mapped ||
+	     p->info.ram.n == 0))
 		return snap_parse_devices(p);
 	if (!section_header(p, &h))
 		return SNAP_PHASE_MORE;
@@ -139,12 +140,13 @@ static int section_full(SnapParser *p, struct snap_event *ev)
 				 name);
 }
 
-/* A RAM section: PARTs vanish whole, of the END only the records. */
+/* A RAM section: PARTs vanish whole, of the END only the records. Where there
+ * are no records, neither does. */
 static int section_ram(SnapParser *p, struct snap_event *ev)
 {
 	snap_parse_place(p);
 	p->pages_begun = true;
-	if (p->type == WIRE_SECTION_END)
+	if (snap_parse_keeps(p))
 		return snap_parse_state(p, ev, 5, &snap_phase_ram_record);
 	snap_parse_drop(p, 5);
 	p->phase = &snap_phase_ram_record;
@@ -213,10 +215,11 @@ static int element_run(SnapParser *p, struct snap_event *ev)
 
 	if (!data)
 		return SNAP_PHASE_MORE;
-	/* In a devstate the PARTs are gone; they stood behind the STARTs. */
-	if (p->devstate && p->sections[SNAP_SECTION_RAM].begun &&
+	/* In a devstate the PARTs are gone; they could stand behind the
+	 * STARTs, so that is where they stood. */
+	if (p->sections[SNAP_SECTION_RAM].begun &&
 	    data[0] != WIRE_SECTION_START)
-		snap_parse_place(p);
+		snap_parse_place_seen(p);
 	switch (data[0]) {
 	case WIRE_EOF:
 		return element_eof(p);
@@ -252,7 +255,7 @@ static int footer(SnapParser *p, struct snap_event *ev)
 				       "0x%08" PRIx32,
 				       id, section_known[p->kind].name, data[0],
 				       snap_parse_be32(data + 1));
-	if (p->kind != SNAP_SECTION_RAM || p->type != WIRE_SECTION_PART)
+	if (snap_parse_keeps(p))
 		return snap_parse_state(p, ev, 5, &snap_phase_element);
 	snap_parse_drop(p, 5);
 	p->phase = &snap_phase_element;

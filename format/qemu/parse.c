@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The parser's door and its gears: feeding, items, events and errors. What the
- * items mean is in parse-config.c, parse-section.c, parse-ram.c and
- * parse-skip.c; where the stream ends, in tail.c.
+ * items mean is in parse-config.c, parse-section.c, parse-ram.c, parse-mapped.c
+ * and parse-skip.c; where the stream ends, in tail.c.
  */
 #include "format/qemu/parse-internal.h"
 
@@ -10,6 +10,9 @@
 #include <string.h>
 
 #include "format/base/error.h"
+
+/* Zeros behind the description that are no part of the stream. */
+#define PARSE_ZEROS_MAX 65536u
 
 SnapParser *snap_parser_new(void)
 {
@@ -37,6 +40,12 @@ void snap_parser_free(SnapParser *p)
 void snap_parser_expect_devstate(SnapParser *p)
 {
 	p->devstate = true;
+}
+
+void snap_parser_begin_at(SnapParser *p, uint64_t offset)
+{
+	p->info.begin = offset;
+	p->info.size = offset;
 }
 
 void snap_parser_feed(SnapParser *p, const void *data, size_t size)
@@ -103,6 +112,20 @@ int snap_parse_state(SnapParser *p, struct snap_event *ev, size_t n,
 	return SNAP_PHASE_EVENT;
 }
 
+int snap_parse_state_as(SnapParser *p, struct snap_event *ev, size_t n,
+			const uint8_t *data, size_t size,
+			const struct snap_phase *next)
+{
+	if (n > 0)
+		snap_parse_drop(p, n);
+	ev->kind = SNAP_EVENT_STATE;
+	ev->data = data;
+	ev->size = size;
+	p->info.state_size += size;
+	p->phase = next;
+	return SNAP_PHASE_EVENT;
+}
+
 /* Passes on what there is, at most `n` bytes, without a change of phase. */
 static int parse_state_upto(SnapParser *p, struct snap_event *ev, uint64_t n)
 {
@@ -137,12 +160,65 @@ int snap_parse_skip(SnapParser *p, uint64_t n, const struct snap_phase *next)
 	return SNAP_PHASE_AGAIN;
 }
 
+/* How many zeros `data` ends in. */
+static size_t tail_zeros(const uint8_t *data, size_t size)
+{
+	size_t n = 0;
+
+	while (n < size && data[size - n - 1] == 0)
+		n++;
+	return n;
+}
+
+/* The zeros that were kept back are of the stream after all. */
+static int tail_give_back(SnapParser *p, struct snap_event *ev)
+{
+	size_t n = p->zeros;
+
+	p->zeros = 0;
+	memset(p->hold, 0, n);
+	return snap_parse_state_as(p, ev, 0, p->hold, n, p->phase);
+}
+
+/* Passes on what there is, without the `zeros` it ends in. They are still to be
+ * read then, or kept back. */
+static int tail_pass(SnapParser *p, struct snap_event *ev, size_t zeros)
+{
+	size_t held = p->held;
+
+	if (!held)
+		return parse_state_upto(p, ev,
+					snap_cursor_left(&p->in) - zeros);
+	p->zeros = zeros;
+	return snap_parse_state_as(p, ev, held, p->hold, held - zeros,
+				   p->phase);
+}
+
+/* Zeros at the end of what there is are looked at by themselves, so that those
+ * that stand behind a description can be kept back. */
 static int tail_run(SnapParser *p, struct snap_event *ev)
 {
-	int r = parse_state_upto(p, ev, UINT64_MAX);
+	const uint8_t *data = p->held ? p->hold : p->in.at;
+	size_t there = p->held ? p->held : snap_cursor_left(&p->in);
+	bool described = snap_tail_described(&p->tail);
+	size_t zeros = tail_zeros(data, there);
+	int r;
 
-	if (r == SNAP_PHASE_EVENT)
-		snap_tail_see(&p->tail, ev->data, ev->size);
+	if (p->zeros && !described) {
+		r = tail_give_back(p, ev);
+	} else if (there == 0) {
+		return SNAP_PHASE_MORE;
+	} else if (described && zeros == there &&
+		   zeros <= PARSE_ZEROS_MAX - p->zeros) {
+		snap_parse_drop(p, zeros);
+		p->zeros += zeros;
+		return SNAP_PHASE_AGAIN;
+	} else if (p->zeros) {
+		r = tail_give_back(p, ev);
+	} else {
+		r = tail_pass(p, ev, zeros < there ? zeros : 0);
+	}
+	snap_tail_see(&p->tail, ev->data, ev->size);
 	return r;
 }
 
@@ -150,10 +226,18 @@ const struct snap_phase snap_phase_tail = {
 	tail_run, "the end mark and the description of the devices"
 };
 
+void snap_parse_place_seen(SnapParser *p)
+{
+	if (!p->place_seen)
+		p->place = p->info.state_size;
+	p->place_seen = true;
+}
+
 void snap_parse_place(SnapParser *p)
 {
+	snap_parse_place_seen(p);
 	if (!p->pages_placed)
-		p->info.pages_at = p->info.state_size;
+		p->info.pages_at = p->place;
 	p->pages_placed = true;
 }
 
@@ -187,6 +271,12 @@ int snap_parse_opaque(SnapParser *p, struct snap_event *ev, const char *format,
 	va_end(args);
 	if (p->pages_begun)
 		return snap_parse_fail(p, EOPNOTSUPP, "%s", p->why);
+	if (p->info.mapped)
+		return snap_parse_fail(p, EOPNOTSUPP,
+				       "%s; such a guest cannot be saved with "
+				       "mapped-ram",
+				       p->why);
+	p->place_seen = false;
 	snap_parse_devices(p);
 	ev->kind = SNAP_EVENT_OPAQUE;
 	ev->why = p->why;

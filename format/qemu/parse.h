@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The parser of the classic migration stream: bytes in, events out.
+ * The parser of the migration stream: bytes in, events out.
  *
  * It has no threads, files or callbacks. The caller feeds whatever it has, cut
  * anywhere, and steps until the parser asks for more:
@@ -12,6 +12,11 @@
  * The stream comes out split in two: pages (PAGE, FILL), and everything else
  * (STATE), which put together is `devstate`: the same stream without its pages,
  * which QEMU itself accepts.
+ *
+ * Of a mapped-ram file the parser reads what lies between the areas of bitmaps
+ * and pages, and says where these are; their bytes are the caller's. Its
+ * devstate is that of a classic stream: without mapped-ram in the list of
+ * capabilities, and without the blocks' headers.
  */
 #pragma once
 
@@ -40,9 +45,10 @@ enum snap_event_kind {
 	/* The stream cannot be split: `why` says which section is in the way.
 	 * The STATE bytes so far are the stream from its beginning; all that
 	 * follows comes as STATE too, to be kept verbatim. Never after a PAGE
-	 * or FILL: a section of unknown length behind pages, which no QEMU
-	 * sends, is an error. Where RAM was given out before, pages_at says
-	 * where the section in the way begins. */
+	 * or FILL, and never of a mapped-ram stream: a section of unknown
+	 * length behind pages, which no QEMU sends, is an error, and so is one
+	 * in a stream that does not lie in one piece. Where RAM was given out
+	 * before, pages_at says where the section in the way begins. */
 	SNAP_EVENT_OPAQUE,
 };
 
@@ -63,14 +69,19 @@ struct snap_stream_info {
 	uint32_t target_page; /* bytes */
 	uint32_t ram_section; /* the RAM section's id in this stream */
 	bool footers;	      /* sections end in a footer */
-	uint64_t pages_at;    /* where in devstate the pages stood */
+	uint64_t pages_at;    /* where in devstate the pages stood, or could
+			       * have: behind RAM's list and the sections
+			       * that begin next to it. 0 until the first
+			       * section of pages, or the devices */
 	uint64_t state_size;  /* bytes of devstate so far */
-	uint64_t size;	      /* bytes of the stream so far; of one that
-			       * jumps, where in its file it stands */
+	uint64_t size;	      /* where in its file the stream stands: from
+			       * `begin` on, the bytes read so far; of one
+			       * that jumps, with what it jumped over */
 	bool mapped;	      /* mapped-ram: pages lie at places in the file */
 	uint64_t begin;	      /* where in its file the stream begins */
 	uint64_t caps_at;     /* where in devstate the list of capabilities
-			       * stands, or would stand */
+			       * stands, or would stand; 0 without a
+			       * configuration, which alone can hold it */
 	struct snap_ramlist ram;
 };
 
@@ -81,10 +92,11 @@ SnapParser *snap_parser_new(void);
 void snap_parser_free(SnapParser *p);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapParser, snap_parser_free)
 
-/* The stream is a devstate: no pages will come, so a device right behind the
- * RAM list is no reason for OPAQUE (the devstate of a background snapshot has
- * no RAM END), and pages_at is where they stood in the stream that QEMU wrote.
- * To be said before the first step. */
+/* The stream is a devstate: no pages will come (one that does is an error), so
+ * a device right behind the RAM list is no reason for OPAQUE (the devstate of a
+ * background snapshot has no RAM END). What comes out is what went in, with
+ * RAM's empty sections, which a mapped-ram stream has. To be said before the
+ * first step. */
 void snap_parser_expect_devstate(SnapParser *p);
 
 /* The stream begins at this offset of its file, to which the places in a
@@ -104,7 +116,9 @@ int snap_parser_step(SnapParser *p, struct snap_event *ret_event,
 
 /* True when what was fed (and stepped through) up to now is a whole stream:
  * the end mark, and behind it the description of the device state whose length
- * ends exactly here. QEMU's last write ends so. */
+ * ends exactly here. QEMU's last write ends so. Up to 64 KiB of zeros behind it
+ * are no part of the stream and come in no event (libvirt fills up its last
+ * block); should something else follow them, they were, and come then. */
 bool snap_parser_complete(const SnapParser *p);
 
 /* The input has ended. 0 when the stream is whole; so is one without a

@@ -2,7 +2,7 @@
 /*
  * The messages of a postcopy source.
  *
- * A devstate is taken apart once, by the parser and at three places:
+ * A devstate is taken apart once, by the parser and at these places:
  *
  *	0 ............ config_end   magic, configuration; its subsection of
  *	                            capabilities is left out
@@ -10,7 +10,9 @@
  *	ram_at ....... ram_end      RAM's section with the list of blocks, which
  *	                            is written anew
  *	ram_end ...... pages_at     sections that begin after it
- *	pages_at ..... order_end    the command to switch over, if QEMU gave it
+ *	order_at ..... order_end    the command to switch over, if QEMU gave it;
+ *	                            what mapped-ram has between the two, RAM
+ *	                            sections without pages, is left out
  *	devices_at ... eof_at       the devices
  */
 #include "format/qemu/postcopy.h"
@@ -21,6 +23,7 @@
 #include "format/base/bytes.h"
 #include "format/base/error.h"
 #include "format/base/units.h"
+#include "format/qemu/record-internal.h"
 #include "format/qemu/wire.h"
 
 /* migration/savevm.c: enum qemu_vm_cmd, the rest of it. */
@@ -54,6 +57,7 @@ struct SnapPostcopy {
 	size_t rest_at;
 	size_t ram_at;
 	size_t ram_end;
+	size_t order_at;
 	size_t order_end;
 	size_t devices_at;
 	size_t eof_at;
@@ -237,6 +241,18 @@ static bool is_described(const SnapPostcopy *p, size_t at)
 	return snap_be32(n) == p->size - at - 6;
 }
 
+/* Steps over RAM's sections without pages; the parser has seen that they are
+ * whole. */
+static void skip_parts(const SnapPostcopy *p, struct snap_cursor *c)
+{
+	uint8_t part[5];
+	size_t size = snap_postcopy_part_begin(p, part);
+
+	while (snap_cursor_left(c) >= size && !memcmp(c->at, part, size))
+		g_assert(snap_cursor_take(c,
+					  5 + 8 + (p->info->footers ? 5 : 0)));
+}
+
 /* Finds where the devices begin and end: from behind the order to switch over
  * and the empty end of RAM, if there are any, to before the end mark. The
  * description behind that mark holds no 0, so its last possible beginning is
@@ -247,6 +263,8 @@ static void find_devices(SnapPostcopy *p)
 	size_t at;
 
 	g_assert(snap_cursor_take(&c, p->info->pages_at));
+	skip_parts(p, &c);
+	p->order_at = (size_t)(c.at - p->state);
 	skip_commands(&c);
 	at = (size_t)(c.at - p->state);
 	p->order_end = at;
@@ -271,20 +289,11 @@ static int parse_state(SnapPostcopy *p, GError **error)
 	snap_parser_expect_devstate(p->parser);
 	snap_parser_feed(p->parser, p->state, p->size);
 	while ((r = snap_parser_step(p->parser, &ev, error)) > 0) {
-		switch (ev.kind) {
-		case SNAP_EVENT_RAM:
+		if (ev.kind == SNAP_EVENT_RAM)
 			p->ram_end = p->info->state_size;
-			break;
-		case SNAP_EVENT_PAGE:
-		case SNAP_EVENT_FILL:
-			return snap_fail(error, EPROTO,
-					 "a stream with pages, not a devstate");
-		case SNAP_EVENT_OPAQUE:
+		if (ev.kind == SNAP_EVENT_OPAQUE)
 			return snap_fail(error, EOPNOTSUPP,
 					 "it cannot be split: %s", ev.why);
-		case SNAP_EVENT_STATE:
-			break;
-		}
 	}
 	if (r == 0)
 		r = snap_parser_end(p->parser, error);
@@ -440,7 +449,7 @@ void snap_postcopy_put_package(const SnapPostcopy *p, GByteArray *out)
 {
 	uint32_t devices = (uint32_t)(p->eof_at - p->devices_at);
 
-	put_state(p, p->info->pages_at, p->order_end, out);
+	put_state(p, p->order_at, p->order_end, out);
 	put_ping(out, SNAP_POSTCOPY_PING_DISCARD);
 	put_command(out, WIRE_CMD_PACKAGED, 4);
 	put_be32(out, 5 + devices + 9 + 5);
@@ -481,7 +490,7 @@ void snap_postcopy_put_plain_head(const SnapPostcopy *p, GByteArray *out)
 
 void snap_postcopy_put_plain_tail(const SnapPostcopy *p, GByteArray *out)
 {
-	put_state(p, p->info->pages_at, p->size, out);
+	put_state(p, p->order_at, p->size, out);
 }
 
 size_t snap_postcopy_part_begin(const SnapPostcopy *p, uint8_t *ret)
@@ -497,22 +506,8 @@ size_t snap_postcopy_record(const SnapPostcopy *p, guint block, uint64_t offset,
 			    bool named, bool zero, uint8_t *ret)
 {
 	const char *name = p->info->ram.blocks[block].name;
-	size_t size = sizeof(be64);
-	be64 word;
 
-	word = snap_to_be64(offset | (zero ? WIRE_RAM_ZERO : WIRE_RAM_PAGE) |
-			    (named ? 0 : WIRE_RAM_CONTINUE));
-	memcpy(ret, word.b, sizeof(word));
-	if (named) {
-		size_t length = strlen(name);
-
-		ret[size++] = (uint8_t)length;
-		memcpy(ret + size, name, length);
-		size += length;
-	}
-	if (zero)
-		ret[size++] = 0;
-	return size;
+	return snap_record_put(named ? name : NULL, offset, zero, ret);
 }
 
 size_t snap_postcopy_part_end(const SnapPostcopy *p, uint8_t *ret)

@@ -74,6 +74,12 @@ int snap_ramlist_find(const struct snap_ramlist *list, const void *name,
 	return -1;
 }
 
+uint64_t snap_ram_bitmap(const struct snap_ram_block *block,
+			 uint32_t target_page)
+{
+	return snap_div_up(block->length / target_page, 64) * 8;
+}
+
 void snap_ramlist_clear(struct snap_ramlist *list)
 {
 	g_free(list->blocks);

@@ -50,5 +50,10 @@ int snap_ramlist_add(struct snap_ramlist *list, const char *name,
 int snap_ramlist_find(const struct snap_ramlist *list, const void *name,
 		      size_t length);
 
+/* The bytes of a block's bitmap in a mapped-ram file: a bit a target page, in
+ * words of 64. */
+uint64_t snap_ram_bitmap(const struct snap_ram_block *block,
+			 uint32_t target_page);
+
 /* Frees what the list holds and empties it. */
 void snap_ramlist_clear(struct snap_ramlist *list);

@@ -17,6 +17,7 @@
 #include "format/base/error.h"
 #include "format/base/units.h"
 #include "format/qemu/layout-internal.h"
+#include "format/qemu/record-internal.h"
 #include "format/qemu/wire.h"
 
 /* Sizes on the wire. */
@@ -60,24 +61,8 @@ size_t snap_record_header(const struct snap_stream_info *info, guint block,
 			  uint8_t ret[SNAP_RECORD_HEADER_MAX])
 {
 	const char *name = info->ram.blocks[block].name;
-	uint64_t flags = zero ? WIRE_RAM_ZERO : WIRE_RAM_PAGE;
-	size_t size = SYNTH_RECORD;
-	be64 value;
 
-	if (offset > 0)
-		flags |= WIRE_RAM_CONTINUE;
-	value = snap_to_be64(offset | flags);
-	memcpy(ret, value.b, sizeof(value));
-	if (offset == 0) {
-		size_t length = strlen(name);
-
-		ret[size++] = (uint8_t)length;
-		memcpy(ret + size, name, length);
-		size += length;
-	}
-	if (zero)
-		ret[size++] = 0;
-	return size;
+	return snap_record_put(offset ? NULL : name, offset, zero, ret);
 }
 
 /* A block whose records are not in the stream. */
@@ -124,8 +109,8 @@ static int synth_check_block(const struct snap_ram_block *block,
 	return 0;
 }
 
-/* 2^46 bytes of RAM and 2^62 of devstate: no sum below can overflow. */
-static int synth_check(const struct snap_stream_info *info, GError **error)
+/* 2^46 bytes of RAM and 2^62 of devstate: no sum can overflow. */
+int snap_synth_check(const struct snap_stream_info *info, GError **error)
 {
 	uint32_t page = info->target_page;
 	uint64_t ram = 0;
@@ -164,7 +149,7 @@ int snap_layout_classic(const struct snap_stream_info *info,
 	bool begun = false;
 	int r;
 
-	r = synth_check(info, error);
+	r = snap_synth_check(info, error);
 	if (r < 0)
 		return r;
 	literals = synth_literals(info);
@@ -176,7 +161,8 @@ int snap_layout_classic(const struct snap_stream_info *info,
 		if (synth_is_left_out(&info->ram.blocks[i]))
 			continue;
 		snap_layout_put_literal(l, begun ? 0 : next, size);
-		snap_layout_put_records(l, i, synth_records(info, i));
+		snap_layout_put_block(l, SNAP_RUN_RECORDS, i,
+				      synth_records(info, i));
 		begun = true;
 	}
 	if (begun)

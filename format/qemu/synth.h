@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The synthesizer of the classic stream: it describes, it does not read.
+ * The synthesizer of streams: it describes, it does not read.
  *
  * From what a snapshot says of itself it makes a layout, in which any offset of
- * the stream is found without what lies before it:
+ * the stream is found without what lies before it. Of the classic stream:
  *
  *	devstate up to pages_at
  *	for each RAM block, in order, one section:
@@ -18,6 +18,21 @@
  * the page, or a zero byte in its place. So in a run of records the position of
  * a page follows from the number of stored pages before it, and whoever holds
  * the map can find it; the layout knows only their sums.
+ *
+ * Of the mapped-ram stream, in its file:
+ *
+ *	zeros up to where the stream begins
+ *	devstate, with mapped-ram in its list of capabilities, up to the end of
+ *	a block's entry in the RAM list
+ *	for each RAM block, in order:
+ *		mapped-ram header                 literal
+ *		a bit for each target page        bitmap
+ *		up to the next MiB                zeros
+ *		the block's memory                pages
+ *		devstate up to the next block's entry
+ *	devstate to its end
+ *
+ * (A block that x-ignore-shared left out has a header alone.)
  */
 #pragma once
 
@@ -63,7 +78,9 @@ int snap_layout_classic(const struct snap_stream_info *info,
  * those of the file; up to `begin` it is a SNAP_RUN_ZERO. Byte for byte what
  * QEMU 9.0 and later write: each bitmap right behind its block's header, the
  * pages at the next multiple of 1 MiB (migration/ram.c:
- * mapped_ram_setup_ramblock). -EBADMSG. */
+ * mapped_ram_setup_ramblock). -EBADMSG where head and info contradict each
+ * other; -EOPNOTSUPP without a configuration (machine types up to 2.3), in
+ * which the stream would say what it is. */
 int snap_layout_mapped(const struct snap_stream_info *info, const void *head,
 		       size_t head_size, uint64_t begin,
 		       SnapLayout **ret_layout, GError **error);

@@ -43,6 +43,15 @@
 #define WIRE_CAP_IGNORE_SHARED "x-ignore-shared"
 #define WIRE_CAP_MAPPED_RAM "mapped-ram" /* since 9.0 */
 
+/* migration/ram.c: MappedRamHeader, behind each block of the list where
+ * mapped-ram is on: be32 version, be64 target page, be64 offset of the bitmap,
+ * be64 offset of the pages, both in the file; 0 and 0 for a block that
+ * x-ignore-shared leaves out (since 11.0). The stream goes on behind the
+ * pages. */
+#define WIRE_MAPPED_HEADER 28u
+#define WIRE_MAPPED_VERSION 1u
+#define WIRE_MAPPED_ALIGN 0x100000u /* MAPPED_RAM_FILE_OFFSET_ALIGNMENT */
+
 /* The target page where configuration/target-page-bits is not sent: what x86,
  * ppc, s390x, riscv and loongarch have (target/.../cpu-param.h:
  * TARGET_PAGE_BITS). Arm's is from 10 to 16 bits; virt and sbsa-ref send it,

@@ -4,13 +4,16 @@
  * the same wherever the input is cut.
  *
  * Input: a byte, how many bytes are fed at a time; a byte, its lowest bit set
- * for a devstate; the stream.
+ * for a devstate, the others where in its file the stream begins; the stream.
+ * Where that jumps, it goes on right behind the header: the bitmaps and pages
+ * of a mapped-ram file are not in the input.
  */
 #include <glib.h>
 #include <string.h>
 
 #include "format/base/error.h"
 #include "format/qemu/parse.h"
+#include "format/qemu/wire.h"
 #include "tests/fuzz/fuzz.h"
 
 /* What came out of a stream, in few bytes: RAM may be 64 TiB. */
@@ -21,6 +24,9 @@ struct verdict {
 	guint lists;
 	guint opaque;
 	guint any_page;
+	uint64_t exact; /* where the last piece of state ended in the file */
+	uint64_t skew;	/* from a place in the input to one in the file */
+	bool jumped;
 	int r;
 	int end;
 	bool complete;
@@ -51,7 +57,7 @@ static void see_pages(struct verdict *v, const struct snap_stream_info *info,
 {
 	uint32_t page = info->target_page;
 
-	g_assert(v->lists == 1 && !v->opaque);
+	g_assert(v->lists == 1 && !v->opaque && !info->mapped);
 	v->any_page = 1;
 	g_assert(ev->block < info->ram.n);
 	g_assert(ev->size > 0 && ev->size % page == 0);
@@ -65,6 +71,28 @@ static void see_pages(struct verdict *v, const struct snap_stream_info *info,
 	}
 	for (uint64_t at = 0; at < ev->size; at += page)
 		see_page(v, ev, ev->offset + at, NULL, 0);
+}
+
+/* A block's areas lie behind its header, one behind the other, and the stream
+ * goes on where they end. */
+static void see_jump(struct verdict *v, const struct snap_stream_info *info,
+		     const struct snap_event *ev)
+{
+	const struct snap_ram_block *b = &info->ram.blocks[ev->block];
+	uint64_t header = v->exact + WIRE_MAPPED_HEADER;
+	uint64_t where[2] = { b->bitmap, b->pages };
+
+	g_assert(info->mapped && !v->lists && !v->opaque && !b->ignored);
+	g_assert(ev->block == info->ram.n - 1);
+	g_assert(b->bitmap >= header && b->pages >= b->bitmap);
+	g_assert(b->pages - b->bitmap >= snap_ram_bitmap(b, info->target_page));
+	g_assert(b->pages % info->target_page == 0);
+	g_assert(ev->offset >= b->pages && ev->offset <= INT64_MAX);
+	g_assert(ev->offset - b->pages == b->length);
+	g_assert(info->size == ev->offset);
+	v->pages = sum(v->pages, where, sizeof(where));
+	v->skew += ev->offset - header;
+	v->jumped = true;
 }
 
 static void see(struct verdict *v, const struct snap_stream_info *info,
@@ -86,9 +114,14 @@ static void see(struct verdict *v, const struct snap_stream_info *info,
 		v->state = sum(v->state, ev->data, ev->size);
 		v->state_size += ev->size;
 		g_assert(v->state_size == info->state_size);
+		v->exact = info->size;
+		return;
+	case SNAP_EVENT_JUMP:
+		see_jump(v, info, ev);
 		return;
 	case SNAP_EVENT_OPAQUE:
 		g_assert(!v->opaque && !v->any_page && ev->why);
+		g_assert(!info->mapped);
 		v->opaque = 1;
 		return;
 	}
@@ -113,34 +146,61 @@ static int feed(struct verdict *v, SnapParser *p, const uint8_t *data,
 	return v->r;
 }
 
-static void check_info(const struct verdict *v, SnapParser *p, size_t size)
+static void check_list(const struct snap_stream_info *info)
+{
+	uint64_t listed = info->caps_at;
+
+	for (guint i = 0; i < info->ram.n; i++) {
+		const struct snap_ram_block *b = &info->ram.blocks[i];
+
+		g_assert(b->listed > listed);
+		g_assert(b->listed <= info->state_size + 8);
+		g_assert(info->mapped || (!b->bitmap && !b->pages));
+		listed = b->listed;
+	}
+}
+
+static void check_info(const struct verdict *v, SnapParser *p, uint64_t end)
 {
 	const struct snap_stream_info *info = snap_parser_info(p);
 
-	g_assert(v->r < 0 || info->size == size);
-	g_assert(info->state_size <= info->size);
+	g_assert(v->r < 0 || info->size == end);
+	g_assert(info->size >= info->begin);
+	g_assert(info->state_size <= info->size - info->begin ||
+		 !info->state_size);
 	g_assert(info->pages_at <= info->state_size);
-	g_assert(!v->opaque || v->r < 0 || info->state_size == size);
+	g_assert(info->caps_at <= info->state_size);
+	/* All of it, without what may fill up its last block. */
+	if (v->opaque && v->r == 0 && info->state_size != end - info->begin)
+		g_assert(v->complete &&
+			 end - info->begin - info->state_size <= 65536);
 	g_assert(!v->complete || v->end == 0);
+	check_list(info);
 }
 
 static struct verdict run(const uint8_t *data, size_t size, size_t step,
-			  bool devstate)
+			  uint8_t how)
 {
 	g_autoptr(SnapParser) p = snap_parser_new();
 	g_autoptr(GError) error = NULL;
-	struct verdict v = { 0 };
+	struct verdict v = { .skew = how & ~1u };
+	size_t at = 0;
 
-	if (devstate)
+	if (how & 1)
 		snap_parser_expect_devstate(p);
-	for (size_t at = 0; at < size; at += MIN(step, size - at))
-		if (feed(&v, p, data + at, MIN(step, size - at)) < 0)
-			break;
+	snap_parser_begin_at(p, v.skew);
+	while (at < size && v.r == 0) {
+		size_t n = MIN(step, size - at);
+
+		v.jumped = false;
+		feed(&v, p, data + at, n);
+		at = v.jumped ? snap_parser_info(p)->size - v.skew : at + n;
+	}
 	v.complete = snap_parser_complete(p);
 	v.end = snap_parser_end(p, &error);
 	if (error)
 		v.error = g_strdup(error->message);
-	check_info(&v, p, size);
+	check_info(&v, p, at + v.skew);
 	return v;
 }
 
@@ -150,12 +210,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (size < 3)
 		return 0;
-	whole = run(data + 2, size - 2, size, data[1] & 1);
-	cut = run(data + 2, size - 2, data[0] + 1u, data[1] & 1);
+	whole = run(data + 2, size - 2, size, data[1]);
+	cut = run(data + 2, size - 2, data[0] + 1u, data[1]);
 	g_assert(whole.r == cut.r && whole.end == cut.end);
 	g_assert(whole.complete == cut.complete);
 	g_assert(whole.state == cut.state && whole.pages == cut.pages);
 	g_assert(whole.lists == cut.lists && whole.opaque == cut.opaque);
+	g_assert(whole.skew == cut.skew);
 	g_assert_cmpstr(whole.error, ==, cut.error);
 	g_free(whole.error);
 	g_free(cut.error);

@@ -92,7 +92,6 @@ STREAMS = {
         (b'capabilities', be32(1) + str8(b'x-ignore-shared')), (b'uuid', bytes(range(16))))
                   + start(2, b'ram', 4, ram_list((b'a', 0x10000, be64(0x40000000)), (b'b', 0x20000, be64(0))))
                   + footer(2) + part(2, zero(0x10000, b'b') + EOS, kind=3) + CPU + DESCRIPTION,
-    'mapped-ram': MAGIC + configuration(b'pc', (b'capabilities', be32(1) + str8(b'mapped-ram'))),
     'huge': MAGIC + b'\x08' + be16(3) + be16(16) + be64(0x201000) + be64(0x1000)
             + start(2, b'ram', 4, ram_list((b'a', 0x1000, be64(0x200000)), (b'b', 0x1000, b''),
                                            (b'c', 0x1000, be64(0x40000000) + be64(0x200))))
@@ -117,14 +116,63 @@ STREAMS = {
     'foreign': b'\x7fELF\x02\x01\x01' + bytes(60),
 }
 STREAMS['devstate'] = MAGIC + RAM + CPU + DESCRIPTION
+STREAMS['devstate-parts'] = MAGIC + RAM + part(2, EOS) + part(2, EOS) + CPU + DESCRIPTION
+STREAMS['padded'] = STREAMS['precopy'] + bytes(700)
+STREAMS['not-padded'] = STREAMS['precopy'] + bytes(700) + b'more'
+
+
+def mapped(caps, blocks, uuid=True, begin=0, sparse=True):
+    """A mapped-ram stream whose pages begin at the next page. For the parser
+    alone (`sparse`), which does not look at them, without bitmaps and pages.
+    Of a block (name, length, what is listed behind), or four for one that is
+    left out."""
+    out = MAGIC + configuration(b'pc', (b'capabilities', be32(len(caps)) + b''.join(map(str8, caps))),
+                                *((b'uuid', bytes(range(16))),) * uuid)
+    out += start(2, b'ram', 4, be64(sum(block[1] for block in blocks) | 4))
+    gone = begin
+    for name, length, extra, *ignored in blocks:
+        out += str8(name) + be64(length) + extra + be32(1) + be64(0x1000)
+        if ignored:
+            out += be64(0) + be64(0)
+            continue
+        bitmap = gone + len(out) + 16
+        size = -(-length // (64 << 12)) * 8
+        pages = -(-(bitmap + size) // 0x1000) * 0x1000
+        out += be64(bitmap) + be64(pages)
+        if sparse:
+            gone = pages + length - len(out)
+        else:
+            bits = (b'\x05' + bytes(size))[:size]
+            data = b'\x11' * 0x1000 + bytes(0x1000) + b'\x22' * 0x1000
+            out += bits + bytes(pages - bitmap - size) + data[:length] + bytes(max(0, length - len(data)))
+    return out + EOS + footer(2) + part(2, EOS) + b'\x08' + be16(11) + be16(0) + part(2, EOS, kind=3) + CPU + DESCRIPTION
+
+
+def mapped_streams(**how):
+    shared = ((b'a', 0x10000, be64(0x40000000)), (b'b', 0x20000, be64(0), 'ignored'))
+    return {
+        'mapped-ram': mapped([b'mapped-ram'], BLOCKS, **how),
+        'mapped-shared': mapped([b'x-ignore-shared', b'mapped-ram'], shared, uuid=False, **how),
+        'mapped-new': mapped([b'x-new', b'mapped-ram'], BLOCKS, **how),
+        'mapped-sized': mapped([b'mapped-ram'], ((b'a', 0x1000, be64(0x200000)), (b'b', 0, b'')), **how),
+        'mapped-page': mapped([b'mapped-ram'], BLOCKS[1:], **how).replace(EOS + footer(2) + b'\x08', zero(0, b'vga')),
+    }
+
+
+def write(corpus, target, name, content):
+    os.makedirs(os.path.join(corpus, target), exist_ok=True)
+    with open(os.path.join(corpus, target, name), 'wb') as file:
+        file.write(content)
 
 
 def main(corpus):
     for name, stream in STREAMS.items():
-        for target, head in (('parse', bytes([6, name == 'devstate'])), ('layout', b'\x55')):
-            os.makedirs(os.path.join(corpus, target), exist_ok=True)
-            with open(os.path.join(corpus, target, name), 'wb') as file:
-                file.write(head + stream)
+        write(corpus, 'parse', name, bytes([6, name.startswith('devstate')]) + stream)
+        write(corpus, 'layout', name, b'\x55' + stream)
+    for name, stream in mapped_streams(begin=92).items():
+        write(corpus, 'parse', name, bytes([6, 92]) + stream)
+    for name, stream in mapped_streams(sparse=False).items():
+        write(corpus, 'layout', name, b'\x55' + stream)
 
 
 if __name__ == '__main__':

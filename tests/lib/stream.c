@@ -106,6 +106,45 @@ void stream_block(GByteArray *s, const char *name, uint64_t length)
 	stream_be64(s, length);
 }
 
+void stream_mapped_header(GByteArray *s, uint32_t version, uint64_t page,
+			  uint64_t bitmap, uint64_t pages)
+{
+	stream_be32(s, version);
+	stream_be64(s, page);
+	stream_be64(s, bitmap);
+	stream_be64(s, pages);
+}
+
+/* The bits of the target pages that are not zero. */
+static GByteArray *bitmap_of(const uint8_t *ram, uint64_t length, uint32_t page)
+{
+	GByteArray *bits = g_byte_array_new();
+
+	for (uint64_t i = 0; i < length / page; i++) {
+		if (i % 64 == 0)
+			stream_be64(bits, 0);
+		if (!snap_is_zero(ram + i * page, page))
+			bits->data[i / 8] |= (uint8_t)(1 << i % 8);
+	}
+	return bits;
+}
+
+void stream_mapped(GByteArray *s, const uint8_t *ram, uint64_t length,
+		   uint64_t align)
+{
+	g_autoptr(GByteArray) bits = bitmap_of(ram, length, SNAP_PAGE);
+	uint64_t bitmap = s->len + WIRE_MAPPED_HEADER;
+	uint64_t pages = snap_round_up(bitmap + bits->len, align);
+	guint end;
+
+	stream_mapped_header(s, WIRE_MAPPED_VERSION, SNAP_PAGE, bitmap, pages);
+	stream_bytes(s, bits->data, bits->len);
+	end = s->len;
+	g_byte_array_set_size(s, (guint)pages);
+	memset(s->data + end, 0, pages - end);
+	stream_bytes(s, ram, length);
+}
+
 static void stream_record(GByteArray *s, const char *name, uint64_t offset,
 			  uint64_t flags)
 {
@@ -215,6 +254,12 @@ static void split_event(struct stream_split *split, const struct snap_event *ev)
 		stream_bytes(split->state, ev->data, ev->size);
 		g_assert(split->info->state_size == split->state->len);
 		return;
+	case SNAP_EVENT_JUMP:
+		g_assert(split->info->mapped && !split->lists);
+		g_assert(ev->block == split->info->ram.n - 1);
+		g_assert(ev->offset == split->info->size);
+		split->jumps++;
+		return;
 	case SNAP_EVENT_OPAQUE:
 		g_assert(split->pages == 0 && split->fills == 0);
 		g_assert(!split->why && ev->why);
@@ -222,6 +267,28 @@ static void split_event(struct stream_split *split, const struct snap_event *ev)
 		return;
 	}
 	g_assert_not_reached();
+}
+
+/* The pages of a mapped-ram file that lie in it and whose bit is set. */
+static void split_mapped(struct stream_split *split, const uint8_t *file,
+			 size_t size)
+{
+	uint32_t page = split->info->target_page;
+
+	for (guint i = 0; split->ram && i < split->info->ram.n; i++) {
+		const struct snap_ram_block *b = &split->info->ram.blocks[i];
+
+		for (uint64_t n = 0; b->pages && n < b->length / page; n++) {
+			uint64_t bit = b->bitmap + n / 8;
+			uint64_t at = b->pages + n * page;
+
+			if (at >= size || page > size - at)
+				break;
+			if (bit < size && (file[bit] >> n % 8 & 1))
+				memcpy(split->ram + b->flat + n * page,
+				       file + at, page);
+		}
+	}
 }
 
 static void split_feed(struct stream_split *split, const uint8_t *data,
@@ -238,15 +305,16 @@ static void split_feed(struct stream_split *split, const uint8_t *data,
 }
 
 static void split_run(struct stream_split *split, const uint8_t *data,
-		      size_t size, size_t cut, size_t step)
+		      size_t size, uint64_t begin, size_t cut, size_t step)
 {
 	g_autoptr(GError) error = NULL;
-	size_t at = 0;
+	size_t at = (size_t)begin;
 
 	split->info = snap_parser_info(split->parser);
 	split->state = g_byte_array_new();
 	while (at < size && split->r == 0) {
-		size_t n = at == 0 && cut ? cut : step;
+		size_t n = at == begin && cut ? cut : step;
+		guint jumps = split->jumps;
 		g_autofree uint8_t *copy = NULL;
 
 		n = n ? MIN(n, size - at) : size - at;
@@ -255,9 +323,13 @@ static void split_run(struct stream_split *split, const uint8_t *data,
 		copy = g_memdup2(data + at, n);
 		split_feed(split, copy, n);
 		at += n;
+		/* What lay between was dropped. */
+		if (split->jumps > jumps)
+			at = split->info->size;
 	}
 	if (split->r == 0)
-		g_assert(split->info->size == size);
+		g_assert(split->info->size == MAX(size, at));
+	split_mapped(split, data, size);
 	split->complete = snap_parser_complete(split->parser);
 	split->end = snap_parser_end(split->parser, &error);
 	if (split->end < 0)
@@ -267,8 +339,15 @@ static void split_run(struct stream_split *split, const uint8_t *data,
 void stream_split(struct stream_split *ret, const void *data, size_t size,
 		  size_t cut, size_t step)
 {
+	stream_split_at(ret, data, size, 0, cut, step);
+}
+
+void stream_split_at(struct stream_split *ret, const void *data, size_t size,
+		     uint64_t begin, size_t cut, size_t step)
+{
 	*ret = (struct stream_split){ .parser = snap_parser_new() };
-	split_run(ret, data, size, cut, step);
+	snap_parser_begin_at(ret->parser, begin);
+	split_run(ret, data, size, begin, cut, step);
 }
 
 void stream_split_devstate(struct stream_split *ret, const void *data,
@@ -276,7 +355,7 @@ void stream_split_devstate(struct stream_split *ret, const void *data,
 {
 	*ret = (struct stream_split){ .parser = snap_parser_new() };
 	snap_parser_expect_devstate(ret->parser);
-	split_run(ret, data, size, 0, 0);
+	split_run(ret, data, size, 0, 0, 0);
 }
 
 void stream_split_clear(struct stream_split *split)
@@ -318,7 +397,7 @@ bool stream_split_equal(const struct stream_split *a,
 	       a->end == b->end && a->complete == b->complete &&
 	       g_strcmp0(a->end_error, b->end_error) == 0 &&
 	       g_strcmp0(a->why, b->why) == 0 && a->pages == b->pages &&
-	       a->fills == b->fills &&
+	       a->fills == b->fills && a->jumps == b->jumps &&
 	       strcmp(a->info->machine, b->info->machine) == 0 &&
 	       a->info->target_page == b->info->target_page &&
 	       a->info->ram_section == b->info->ram_section &&
@@ -381,6 +460,48 @@ static void stream_read_records(const struct stream_split *split,
 	}
 }
 
+static void stream_read_bitmap(const struct stream_split *split,
+			       const struct snap_ram_block *block,
+			       uint64_t offset, uint8_t *ret, size_t size)
+{
+	g_autoptr(GByteArray) bits =
+		bitmap_of(split->ram + block->flat, block->length,
+			  split->info->target_page);
+
+	memcpy(ret, bits->data + offset, size);
+}
+
+/* The bytes [offset, offset + size) of a run. */
+static void stream_read_run(const struct stream_split *split,
+			    const struct snap_stream_info *info,
+			    const struct snap_run *run, uint64_t offset,
+			    uint8_t *ret, size_t size)
+{
+	const struct snap_ram_block *block = &info->ram.blocks[run->block];
+
+	switch (run->kind) {
+	case SNAP_RUN_STATE:
+		memcpy(ret, split->state->data + run->state + offset, size);
+		return;
+	case SNAP_RUN_LITERAL:
+		memcpy(ret, run->data + offset, size);
+		return;
+	case SNAP_RUN_RECORDS:
+		stream_read_records(split, info, run->block, offset, ret, size);
+		return;
+	case SNAP_RUN_BITMAP:
+		stream_read_bitmap(split, block, offset, ret, size);
+		return;
+	case SNAP_RUN_PAGES:
+		memcpy(ret, split->ram + block->flat + offset, size);
+		return;
+	case SNAP_RUN_ZERO:
+		memset(ret, 0, size);
+		return;
+	}
+	g_assert_not_reached();
+}
+
 bool stream_read(const struct stream_split *split,
 		 const struct snap_stream_info *info, const SnapLayout *layout,
 		 uint64_t offset, uint8_t *ret, size_t size)
@@ -396,12 +517,7 @@ bool stream_read(const struct stream_split *split,
 		in = offset - run.offset;
 		g_assert(in < run.length);
 		n = (size_t)MIN(size, run.length - in);
-		if (run.kind == SNAP_RUN_STATE)
-			memcpy(ret, split->state->data + run.state + in, n);
-		else if (run.kind == SNAP_RUN_LITERAL)
-			memcpy(ret, run.data + in, n);
-		else
-			stream_read_records(split, info, run.block, in, ret, n);
+		stream_read_run(split, info, &run, in, ret, n);
 		offset += n;
 		ret += n;
 		size -= n;
@@ -438,4 +554,13 @@ GByteArray *stream_canonical(const struct stream_split *split)
 	stream_bytes(s, split->state->data + info->pages_at,
 		     info->state_size - info->pages_at);
 	return s;
+}
+
+int stream_layout_mapped(const struct stream_split *split,
+			 const struct snap_stream_info *info, uint64_t begin,
+			 SnapLayout **ret_layout, GError **error)
+{
+	return snap_layout_mapped(info, split->state->data,
+				  (size_t)info->pages_at, begin, ret_layout,
+				  error);
 }

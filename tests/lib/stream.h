@@ -30,6 +30,17 @@ void stream_command(GByteArray *s, uint16_t number, const void *data,
 		    uint16_t size);
 void stream_total(GByteArray *s, uint64_t total);
 void stream_block(GByteArray *s, const char *name, uint64_t length);
+
+/* A block's mapped-ram header, with places of your own. */
+void stream_mapped_header(GByteArray *s, uint32_t version, uint64_t page,
+			  uint64_t bitmap, uint64_t pages);
+
+/* What QEMU puts behind a block's entry in the list of a mapped-ram stream in
+ * the file `s`: the header, a bitmap of the pages of 4 KiB that are not zero,
+ * and at the next multiple of `align` (QEMU's is 1 MiB) the pages, from `ram`,
+ * `length` bytes. */
+void stream_mapped(GByteArray *s, const uint8_t *ram, uint64_t length,
+		   uint64_t align);
 void stream_page(GByteArray *s, const char *name, uint64_t offset,
 		 const void *data, size_t size);
 void stream_fill(GByteArray *s, const char *name, uint64_t offset,
@@ -54,9 +65,10 @@ struct stream_split {
 	GByteArray *state; /* devstate */
 	uint8_t *ram;	   /* flat RAM; NULL until the list is known */
 	size_t ram_size;
-	uint8_t *sent;	/* a byte for each 4 KiB of it: came it? */
-	char *why;	/* of OPAQUE */
-	guint lists;	/* how often RAM came */
+	uint8_t *sent; /* a byte for each 4 KiB of it: came it? */
+	char *why;     /* of OPAQUE */
+	guint lists;   /* how often RAM came */
+	guint jumps;
 	uint64_t pages; /* bytes that came as pages, repeats included */
 	uint64_t fills; /* and as fill */
 };
@@ -65,6 +77,12 @@ struct stream_split {
  * to a new parser, and gathers what it gives. */
 void stream_split(struct stream_split *ret, const void *data, size_t size,
 		  size_t cut, size_t step);
+
+/* The same of a file in which the stream begins at `begin`; where it jumps,
+ * bytes are taken from there on. RAM is filled in from the file, as the bitmaps
+ * say. */
+void stream_split_at(struct stream_split *ret, const void *data, size_t size,
+		     uint64_t begin, size_t cut, size_t step);
 
 /* The same with a parser that expects no pages. */
 void stream_split_devstate(struct stream_split *ret, const void *data,
@@ -87,3 +105,8 @@ bool stream_read(const struct stream_split *split,
 
 /* The same stream built from its beginning, without a layout: the reference. */
 GByteArray *stream_canonical(const struct stream_split *split);
+
+/* The layout of its mapped-ram form. */
+int stream_layout_mapped(const struct stream_split *split,
+			 const struct snap_stream_info *info, uint64_t begin,
+			 SnapLayout **ret_layout, GError **error);

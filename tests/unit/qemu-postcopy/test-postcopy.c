@@ -26,6 +26,7 @@ struct extras {
 	bool footerless;  /* machine types up to 2.3 */
 	bool undescribed; /* no description */
 	bool page;	  /* with a page, which no devstate has */
+	int parts;	  /* empty sections of RAM, as of mapped-ram */
 };
 
 static void put_footer(GByteArray *s, const struct extras *x)
@@ -90,6 +91,11 @@ static GByteArray *make_devstate(const struct extras *x)
 	if (x->page) {
 		stream_more(s, 2, RAM_ID);
 		stream_page(s, "pc.ram", 0, page, sizeof(page));
+		stream_eos(s);
+		put_footer(s, x);
+	}
+	for (int i = 0; i < x->parts; i++) {
+		stream_more(s, 2, RAM_ID);
 		stream_eos(s);
 		put_footer(s, x);
 	}
@@ -212,6 +218,10 @@ static void the_package_holds_the_devices_and_no_end(void **state)
 		{ .undescribed = true },
 		{ .footerless = true },
 		{ .switchover = true, .commands = true },
+		{ .parts = 1 },
+		{ .parts = 3, .switchover = true },
+		{ .parts = 2, .no_ram_end = true },
+		{ .parts = 2, .footerless = true },
 	};
 
 	for (size_t i = 0; i < G_N_ELEMENTS(all); i++) {

@@ -115,20 +115,6 @@ static void refuses_an_impossible_configuration(void **state)
 		"offset 53: target pages of 17 bits; 12 to 16 are known");
 }
 
-static void refuses_mapped_ram(void **state)
-{
-	GByteArray *s = begin();
-
-	stream_configuration(s, "pc");
-	stream_subsection(s, WIRE_CONFIG_CAPS);
-	stream_be32(s, 2);
-	stream_str8(s, WIRE_CAP_IGNORE_SHARED);
-	stream_str8(s, WIRE_CAP_MAPPED_RAM);
-	refuses(s, EOPNOTSUPP,
-		"offset 67: the stream was saved with the capability "
-		"mapped-ram; turn it off");
-}
-
 static void refuses_what_is_no_element(void **state)
 {
 	GByteArray *s = begin();
@@ -422,7 +408,6 @@ int main(void)
 		cmocka_unit_test(names_the_magic_it_expected),
 		cmocka_unit_test(refuses_another_version),
 		cmocka_unit_test(refuses_an_impossible_configuration),
-		cmocka_unit_test(refuses_mapped_ram),
 		cmocka_unit_test(refuses_what_is_no_element),
 		cmocka_unit_test(refuses_a_packaged_postcopy),
 		cmocka_unit_test(refuses_sections_out_of_turn),

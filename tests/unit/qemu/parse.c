@@ -427,7 +427,7 @@ static void is_no_longer_complete_when_more_comes(void **state)
 	GByteArray *s = form_make("precopy");
 	struct stream_split split;
 
-	stream_byte(s, 0);
+	stream_byte(s, 1);
 	stream_split(&split, s->data, s->len, s->len - 1, 0);
 	assert_int_equal(split.r, 0);
 	assert_false(split.complete);

@@ -3,7 +3,8 @@
  * Says what the parser makes of a stream in a file, and writes what comes of
  * it: a tool for trying the parser on what a real QEMU has saved.
  *
- *	stream-dump STREAM [--step N] [--devstate OUT] [--ram OUT] [--synth OUT]
+ *	stream-dump STREAM [--begin N] [--step N] [--devstate OUT] [--ram OUT]
+ *		[--synth OUT] [--mapped OUT [--at N]]
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,19 +13,28 @@
 #include "tests/lib/stream.h"
 
 static int dump_step;
+static gint64 dump_begin;
+static gint64 dump_at;
 static char *dump_devstate;
 static char *dump_ram;
 static char *dump_synth;
+static char *dump_mapped;
 
 static const GOptionEntry dump_options[] = {
 	{ "step", 0, 0, G_OPTION_ARG_INT, &dump_step, "feed N bytes at a time",
 	  "N" },
+	{ "begin", 0, 0, G_OPTION_ARG_INT64, &dump_begin,
+	  "the stream begins at N of the file", "N" },
+	{ "at", 0, 0, G_OPTION_ARG_INT64, &dump_at,
+	  "and in the mapped-ram form", "N" },
 	{ "devstate", 0, 0, G_OPTION_ARG_FILENAME, &dump_devstate,
 	  "write the stream without its pages", "OUT" },
 	{ "ram", 0, 0, G_OPTION_ARG_FILENAME, &dump_ram,
 	  "write the RAM blocks, flat", "OUT" },
 	{ "synth", 0, 0, G_OPTION_ARG_FILENAME, &dump_synth,
 	  "write the stream in its canonical form", "OUT" },
+	{ "mapped", 0, 0, G_OPTION_ARG_FILENAME, &dump_mapped,
+	  "write the stream in its mapped-ram form", "OUT" },
 	{ NULL }
 };
 
@@ -34,6 +44,9 @@ static void dump_print(const struct stream_split *split,
 	printf("machine      %s\n", info->machine);
 	printf("target page  %u\n", info->target_page);
 	printf("ram section  %u\n", info->ram_section);
+	printf("mapped       %s, begins at %" PRIu64
+	       ", capabilities at %" PRIu64 "\n",
+	       info->mapped ? "yes" : "no", info->begin, info->caps_at);
 	printf("footers      %s\n", info->footers ? "yes" : "no");
 	printf("stream       %" PRIu64 "\n", info->size);
 	printf("devstate     %" PRIu64 ", pages at %" PRIu64 "\n",
@@ -70,14 +83,20 @@ static int dump_write(const char *path, const void *data, size_t size)
 }
 
 static int dump_write_synth(const struct stream_split *split,
-			    const struct snap_stream_info *info)
+			    const struct snap_stream_info *info, bool mapped)
 {
 	g_autoptr(SnapLayout) layout = NULL;
 	g_autoptr(GError) error = NULL;
 	g_autofree uint8_t *bytes = NULL;
 	size_t size;
+	int r;
 
-	if (snap_layout_classic(info, &layout, &error) < 0) {
+	if (mapped)
+		r = stream_layout_mapped(split, info, (uint64_t)dump_at,
+					 &layout, &error);
+	else
+		r = snap_layout_classic(info, &layout, &error);
+	if (r < 0) {
 		fprintf(stderr, "%s\n", error->message);
 		return 1;
 	}
@@ -88,7 +107,7 @@ static int dump_write_synth(const struct stream_split *split,
 		return 1;
 	}
 	printf("synth        %zu\n", size);
-	return dump_write(dump_synth, bytes, size);
+	return dump_write(mapped ? dump_mapped : dump_synth, bytes, size);
 }
 
 int main(int argc, char **argv)
@@ -107,7 +126,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "%s\n", error ? error->message : "one STREAM");
 		return 2;
 	}
-	stream_split(&split, data, size, 0, (size_t)dump_step);
+	stream_split_at(&split, data, size, (uint64_t)dump_begin, 0,
+			(size_t)dump_step);
 	info = stream_info(&split);
 	dump_print(&split, &info);
 	r = split.end < 0;
@@ -117,7 +137,9 @@ int main(int argc, char **argv)
 	if (r == 0 && dump_ram && split.ram)
 		r = dump_write(dump_ram, split.ram, info.ram.flat_size);
 	if (r == 0 && dump_synth && !split.why)
-		r = dump_write_synth(&split, &info);
+		r = dump_write_synth(&split, &info, false);
+	if (r == 0 && dump_mapped && !split.why)
+		r = dump_write_synth(&split, &info, true);
 	snap_ramlist_clear(&info.ram);
 	stream_split_clear(&split);
 	return r;

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a mapped-ram stream has behind each entry in the list of RAM blocks: the
+ * places of the block's bitmap and pages, behind which the stream goes on.
+ *
+ *	… name length | version page bitmap pages | (bitmap) (pages) name …
+ *	                       the header           jumped over
+ *
+ * Since every place lies behind the one before, areas never overlap.
+ */
+#include "format/qemu/parse-internal.h"
+
+#include <inttypes.h>
+
+#include "format/base/error.h"
+#include "format/base/units.h"
+
+/* The header, taken apart. */
+struct mapped_header {
+	uint64_t bitmap;
+	uint64_t pages;
+	uint64_t end; /* where its area of pages ends */
+};
+
+/* Checks the places against each other and against where the header ends. */
+static int mapped_check(SnapParser *p, const struct snap_ram_block *block,
+			struct mapped_header *h)
+{
+	uint64_t bitmap = snap_ram_bitmap(block, p->info.target_page);
+	uint64_t behind = snap_parse_at(p) + WIRE_MAPPED_HEADER;
+	uint64_t end;
+
+	if (h->bitmap < behind)
+		return snap_parse_fail(
+			p, EPROTO,
+			"RAM block %s: its bitmap at 0x%" PRIx64
+			" begins before its header ends (0x%" PRIx64 ")",
+			block->name, h->bitmap, behind);
+	if (!snap_add(h->bitmap, bitmap, &end) || h->pages < end)
+		return snap_parse_fail(
+			p, EPROTO,
+			"RAM block %s: its pages at 0x%" PRIx64
+			" begin before its bitmap ends (0x%" PRIx64
+			" and 0x%" PRIx64 " bytes)",
+			block->name, h->pages, h->bitmap, bitmap);
+	if (h->pages % p->info.target_page)
+		return snap_parse_fail(p, EPROTO,
+				       "RAM block %s: its pages at 0x%" PRIx64
+				       " begin within a target page (%u)",
+				       block->name, h->pages,
+				       p->info.target_page);
+	if (!snap_add(h->pages, block->length, &h->end) || h->end > INT64_MAX)
+		return snap_parse_fail(p, EPROTO,
+				       "RAM block %s: its pages at 0x%" PRIx64
+				       " end behind any file's end",
+				       block->name, h->pages);
+	return 0;
+}
+
+static int mapped_read(SnapParser *p, const uint8_t *data,
+		       const struct snap_ram_block *block,
+		       struct mapped_header *ret)
+{
+	uint64_t page = snap_parse_be64(data + 4);
+
+	if (page != p->info.target_page)
+		return snap_parse_fail(p, EPROTO,
+				       "RAM block %s: mapped pages of %" PRIu64
+				       " bytes, but the target page has %u",
+				       block->name, page, p->info.target_page);
+	*ret = (struct mapped_header){
+		.bitmap = snap_parse_be64(data + 12),
+		.pages = snap_parse_be64(data + 20),
+	};
+	/* A shared block that QEMU left out. */
+	if (p->ignore_shared && !ret->bitmap && !ret->pages)
+		return 0;
+	return mapped_check(p, block, ret);
+}
+
+static int mapped_run(SnapParser *p, struct snap_event *ev)
+{
+	guint index = p->info.ram.n - 1;
+	struct snap_ram_block *block = &p->info.ram.blocks[index];
+	const uint8_t *data = snap_parse_peek(p, 4);
+	struct mapped_header h = { 0 };
+	int r;
+
+	if (!data)
+		return SNAP_PHASE_MORE;
+	if (snap_parse_be32(data) != WIRE_MAPPED_VERSION)
+		return snap_parse_fail(p, EOPNOTSUPP,
+				       "RAM block %s: a mapped-ram header of "
+				       "version %" PRIu32 ", only %u is known",
+				       block->name, snap_parse_be32(data),
+				       WIRE_MAPPED_VERSION);
+	data = snap_parse_peek(p, WIRE_MAPPED_HEADER);
+	if (!data)
+		return SNAP_PHASE_MORE;
+	r = mapped_read(p, data, block, &h);
+	if (r < 0)
+		return r;
+	snap_parse_drop(p, WIRE_MAPPED_HEADER);
+	p->phase = &snap_phase_ram_block;
+	block->ignored = h.end == 0;
+	if (block->ignored)
+		return SNAP_PHASE_AGAIN;
+	block->bitmap = h.bitmap;
+	block->pages = h.pages;
+	p->in = snap_cursor(NULL, 0);
+	p->info.size = h.end;
+	ev->kind = SNAP_EVENT_JUMP;
+	ev->block = index;
+	ev->offset = h.end;
+	return SNAP_PHASE_EVENT;
+}
+
+const struct snap_phase snap_phase_ram_mapped = {
+	mapped_run, "a RAM block's mapped-ram header"
+};
