@@ -43,7 +43,7 @@ static uint64_t size_locked(SnapIncoming *in)
 		snap_save_state(in->save, &size);
 	else if (base && in->view->size(base, &size) < 0)
 		size = 0;
-	return size;
+	return in->tail ? MIN(size, in->tail) : size;
 }
 
 uint64_t snap_incoming_ino(const SnapNode *node)

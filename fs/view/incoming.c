@@ -349,6 +349,7 @@ static void incoming_write(SnapHandle *handle, const void *buf, size_t size,
 	p->offset = offset;
 	p->skip = skip;
 	in->solid = MAX(in->solid, offset + solid_size(buf, size));
+	in->tail = 0;
 	snap_save_write(in->save, (const uint8_t *)buf + skip, size - skip,
 			offset + skip, answered, p);
 	g_mutex_unlock(&in->lock);
@@ -410,7 +411,7 @@ static void drop_locked(SnapIncoming *in)
 		snap_save_abort(in->save, NULL);
 	g_clear_pointer(&in->save, snap_save_unref);
 	in->writer = NULL;
-	in->hole = in->solid = 0;
+	in->hole = in->solid = in->tail = 0;
 	in->zeros = false;
 }
 
@@ -437,8 +438,10 @@ static int truncate_locked(SnapIncoming *in, SnapHandle *handle, uint64_t size)
 		return truncate_first_locked(in, size);
 	running = snap_save_state(in->save, &bytes) == SNAP_SAVE_RUNNING;
 	/* Who writes in blocks fills the last one up, and cuts that off. */
-	if (size == bytes || (size && size >= in->solid && size < bytes))
+	if (size && (size == bytes || (size >= in->solid && size < bytes))) {
+		in->tail = size;
 		return 0;
+	}
 	if (running && (!handle || handle != in->writer))
 		return snap_incoming_refuse(in, EBUSY,
 					    "is being saved by another writer");

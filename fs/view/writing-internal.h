@@ -87,6 +87,7 @@ typedef struct {
 	SnapHandle *writer; /* who wrote that */
 	uint64_t hole;	    /* zeros that the file begins with */
 	uint64_t solid;	    /* where the last byte that is not 0 ends */
+	uint64_t tail;	    /* zeros from here on were cut off; 0: none */
 	guint handles;
 	bool cut;     /* it was cut to a size: what was there is void */
 	bool zeros;   /* the hole, or a part of it, was written */

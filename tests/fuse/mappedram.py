@@ -11,6 +11,19 @@ ALIGN = 1 << 20
 MACHINE = b'pc-q35-10.0'
 CAPABILITIES = b'configuration/capabilities'
 
+# What libvirt writes before a stream: a header, XML, and room to edit that.
+LIBVIRT = (b'LibvirtQemudPart' + struct.pack('<IIIII', 2, 5000, 1, 6, 0) + bytes(56) +
+           b'<domain/>' + bytes(4991))
+
+
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
 
 def header(*capabilities):
     names = b''.join(str8(name) for name in capabilities)

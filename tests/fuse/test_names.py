@@ -292,23 +292,21 @@ class KeptTest(FuseCase):
         self.assert_errno(errno.ENOENT, os.stat, self.snaps('vm1', 'snapshot.zst'))
         self.assertEqual(os.listdir(self.snaps()), ['vm1'])
 
-    def test_views_cannot_be_made(self):
-        for name in ('ram', 'devstate', 'mapped'):
-            self.assert_errno(errno.EPERM, self.make, name)
-            self.assert_errno(errno.EPERM, os.mkdir, self.snaps('vm1', name))
-            self.wait_log(f'vm1/{name}: ')
-        for name in ('stream',):
+    def test_views_are_files(self):
+        for name in VIEWS:
             self.assert_errno(errno.EPERM, os.mkdir, self.snaps('vm1', name))
             self.assert_errno(errno.EPERM, os.symlink, 'x', self.snaps('vm1', name))
             self.assert_errno(errno.EPERM, os.mkfifo, self.snaps('vm1', name))
+            self.wait_log(f'vm1/{name}: this name is kept for a view')
+        self.assertEqual(os.listdir(self.snaps('vm1')), [])
 
     def test_no_name_moves_onto_them(self):
         with open(self.snaps('file'), 'w') as file:
             file.write('x')
-        for name in ('ram', 'devstate', 'mapped', 'snapshot.zst', '.snapfs-error'):
-            self.assert_errno(errno.EPERM, os.rename, self.snaps('file'), self.snaps('vm1', name))
+        for name in ('snapshot.zst', 'snapshot.head', '.snapfs-error', *VIEWS):
+            code = errno.EXDEV if name in VIEWS else errno.EPERM
+            self.assert_errno(code, os.rename, self.snaps('file'), self.snaps('vm1', name))
             self.assert_errno(errno.EPERM, os.link, self.snaps('file'), self.snaps('vm1', name))
-        self.assert_errno(errno.EPERM, os.link, self.snaps('file'), self.snaps('vm1', 'stream'))
         self.assert_errno(errno.EPERM, os.rename, self.snaps('vm1'), self.snaps('ram'))
 
     def test_views_have_one_name(self):
@@ -316,11 +314,11 @@ class KeptTest(FuseCase):
         self.assert_errno(errno.EPERM, os.link, self.snaps('vm1', 'ram'), self.snaps('copy'))
 
     def test_file_that_stands_in_the_place_of_a_view(self):
-        with open(self.store('vm1', 'ram'), 'w') as file:
+        with open(self.store('vm1', 'stream'), 'w') as file:
             file.write('put there by hand')
         self.assertEqual(os.listdir(self.snaps('vm1')), [])
         self.assert_errno(errno.ENOTEMPTY, os.rmdir, self.snaps('vm1'))
-        self.wait_log('the store has a file ram')
+        self.wait_log('the store has a file stream')
 
 
 if __name__ == '__main__':
