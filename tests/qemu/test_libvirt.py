@@ -9,7 +9,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 
 import harness
 from bridge import POSTCOPY, bridge_path
-from harness import read_text
+from harness import read_text, wait_until
 from libvirt import LibvirtCase, VirshError, image_header
 from mapped import DIRECT, MAPPED, MULTIFD, MappedFile
 from mount import need_views, plain
@@ -151,6 +151,22 @@ class Elsewhere(LibvirtCase):
         qemu.wait_serial('BB', timeout=20)
         qemu.kill()
 
+    def test_a_folder_copied_out_and_in_again_is_restored(self):
+        for name, options in (('raw', ()), ('sparse', SPARSE)):
+            with self.subTest(name):
+                saved = self.save(name, *options)
+                folder = self.mount.path(name)
+                self.run_ok('cp', '-a', folder, self.path(name))
+                self.run_ok('rm', '-r', folder)
+                self.mount.remount()
+                self.run_ok('cp', '-a', self.path(name), folder)
+                self.mount.remount()
+                self.restore(name)
+                self.assert_restored(saved)
+                self.run_ok('cmp', self.path(f'{name}/stream'), f'{folder}/stream')
+                self.domain.virsh('destroy')
+                self.domain.start()
+
     def test_a_snapshot_of_a_domain_that_runs_on_is_an_image_too(self):
         for name, live in (('live', ('--live',)), ('paused', ())):
             self.domain.virsh('snapshot-create-as', name, '--no-metadata', '--memspec',
@@ -254,7 +270,8 @@ socket=/var/lib/libvirt/qemu/$1.snapfs
                 file.write(self.waiting(self.libvirt.virsh('save-image-dumpxml', self.stream())))
             self.libvirt.virsh('create', xml)
             self.assert_runs_on()
-            self.assertRegex(read_text(self.path('said')), 'guest runs after .* ms')
+            wait_until(lambda: 'guest runs after' in read_text(self.path('said')), 10,
+                       'the bridge tells how it went')
             self.domain.virsh('suspend')
             ram = self.domain.dump_ram()
             self.assertIsNone(self.guest.check_ram(ram))

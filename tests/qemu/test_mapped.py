@@ -207,7 +207,7 @@ class Copies(MappedCase):
 
     def test_copies_of_all_views_load_and_make_the_snapshot_again(self):
         qemu = self.boot()
-        for name, caps in (('mapped', MULTIFD), ('classic', None)):
+        for name, caps in (('one', MULTIFD), ('two', None)):
             with self.subTest(name):
                 saved = self.save(qemu, name, caps, stopped=True)
                 qemu.cont()
@@ -229,7 +229,7 @@ class Copies(MappedCase):
         saved = self.save(self.boot(), 'vm1', MULTIFD, stopped=True)
         for views in (['stream'], ['mapped'], ['ram', 'devstate']):
             with self.subTest(views):
-                name = '-'.join(views)
+                name = f'from-{views[0]}'
                 os.mkdir(self.mount.path(name))
                 for view in views:
                     self.run_ok('cp', self.mount.path('vm1', view), self.path(view))
