@@ -10,6 +10,9 @@
  *	      ├────→ COMMAND ──────────────────────────────────────→ element …
  *	      └────→ FULL, EOF, or what cannot be split ─→ tail
  *
+ * (In the payload of RAM's START, where the stream is mapped-ram, each block's
+ * header ends in a jump.)
+ *
  * A phase looks at its item with snap_parse_peek(), which wants it whole and
  * keeps the beginning of one that is cut. Having understood it, it passes it
  * on with snap_parse_state(), or drops it with snap_parse_drop() and gives a

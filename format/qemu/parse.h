@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The parser of the classic migration stream: bytes in, events out.
+ * The parser of the migration stream: bytes in, events out.
  *
  * It has no threads, files or callbacks. The caller feeds whatever it has, cut
  * anywhere, and steps until the parser asks for more:
@@ -12,6 +12,11 @@
  * The stream comes out split in two: pages (PAGE, FILL), and everything else
  * (STATE), which put together is `devstate`: the same stream without its pages,
  * which QEMU itself accepts.
+ *
+ * Of a mapped-ram file the parser reads what lies between the areas of bitmaps
+ * and pages, and says where these are; their bytes are the caller's. Its
+ * devstate is that of a classic stream: without mapped-ram in the list of
+ * capabilities, and without the blocks' headers.
  */
 #pragma once
 
@@ -40,9 +45,10 @@ enum snap_event_kind {
 	/* The stream cannot be split: `why` says which section is in the way.
 	 * The STATE bytes so far are the stream from its beginning; all that
 	 * follows comes as STATE too, to be kept verbatim. Never after a PAGE
-	 * or FILL: a section of unknown length behind pages, which no QEMU
-	 * sends, is an error. Where RAM was given out before, pages_at says
-	 * where the section in the way begins. */
+	 * or FILL, and never of a mapped-ram stream: a section of unknown
+	 * length behind pages, which no QEMU sends, is an error, and so is one
+	 * in a stream that does not lie in one piece. Where RAM was given out
+	 * before, pages_at says where the section in the way begins. */
 	SNAP_EVENT_OPAQUE,
 };
 

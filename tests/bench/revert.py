@@ -200,7 +200,16 @@ class Reverts:
         return os.path.join(self.work, *names)
 
     def cool(self):
-        self.mount.remount()
+        """Nothing of a snapshot is in memory. A bridge whose QEMU was killed may
+        still be about to end, and have the folder open."""
+        def unmounted():
+            try:
+                self.mount.unmount()
+            except RuntimeError:
+                return False
+            return True
+        wait_until(unmounted, 20, 'nothing has the mount open')
+        self.mount.start()
         drop_caches()
 
     def save(self, name, guest):

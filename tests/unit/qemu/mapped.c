@@ -136,8 +136,8 @@ static struct made *make(struct how how)
 	m->ram[69 * PAGE + 7] = 1;
 	if (!how.left_out)
 		stream_pattern(m->vga, PAGE, 3);
-	g_byte_array_set_size(m->file, (guint)how.begin);
-	memset(m->file->data, 0, how.begin);
+	for (size_t i = 0; i < how.begin; i++)
+		stream_byte(m->file, 0);
 	make_head(m, &how);
 	make_block(m, &how, 0, "pc.ram", m->ram, ROOM);
 	make_block(m, &how, 1, "none", NULL, 0);
