@@ -4,8 +4,9 @@
  * handles and views, and the objects they work on; of what is written through
  * the mount, more in writing-internal.h.
  *
- * Locks: a writer's (SnapIncoming) before the tree's; no lock is taken, and
- * nothing outside this folder called, with the tree's held.
+ * Locks: a writer's (SnapIncoming), a layout's (struct snap_mapped), the
+ * tree's, in this order; no lock is taken, and nothing outside this folder
+ * called, with the tree's held.
  */
 #pragma once
 

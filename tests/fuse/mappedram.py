@@ -11,6 +11,19 @@ ALIGN = 1 << 20
 MACHINE = b'pc-q35-10.0'
 CAPABILITIES = b'configuration/capabilities'
 
+# What libvirt writes before a stream: a header, XML, and room to edit that.
+LIBVIRT = (b'LibvirtQemudPart' + struct.pack('<IIIII', 2, 5000, 1, 6, 0) + bytes(56) +
+           b'<domain/>' + bytes(4991))
+
+
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
 
 def header(*capabilities):
     names = b''.join(str8(name) for name in capabilities)
@@ -19,8 +32,8 @@ def header(*capabilities):
             struct.pack('>II', 1, len(capabilities)) + names)
 
 
-def bitmap_size(size):
-    return -(-size // PAGE // 64) * 8
+def bitmap_size(size, page=PAGE):
+    return -(-size // page // 64) * 8
 
 
 class Image:
@@ -31,7 +44,7 @@ class Image:
     def __init__(self, guest, begin=0, section=1, device=30000, whole=True):
         self.stream, self.pages, self.bitmaps = [], [], []
         self.places = {}
-        self.at = begin
+        self.begin = self.at = begin
         total = sum(guest.sizes.values())
         self.put(header('mapped-ram') + b'\x01' + struct.pack('>I', section) + str8('ram') +
                  struct.pack('>II', 0, 4) + struct.pack('>Q', total | 4))
@@ -71,8 +84,8 @@ class Reader:
     """Reads a mapped-ram file through `read(offset, size)`; as strict as QEMU,
     and then some."""
 
-    def __init__(self, read, begin=0):
-        self.read, self.at = read, begin
+    def __init__(self, read, begin=0, page=PAGE):
+        self.read, self.at, self.page = read, begin, page
         self.sizes, self.places, self.bitmaps = {}, {}, {}
         self.configuration()
         assert self.number(1) == 1, 'a section begins'
@@ -80,7 +93,7 @@ class Reader:
         assert self.name() == 'ram'
         assert (self.number(4), self.number(4)) == (0, 4)
         total = self.number(8)
-        assert total & (PAGE - 1) == 4
+        assert total & (self.page - 1) == 4
         while sum(self.sizes.values()) < total - 4:
             self.block()
         assert self.number(8) == EOS
@@ -110,17 +123,21 @@ class Reader:
         self.capabilities = None
         while self.read(self.at, 1) == b'\x05':
             self.take(1)
-            assert self.take(self.number(1)) == CAPABILITIES
+            name = self.take(self.number(1))
             assert self.number(4) == 1
-            self.capabilities = [self.name() for _ in range(self.number(4))]
+            if name == CAPABILITIES:
+                self.capabilities = [self.name() for _ in range(self.number(4))]
+            else:
+                assert name == b'configuration/target-page-bits'
+                assert 1 << self.number(4) == self.page
 
     def block(self):
         name, size = self.name(), self.number(8)
         version, page, start, area = struct.unpack('>IQQQ', self.take(28))
-        assert (version, page) == (1, PAGE)
+        assert (version, page) == (1, self.page)
         assert start == self.at, 'the bitmap follows its header'
         self.sizes[name], self.places[name] = size, (start, area)
-        self.bitmaps[name] = self.take(bitmap_size(size))
+        self.bitmaps[name] = self.take(bitmap_size(size, self.page))
         assert area == -(-self.at // ALIGN) * ALIGN, 'the pages begin at the next MiB'
         self.at = area + size
 
@@ -131,7 +148,7 @@ class Reader:
 
     def pages(self, name):
         area = self.places[name][1]
-        return {page: self.read(area + page * PAGE, PAGE) for page in self.stored(name)}
+        return {page: self.read(area + page * self.page, self.page) for page in self.stored(name)}
 
     def data(self, size):
         """Where there is data, as [begin, end) one after the other, joined."""
