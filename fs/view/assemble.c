@@ -2,9 +2,9 @@
 /*
  * A snapshot made of `ram` and `devstate`.
  *
- * The two are put together as a mapped-ram stream and saved like any other:
- * literals and device state in order, of the memory what is no hole. The
- * bitmaps are left out, since what was written is all there is.
+ * The two are put together as a mapped-ram stream and saved as a copy of one
+ * would be: from its beginning to its end, of the memory what is no hole. The
+ * bitmaps, which come before the pages, name them all.
  */
 #include "fs/view/writing-internal.h"
 
@@ -264,6 +264,26 @@ static int put_pages(struct parts *p, const struct snap_run *run)
 	return 0;
 }
 
+static int put_bitmap(struct parts *p, const struct snap_run *run)
+{
+	const struct snap_stream_info *info = snap_parser_info(p->parser);
+	uint64_t pages =
+		info->ram.blocks[run->block].length / info->target_page;
+	int r = 0;
+
+	for (uint64_t at = 0; r == 0 && at < run->length; at += CHUNK) {
+		size_t n = MIN(run->length - at, CHUNK);
+		uint64_t bits = MIN(pages - MIN(pages, at * 8), n * 8);
+
+		memset(p->buf, 0, n);
+		memset(p->buf, 0xff, bits / 8);
+		if (bits % 8)
+			p->buf[bits / 8] = (uint8_t)((1u << bits % 8) - 1);
+		r = put(p->save, p->buf, n, run->offset + at);
+	}
+	return r;
+}
+
 static int put_run(struct parts *p, const struct snap_run *run)
 {
 	switch (run->kind) {
@@ -272,6 +292,8 @@ static int put_run(struct parts *p, const struct snap_run *run)
 	case SNAP_RUN_STATE:
 		return put_part(p, p->state_fd, run->state, run->length,
 				run->offset);
+	case SNAP_RUN_BITMAP:
+		return put_bitmap(p, run);
 	case SNAP_RUN_PAGES:
 		return put_pages(p, run);
 	default:

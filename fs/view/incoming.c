@@ -333,10 +333,11 @@ static void incoming_write(SnapHandle *handle, const void *buf, size_t size,
 {
 	SnapIncoming *in = ((struct incoming_handle *)handle)->in;
 	struct pending *p;
+	bool ordered;
 	size_t skip;
 	ssize_t n;
 
-	/* Held while the save takes the bytes: they come in order. */
+	/* Held while the save takes the bytes, where their order matters. */
 	g_mutex_lock(&in->lock);
 	n = accept_locked(in, handle, buf, size, offset, &skip);
 	if (n || !in->save) {
@@ -350,9 +351,13 @@ static void incoming_write(SnapHandle *handle, const void *buf, size_t size,
 	p->skip = skip;
 	in->solid = MAX(in->solid, offset + solid_size(buf, size));
 	in->tail = 0;
-	snap_save_write(in->save, (const uint8_t *)buf + skip, size - skip,
+	ordered = !snap_save_scattered(p->save);
+	if (!ordered)
+		g_mutex_unlock(&in->lock);
+	snap_save_write(p->save, (const uint8_t *)buf + skip, size - skip,
 			offset + skip, answered, p);
-	g_mutex_unlock(&in->lock);
+	if (ordered)
+		g_mutex_unlock(&in->lock);
 	pending_done(p);
 }
 

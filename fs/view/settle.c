@@ -206,13 +206,16 @@ static gpointer settle_thread(gpointer data)
 	return NULL;
 }
 
-/* True when the folder is the caller's to look at. */
-static bool claim(SnapNode *folder)
+/* 1 when the folder is the caller's to look at, 0 when whoever looks at it does
+ * once more, -ECANCELED at the end of the mount. */
+static int claim(SnapNode *folder)
 {
 	SnapTree *tree = folder->tree;
 	bool busy;
 	SNAP_LOCKED(&tree->lock);
 
+	if (tree->ending)
+		return -ECANCELED;
 	busy = g_hash_table_contains(tree->settling, folder);
 	g_hash_table_replace(tree->settling, folder,
 			     GINT_TO_POINTER(busy ? BUSY_AND_AGAIN : BUSY));
@@ -228,10 +231,11 @@ void snap_parts_settle(SnapNode *folder, const struct snap_view *closing,
 {
 	g_autoptr(GThread) thread = NULL;
 	struct settle *s;
+	int r = claim(folder);
 
-	if (!claim(folder)) {
+	if (r <= 0) {
 		if (answer)
-			answer(data, 0);
+			answer(data, r);
 		return;
 	}
 	s = g_new(struct settle, 1);

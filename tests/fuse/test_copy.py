@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 import threading
+import time
 
 from fusecase import MIB, VIEWS, FuseCase, read_file, setUpModule, write_all  # noqa: F401
 import harness
@@ -44,16 +45,16 @@ class CopyCase(FuseCase):
 
     def check_same(self, name='vm1', views=VIEWS, mtime=1100000000):
         """The snapshot is the one that was copied, view by view."""
+        # Nothing of it lies in the store twice; parts are looked at behind.
+        expected = sorted(set(views) - set(VIEWS) | {'snapshot.zst'})
+        harness.wait_until(lambda: sorted(os.listdir(self.store(name))) == expected, 10,
+                           f'{expected} alone lie in the store')
         self.assertEqual(sorted(os.listdir(self.snaps(name))), sorted(set(views) | set(VIEWS)))
         for view in VIEWS:
             self.assertTrue(read_file(self.snaps(name, view)) == self.views[view],
                             f'{name}/{view} is what was copied')
             st = os.stat(self.snaps(name, view))
             self.assertEqual((st.st_mode & 0o777, st.st_mtime), (0o640, mtime), view)
-        # Nothing of it lies in the store twice; parts are looked at behind.
-        expected = sorted(set(views) - set(VIEWS) | {'snapshot.zst'})
-        harness.wait_until(lambda: sorted(os.listdir(self.store(name))) == expected, 10,
-                           f'{expected} alone lie in the store')
         self.check_no_leftovers()
 
 
@@ -269,6 +270,50 @@ class PartsTest(CopyCase):
         write_all(fd, self.views['ram'][MIB:])
         os.close(fd)
         self.check_same()
+
+
+class EndTest(CopyCase):
+    """The daemon ends while a snapshot is made of parts."""
+
+    def setUp(self):
+        super().setUp()
+        os.mkdir(self.snaps('vm1'))
+        self.outcome = None
+
+    def write_ram(self):
+        try:
+            shutil.copyfile(self.saved('ram'), self.snaps('vm1', 'ram'))
+        except OSError as error:
+            self.outcome = error
+
+    def check_end(self, end):
+        """Nothing is lost at whatever moment that is."""
+        for delay in (0, 0.005, 0.01, 0.015, 0.02, 0.03):
+            self.run_ok('rm', '-rf', self.snaps('vm1'))
+            os.mkdir(self.snaps('vm1'))
+            self.copy('devstate')
+            thread = threading.Thread(target=self.write_ram)
+            thread.start()
+            time.sleep(delay)
+            end()
+            thread.join()
+            self.mount.start()
+            names = sorted(os.listdir(self.snaps('vm1')))
+            self.assertIn(names, (VIEWS, ['devstate', 'ram'], ['devstate']))
+            if names != VIEWS:
+                self.assertIsNotNone(self.outcome)
+            self.copy('ram')
+            self.check_same()
+            self.outcome = None
+
+    def test_signal(self):
+        def end():
+            self.mount.process.terminate()
+            self.assertEqual(self.mount.process.wait(60), 0)
+        self.check_end(end)
+
+    def test_kill(self):
+        self.check_end(self.mount.crash)
 
 
 class CompareTest(CopyCase):

@@ -284,6 +284,9 @@ class LibvirtTest(FuseCase):
         self.finish()
         data = read_file(self.path_)
         self.assertTrue(data == self.head + image.data[self.SIZE:])
+        # The next save to the same path does not mind them.
+        self.save_raw()
+        self.check_image(self.part)
 
     def test_edited_in_place(self):
         self.save_raw()
