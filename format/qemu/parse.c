@@ -244,6 +244,7 @@ void snap_parse_place(SnapParser *p)
 int snap_parse_devices(SnapParser *p)
 {
 	snap_parse_place(p);
+	p->info.tail = true;
 	p->phase = &snap_phase_tail;
 	return SNAP_PHASE_AGAIN;
 }

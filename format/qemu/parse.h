@@ -77,6 +77,7 @@ struct snap_stream_info {
 	uint64_t size;	      /* where in its file the stream stands: from
 			       * `begin` on, the bytes read so far; of one
 			       * that jumps, with what it jumped over */
+	bool tail;	      /* no pages come: the rest is device state */
 	bool mapped;	      /* mapped-ram: pages lie at places in the file */
 	uint64_t begin;	      /* where in its file the stream begins */
 	uint64_t caps_at;     /* where in devstate the list of capabilities

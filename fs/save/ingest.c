@@ -27,6 +27,9 @@
 /* State that may come before the first page; QEMU's is a few KiB. */
 #define HEAD_MAX (4 * SNAP_MIB)
 
+/* Of zeros that a copy leaves out of the device state. */
+#define HOLE_MAX (64 * SNAP_MIB)
+
 /* ---- the end of the line: a lane's jobs go into the writer ---- */
 
 static int append_fills(SnapWriter *w, const struct snap_job *job)
@@ -285,15 +288,32 @@ static int refuse_place(const SnapIngest *in, uint64_t offset, GError **error)
 			 offset, in->at);
 }
 
+/* The copy of a file leaves out whole blocks of zeros, and goes on at `offset`.
+ * Only device state has any. */
+static bool is_hole(const SnapIngest *in, uint64_t offset)
+{
+	return snap_parser_info(in->parser)->tail && offset > in->at &&
+	       offset - in->at <= HOLE_MAX && in->at % SNAP_PAGE == 0 &&
+	       offset % SNAP_PAGE == 0;
+}
+
 /* Feeds bytes of the stream: as many as are of it, their count. */
 static ssize_t take_stream(SnapIngest *in, const void *data, size_t size,
 			   uint64_t offset, GError **error)
 {
+	static const uint8_t zeros[SNAP_PAGE];
 	const struct snap_ramlist *ram = &snap_parser_info(in->parser)->ram;
 	struct snap_event e;
 	bool jumped = false;
 	int r;
 
+	while (is_hole(in, offset)) {
+		ssize_t n =
+			take_stream(in, zeros, sizeof(zeros), in->at, error);
+
+		if (n < 0)
+			return n;
+	}
 	if (offset != in->at)
 		return refuse_place(in, offset, error);
 	snap_parser_feed(in->parser, data, size);
@@ -367,6 +387,7 @@ bool snap_ingest_takes(const SnapIngest *in, const void *data, size_t size,
 		in->before.known ? in->at : snap_before_position(&in->before);
 
 	return snap_ingest_scattered(in) || offset == here ||
+	       is_hole(in, offset) ||
 	       snap_before_takes(&in->before, data, size, offset,
 				 snap_ingest_begun(in));
 }

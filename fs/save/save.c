@@ -266,10 +266,11 @@ static int save_chunk(SnapSave *save, SnapIngest *in, struct snap_chunk *c,
 		return 0;
 	}
 	r = save_write(in, c, error);
-	if (r < 0)
-		return r;
+	/* Also of a stream that is refused for what else its head says. */
 	if (snap_ingest_scattered(in))
 		snap_queue_scatter(save->queue);
+	if (r < 0)
+		return r;
 	if (snap_queue_empty(save->queue) && snap_ingest_complete(in) &&
 	    (asks || !snap_ingest_waits(in)))
 		return 1;

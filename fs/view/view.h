@@ -225,7 +225,8 @@ void snap_handle_writer(SnapHandle *handle, uint64_t process);
 
 /* close(2) of one of the handle's descriptors by a process: answers 0, -EPROTO
  * when what was written of a stream is not a whole one, or -EPERM when it is
- * not what the snapshot has. A process that has not written is told 0. */
+ * not what the snapshot has. A process that has not written is told 0, and so
+ * is whoever writes mapped-ram: QEMU aborts when a channel cannot be closed. */
 void snap_handle_flush(SnapHandle *handle, uint64_t process,
 		       snap_handle_answer answer, void *data);
 

@@ -14,6 +14,9 @@
  * each page is filled once with pseudo-random words, so that it does not
  * compress to nothing.
  *
+ * The pages from COUNT_END to COUNT_BLINK are zero and not zero in turns: each
+ * pass writes a word into them, or takes it away.
+ *
  * The macros are given on gcc's command line.
  */
 #ifndef COUNT_START
@@ -21,6 +24,9 @@
 #endif
 #ifndef COUNT_END
 #define COUNT_END (100 * 0x100000)
+#endif
+#ifndef COUNT_BLINK
+#define COUNT_BLINK COUNT_END
 #endif
 #ifndef COUNT_FILL
 #define COUNT_FILL 0
@@ -101,6 +107,13 @@ burn:
 	addl	$4096, %edi
 	cmpl	$COUNT_END, %edi
 	jb	page
+#if COUNT_BLINK > COUNT_END
+blink:
+	xorl	%edi, (%edi)
+	addl	$4096, %edi
+	cmpl	$COUNT_BLINK, %edi
+	jb	blink
+#endif
 	movb	$'B', %al
 	call	put
 	jmp	pass

@@ -152,19 +152,24 @@ def kernel():
 
 @dataclass
 class CountGuest:
-    """`fill` puts random words into each page, `delay` slows the counting."""
+    """`fill` puts random words into each page, `delay` slows the counting, and
+    `blink` MiB behind `end` are zero after every other pass."""
     memory: int = 128
     start: int = 1
     end: int = 100
     fill: bool = False
     delay: int = 0
     machine: str = 'q35'
+    blink: int = 0
+
+    def image(self):
+        return boot_sector(COUNT_START=self.start * MIB, COUNT_END=self.end * MIB,
+                           COUNT_BLINK=(self.end + self.blink) * MIB,
+                           COUNT_FILL=int(self.fill), COUNT_DELAY=self.delay)
 
     def args(self):
-        image = boot_sector(COUNT_START=self.start * MIB, COUNT_END=self.end * MIB,
-                            COUNT_FILL=int(self.fill), COUNT_DELAY=self.delay)
         return ['-machine', self.machine, '-m', str(self.memory), '-nodefaults', '-vga', 'none',
-                '-drive', f'if=none,id=boot,format=raw,file={image},snapshot=on',
+                '-drive', f'if=none,id=boot,format=raw,file={self.image()},snapshot=on',
                 '-device', 'ide-hd,drive=boot,bootindex=0']
 
     def constant(self, ram):

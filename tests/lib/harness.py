@@ -110,7 +110,8 @@ class Case(unittest.TestCase):
 
     def _passed(self):
         result = self._outcome.result
-        return not any(test is self for test, _ in result.failures + result.errors)
+        return not any(getattr(test, 'test_case', test) is self
+                       for test, _ in result.failures + result.errors)
 
     def path(self, *names):
         return os.path.join(self.work, *names)

@@ -133,6 +133,14 @@ class Qemu:
         if params:
             self.qmp.command('migrate-set-parameters', params)
 
+    def add_fds(self, number, *fds):
+        """Hands over open files; /dev/fdset/NUMBER is one of them."""
+        for fd in fds:
+            self.qmp.command('add-fd', {'fdset-id': number}, fds=[fd])
+
+    def remove_fds(self, number):
+        self.qmp.command('remove-fd', {'fdset-id': number})
+
     def start_migrate(self, uri, caps=None, params=None):
         self.set_capabilities(caps)
         # Without this a save is throttled to 128 MiB/s.

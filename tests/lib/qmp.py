@@ -49,14 +49,14 @@ class Qmp:
         line, self._buffer = self._buffer.split(b'\n', 1)
         return json.loads(line)
 
-    def command(self, name, arguments=None, oob=False, timeout=None):
-        """Runs a command and returns what it returns."""
+    def command(self, name, arguments=None, oob=False, timeout=None, fds=()):
+        """Runs a command, hands it open files, and returns what it returns."""
         self._last_id += 1
         message = {'exec-oob' if oob else 'execute': name, 'id': self._last_id}
         if arguments:
             message['arguments'] = arguments
         try:
-            self._socket.sendall(json.dumps(message).encode() + b'\n')
+            socket.send_fds(self._socket, [json.dumps(message).encode() + b'\n'], fds)
         except (ConnectionError, BrokenPipeError) as error:
             raise QmpClosed(str(error)) from None
         while True:

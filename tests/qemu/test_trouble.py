@@ -149,7 +149,7 @@ class Killed(TroubleCase):
         self.assert_loads('vm2', SMALL)
 
 
-class FullDisk(TroubleCase):
+class FullDiskCase(TroubleCase):
     """The store lies on a disk of 24 MiB."""
 
     def new_mount(self, store, point, options=()):
@@ -160,6 +160,8 @@ class FullDisk(TroubleCase):
             self.addCleanup(harness.run, 'umount', '-l', self.path(store))
         return super().new_mount(store, point, options)
 
+
+class FullDisk(FullDiskCase):
     def assert_save_fails(self, qemu, caps=None):
         with self.assertRaises(MigrationFailed) as failed:
             qemu.migrate(f'file:{self.stream()}', caps, LIVE)
