@@ -316,6 +316,55 @@ class EndTest(CopyCase):
         self.check_end(self.mount.crash)
 
 
+class CrowdTest(CopyCase):
+    """All at once, in one folder: whatever becomes of each, what is read is the
+    snapshot, and nobody waits for ever."""
+
+    def test_copies_of_all_views(self):
+        os.mkdir(self.snaps('vm1'))
+        until = time.monotonic() + 3
+        wrong = []
+
+        def loop(what):
+            while time.monotonic() < until and not wrong:
+                try:
+                    what()
+                except OSError as error:
+                    # A file went, came, or is being written by another.
+                    if error.errno in (errno.EIO, errno.EINVAL, errno.ENOTCONN):
+                        wrong.append(f'{what}: {error!r}')
+
+        def copier(view, anew):
+            path = self.snaps('vm1', view)
+
+            def copy():
+                if anew and os.path.exists(path):
+                    os.unlink(path)
+                shutil.copyfile(self.saved(view), path)
+            return copy
+
+        def reader():
+            for view in VIEWS:
+                data = read_file(self.snaps('vm1', view))
+                # A part, or a stream from another view, is not all of it yet.
+                if len(data) == len(self.views[view]) and view in ('devstate', 'mapped') and \
+                        data != self.views[view] and 'snapshot.zst' in os.listdir(
+                            self.store('vm1')):
+                    wrong.append(f'{view} is something else')
+
+        tasks = [copier(view, anew) for view in VIEWS for anew in (False, True)] + [reader] * 2
+        threads = [threading.Thread(target=loop, args=(task,)) for task in tasks]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        self.assertFalse(any(thread.is_alive() for thread in threads), 'somebody waits')
+        self.assertEqual(wrong, [])
+        self.copy('stream')
+        harness.wait_until(lambda: os.listdir(self.store('vm1')).count('snapshot.zst'), 10, 'it')
+        self.assertTrue(read_file(self.snaps('vm1', 'stream')) == self.views['stream'])
+
+
 class CompareTest(CopyCase):
     """Views written while their snapshot is there."""
 
