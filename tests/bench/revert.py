@@ -241,7 +241,7 @@ class Reverts:
 
     def size(self, mib):
         """The medians of one size: {way: milliseconds}."""
-        guest = guests.LinuxGuest(memory=mib + 256, fill=mib, work=16)
+        guest = guests.LinuxGuest(memory=mib + mib // 8 + 256, fill=mib, work=16)
         folder, _ = self.save('flat', guest)
         devstate = self.path('flat.plain', 'devstate')
         medians = {}
