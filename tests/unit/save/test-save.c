@@ -161,7 +161,7 @@ static void pages_sent_again_do_not_make_the_snapshot_grow(void **state)
 	assert_int_equal(fstatat(w.folder_fd, SNAP_CATALOG_SNAPSHOT, &often, 0),
 			 0);
 	/* A MiB of dead pages is not worth a copy (commit.c: DEAD_MIN). */
-	assert_true(often.st_size < once.st_size * 115 / 100 + SNAP_MIB);
+	assert_true(often.st_size < once.st_size * 115 / 100 + (off_t)SNAP_MIB);
 	world_close(&w);
 }
 
