@@ -277,6 +277,7 @@ static gpointer signals_thread(gpointer data)
 		;
 	if (g_atomic_int_get(&s->served))
 		return NULL;
+	snap_tree_end_saves(s->opts->tree);
 	notifier_stop(s);
 	fuse_session_exit(s->se);
 	/* Again, as the loop may have looked just before and slept then. */

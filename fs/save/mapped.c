@@ -296,8 +296,20 @@ static int64_t first_without(const uint8_t *bits, const uint8_t *others,
 	return -1;
 }
 
+/* True when neither a page nor the name of one has come: headers alone, of a
+ * file whose pages are still to be copied. */
+static bool is_bare(const SnapMapped *m)
+{
+	for (guint i = 0; i < m->areas->len; i++)
+		if (area_at(m, i)->touched)
+			return false;
+	return m->areas->len && !m->said;
+}
+
 bool snap_mapped_waits(const SnapMapped *m)
 {
+	if (is_bare(m))
+		return true;
 	for (guint i = 0; !m->late && i < m->areas->len; i++) {
 		const struct area *a = area_at(m, i);
 

@@ -49,6 +49,7 @@ struct SnapSave {
 	SnapQueue *queue;
 	int folder_fd;
 	char *path;
+	const char *name;
 	struct snap_catalog_owner owner;
 	uint64_t hole;
 	bool classic;
@@ -186,7 +187,7 @@ static void save_failed(SnapSave *save, GError *error)
 		save_set_state(save, SNAP_SAVE_FAILED, error);
 		return;
 	}
-	snap_log(SNAP_LOG_ERROR, "%s/stream: not saved: %s", save->path,
+	snap_log(SNAP_LOG_ERROR, "%s/%s: not saved: %s", save->path, save->name,
 		 error->message);
 	snap_catalog_note(save->folder_fd, error->message);
 	save_set_state(save, SNAP_SAVE_FAILED, error);
@@ -200,20 +201,20 @@ static void save_done(SnapSave *save, const struct snap_ingest_result *res)
 
 	if (res->why[0])
 		snap_log(SNAP_LOG_WARNING,
-			 "%s/stream: saved as it came, %s on disk, without ram "
+			 "%s/%s: saved as it came, %s on disk, without ram "
 			 "and devstate: %s",
-			 save->path, file, res->why);
+			 save->path, save->name, file, res->why);
 	else
 		snap_log(SNAP_LOG_INFO,
-			 "%s/stream: saved, %s of RAM, %s of it not zero, %s "
+			 "%s/%s: saved, %s of RAM, %s of it not zero, %s "
 			 "on disk",
-			 save->path, ram, stored, file);
-	if (res->repaired)
+			 save->path, save->name, ram, stored, file);
+	if (res->repaired && !save->classic)
 		snap_log(SNAP_LOG_INFO,
-			 "%s/stream: no page is named in the bitmaps, as QEMU "
+			 "%s/%s: no page is named in the bitmaps, as QEMU "
 			 "leaves them with background-snapshot; those that it "
 			 "wrote are the snapshot",
-			 save->path);
+			 save->path, save->name);
 	snap_catalog_note(save->folder_fd, NULL);
 	/* It was about the snapshot that was there before. */
 	snap_catalog_head_drop(save->folder_fd);
@@ -227,10 +228,10 @@ static void save_refuse(SnapSave *save, struct snap_chunk *c)
 {
 	if (!save->refused)
 		snap_log(SNAP_LOG_WARNING,
-			 "%s/stream: a write at offset %" G_GUINT64_FORMAT
+			 "%s/%s: a write at offset %" G_GUINT64_FORMAT
 			 " was refused; a stream that is not mapped-ram is "
 			 "written from its beginning to its end",
-			 save->path, c->pieces[0].offset);
+			 save->path, save->name, c->pieces[0].offset);
 	save->refused = true;
 	snap_queue_last(save->queue, c, -EINVAL);
 }
@@ -408,6 +409,7 @@ int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 	save->classic = opts->classic;
 	save->folder_fd = snap_steal_fd(&fd);
 	save->path = g_strdup(opts->path);
+	save->name = opts->name ? opts->name : "stream";
 	save->owner = opts->owner;
 	save->lean = lean;
 	save->refs = 1;

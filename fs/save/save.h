@@ -63,6 +63,8 @@ enum snap_save_state {
 struct snap_save_opts {
 	int folder_fd;	  /* where the snapshot is to be; borrowed, dup'd */
 	const char *path; /* the folder's within the store, for people */
+	const char *name; /* of the file in it, for people; a constant. NULL:
+			   * "stream" */
 	struct snap_catalog_owner owner; /* of the snapshot */
 	uint64_t hole; /* bytes of zeros that the file begins with: it was cut
 			* to that size, and the stream begins behind */

@@ -130,6 +130,18 @@ static int open_part(SnapNode *folder, const struct snap_view *view,
 	return -1;
 }
 
+/* Leaves word in the folder (user.snapfs.error). */
+static void note(const struct parts *p, const struct snap_view *view,
+		 const char *what)
+{
+	g_autofree char *text = g_strdup_printf("%s %s", view->name, what);
+	snap_autofd int fd = openat(snap_store_node(p->folder)->fd, ".",
+				    O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd >= 0)
+		snap_catalog_note(fd, text);
+}
+
 /* What is wrong with a part: it is told who closes that one. */
 static int not_whole(const struct parts *p, const struct snap_view *view,
 		     const struct snap_view *closing, int r, GError *error)
@@ -141,6 +153,7 @@ static int not_whole(const struct parts *p, const struct snap_view *view,
 		return 0;
 	snap_log(SNAP_LOG_WARNING, "%s: is not whole: %s", path,
 		 taken->message);
+	note(p, view, taken->message);
 	return r;
 }
 
@@ -161,8 +174,10 @@ static int open_parts(struct parts *p, const struct snap_view *closing)
 	if (p->ram_fd < 0)
 		return 0;
 	r = check_ram(p, &error);
+	/* Both are closed: who closes the second is told, whichever it is. */
 	if (r < 0)
-		return not_whole(p, &snap_view_ram, closing, r, error);
+		return not_whole(p, &snap_view_ram,
+				 closing ? &snap_view_ram : NULL, r, error);
 	return 1;
 }
 
@@ -326,6 +341,7 @@ static int begin(struct parts *p, GError **error)
 	struct snap_save_opts opts = {
 		.folder_fd = fd,
 		.path = path,
+		.name = snap_view_ram.name,
 		.owner = { p->ram_st.st_uid, p->ram_st.st_gid,
 			   p->ram_st.st_mode & 0777 },
 		.classic = true,

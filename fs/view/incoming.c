@@ -66,6 +66,15 @@ int snap_incoming_refuse(SnapIncoming *in, int code, const char *why)
 	return -code;
 }
 
+/* The same, but once for as long as anybody has it open: who writes on in
+ * spite of a refusal does not fill the log. */
+static int refuse_once(SnapIncoming *in, int code, const char *why)
+{
+	if (!g_atomic_int_compare_and_exchange(&in->told, 0, 1))
+		return -code;
+	return snap_incoming_refuse(in, code, why);
+}
+
 bool snap_incoming_open_for(SnapIncoming *in)
 {
 	bool open;
@@ -85,6 +94,16 @@ bool snap_incoming_shown(SnapIncoming *in)
 			 : in->handles > 0;
 	g_mutex_unlock(&in->lock);
 	return shown;
+}
+
+bool snap_incoming_begun(SnapIncoming *in)
+{
+	bool begun;
+
+	g_mutex_lock(&in->lock);
+	begun = in->save != NULL;
+	g_mutex_unlock(&in->lock);
+	return begun;
 }
 
 /* ---- writing ---- */
@@ -126,6 +145,7 @@ static int begin_locked(SnapIncoming *in)
 				    O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct snap_save_opts opts = { .folder_fd = fd,
 				       .path = path,
+				       .name = in->view->name,
 				       .owner = in->owner,
 				       .hole = in->hole,
 				       .classic =
@@ -140,7 +160,7 @@ static int begin_locked(SnapIncoming *in)
 		return r;
 	r = snap_save_new(tree->opts.saver, &opts, &in->save, &error);
 	if (r < 0)
-		return snap_incoming_refuse(in, -r, error->message);
+		return refuse_once(in, -r, error->message);
 	snap_writers_watch(tree, in->save);
 	snap_writers_put(in);
 	return 0;
@@ -179,7 +199,7 @@ static int refuse_place(SnapIncoming *in, uint64_t offset, uint64_t stands)
 		"beginning to its end",
 		offset, stands);
 
-	return snap_incoming_refuse(in, EINVAL, why);
+	return refuse_once(in, EINVAL, why);
 }
 
 /* More of the hole was written, up to `end`. */
@@ -227,22 +247,35 @@ void snap_writers_tell(SnapNode *folder)
 		tree->changed(tree->changed_data, folder, snap_views[i]->name);
 }
 
-/* It has left the table, and its save is over. */
-static void tell_over(SnapIncoming *in)
+/* A save that came to nothing leaves the snapshot that was there, also to who
+ * removed its name first to make room. */
+static void show_former(SnapIncoming *in, SnapSave *save)
 {
+	g_autoptr(SnapSealed) sealed = NULL;
+
+	if (snap_save_state(save, NULL) == SNAP_SAVE_FAILED &&
+	    snap_sealed_get(in->folder, &sealed) == 0)
+		snap_hidden_remove(sealed, snap_view_number(in->view));
+}
+
+/* It has left the table, and its save is over. Its lock may be held. */
+static void tell_over(SnapIncoming *in, SnapSave *save)
+{
+	show_former(in, save);
 	snap_writers_tell(in->folder);
 	snap_parts_check(in->folder);
 }
 
 void snap_incoming_reap(SnapIncoming *in)
 {
-	bool over;
+	g_autoptr(SnapSave) save = NULL;
 
 	g_mutex_lock(&in->lock);
-	over = in->save && save_is_over(in->save);
+	if (in->save && save_is_over(in->save))
+		save = snap_save_ref(in->save);
 	g_mutex_unlock(&in->lock);
-	if (over && snap_writers_drop(in))
-		tell_over(in);
+	if (save && snap_writers_drop(in))
+		tell_over(in, save);
 }
 
 /* One of the two that use it is done; the last lets go of it. */
@@ -273,12 +306,18 @@ static ssize_t judge(struct pending *p, ssize_t result)
 		return 0;
 	if (p->syncs && running && result == -EPROTO)
 		return 0;
+	if (!running && result == -EPROTO &&
+	    snap_save_state(p->save, NULL) == SNAP_SAVE_DONE)
+		return refuse_once(p->in, EPROTO,
+				   "is complete; what is written after that is "
+				   "refused");
 	if (!running || result != -EINVAL)
 		return snap_told((int)result);
 	if (p->other)
-		return snap_incoming_refuse(p->in, EBUSY,
-					    "is being saved by another writer");
-	return refuse_place(p->in, p->offset, bytes);
+		return refuse_once(p->in, EBUSY,
+				   "is being saved by another writer");
+	/* The save has said so. */
+	return -EINVAL;
 }
 
 static void answered(void *data, ssize_t result)
@@ -288,7 +327,7 @@ static void answered(void *data, ssize_t result)
 
 	p->answer(p->data, judge(p, result));
 	if (over)
-		tell_over(p->in);
+		tell_over(p->in, p->save);
 	pending_done(p);
 }
 
@@ -521,6 +560,7 @@ static void incoming_handle_clear(SnapHandle *handle)
 	} else if (in->handles == 0) {
 		drop_locked(in);
 		in->cut = false;
+		g_atomic_int_set(&in->told, 0);
 	}
 	g_mutex_unlock(&in->lock);
 	snap_node_unref(&in->node, 1);
@@ -535,6 +575,11 @@ static const struct snap_handle_ops incoming_handle_ops = {
 	.truncate = incoming_truncate,
 	.clear = incoming_handle_clear,
 };
+
+bool snap_incoming_is_handle(const SnapHandle *handle)
+{
+	return handle->ops == &incoming_handle_ops;
+}
 
 SnapHandle *snap_incoming_handle(SnapIncoming *in, SnapNode *node)
 {

@@ -89,9 +89,11 @@ static void list_unsealed(SnapList *list, SnapNode *folder,
 static int list_views(SnapList *list, SnapNode *folder)
 {
 	g_autoptr(SnapSealed) sealed = NULL;
-	int r = snap_sealed_get(folder, &sealed);
 	unsigned listed = 0;
+	int r;
 
+	snap_writers_reap(folder);
+	r = snap_sealed_get(folder, &sealed);
 	if (r < 0 && r != -ENOENT)
 		return r;
 	for (guint i = 0; sealed && i < snap_n_views; i++) {

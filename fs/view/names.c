@@ -313,24 +313,37 @@ static int unlink_part(SnapNode *folder, guint view)
 								     : 0;
 }
 
+/* Ends a stream on its way, if there is one and, with `begun`, something of it
+ * was written. */
+static bool remove_incoming(SnapNode *folder, guint view, bool begun)
+{
+	SnapIncoming *in = snap_views[view]->saves
+				   ? snap_writers_find(folder, snap_views[view])
+				   : NULL;
+	bool is = in && (!begun || snap_incoming_begun(in));
+
+	if (is)
+		snap_incoming_remove(in);
+	if (in)
+		snap_node_unref(&in->node, 1);
+	return is;
+}
+
 static int unlink_view(SnapNode *folder, guint view)
 {
 	g_autoptr(SnapSealed) sealed = NULL;
 	int r = snap_sealed_get(folder, &sealed);
-	SnapIncoming *in;
 
 	if (r < 0 && r != -ENOENT)
 		return r;
+	/* What comes goes first: then what it was to replace is still there. */
+	if (remove_incoming(folder, view, r == 0))
+		return 0;
 	if (r == 0 && snap_sealed_shows(sealed, view))
 		return hide(folder, sealed, view);
-	in = snap_views[view]->saves
-		     ? snap_writers_find(folder, snap_views[view])
-		     : NULL;
-	if (!in)
-		return r == -ENOENT ? unlink_part(folder, view) : -ENOENT;
-	snap_incoming_remove(in);
-	snap_node_unref(&in->node, 1);
-	return 0;
+	if (remove_incoming(folder, view, false))
+		return 0;
+	return r == -ENOENT ? unlink_part(folder, view) : -ENOENT;
 }
 
 int snap_node_unlink(SnapNode *folder, const char *name)

@@ -233,15 +233,16 @@ static int lookup_view(SnapNode *folder, guint view,
 	bool stream = snap_views[view] == &snap_view_stream;
 	g_autoptr(SnapSealed) sealed = NULL;
 	SnapIncoming *in;
-	int r = snap_sealed_get(folder, &sealed);
+	int r;
 
+	snap_writers_reap(folder);
+	r = snap_sealed_get(folder, &sealed);
 	if (r < 0 && r != -ENOENT)
 		return r;
 	*ret_node = NULL;
 	if (r == 0 && snap_sealed_shows(sealed, view)) {
 		if (snap_makers_expect(folder, view, caller))
 			return -ENOENT;
-		snap_writers_reap(folder);
 		if (stream)
 			*ret_node = lookup_ticket(folder, sealed, caller);
 		if (!*ret_node)

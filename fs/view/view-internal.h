@@ -404,6 +404,9 @@ extern const struct snap_node_ops snap_view_ops;
 /* The node of a view; a new reference. */
 SnapNode *snap_view_node(SnapNode *folder, SnapSealed *sealed, guint view);
 
+/* The number of a view in the table. */
+guint snap_view_number(const struct snap_view *view);
+
 /* The inode number of a view: the same for the same snapshot, always. */
 uint64_t snap_view_ino(const SnapSealed *sealed, guint view);
 

@@ -57,6 +57,12 @@ int snap_tree_statfs(SnapTree *tree, struct statvfs *ret);
  * none is being given: requests must still be served meanwhile. */
 void snap_tree_end_pushes(SnapTree *tree);
 
+/* Fails the saves that still run, and waits until their writers have closed
+ * their files, a few seconds at most: QEMU aborts, guest and all, when a
+ * channel of a mapped-ram save cannot be closed. Requests must still be served.
+ */
+void snap_tree_end_saves(SnapTree *tree);
+
 /* Ends the saves that still run, each as if its writer had gone, and waits
  * until every write was answered. For the end of the mount. */
 void snap_tree_quiesce(SnapTree *tree);

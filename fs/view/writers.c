@@ -13,20 +13,28 @@
 /* For how long a lookup believes a ticket. */
 #define TICKET_US (10 * G_USEC_PER_SEC)
 
+/* How long the writers of saves that were ended have to close their files. */
+#define LAST_CLOSE_US (3 * G_USEC_PER_SEC)
+
 /* A thread that was sent to look `stream` up again. */
 struct ticket {
 	const SnapNode *folder; /* compared only */
 	gint64 until;
 };
 
-/* The key in the table: nodes are larger than the views are many. */
-static gpointer key_of(SnapNode *folder, const struct snap_view *view)
+guint snap_view_number(const struct snap_view *view)
 {
 	guint i = 0;
 
 	while (snap_views[i] != view)
 		i++;
-	return (char *)folder + i;
+	return i;
+}
+
+/* The key in the table: nodes are larger than the views are many. */
+static gpointer key_of(SnapNode *folder, const struct snap_view *view)
+{
+	return (char *)folder + snap_view_number(view);
 }
 
 G_STATIC_ASSERT(sizeof(SnapNode) >= SNAP_VIEWS_MAX);
@@ -233,15 +241,50 @@ void snap_writers_watch(SnapTree *tree, SnapSave *save)
 	}
 }
 
-void snap_tree_quiesce(SnapTree *tree)
+/* Fails the saves that run; true when there were any. */
+static bool abort_saves(SnapTree *tree)
 {
 	g_autoptr(GPtrArray) saves = take_saves(tree);
+	bool any = false;
 
-	for (guint i = 0; i < saves->len; i++)
+	for (guint i = 0; i < saves->len; i++) {
+		any |= snap_save_state(saves->pdata[i], NULL) ==
+		       SNAP_SAVE_RUNNING;
 		snap_save_abort(saves->pdata[i],
 				"the mount was ended while it was being saved");
+	}
 	for (guint i = 0; i < saves->len; i++)
 		snap_save_wait(saves->pdata[i], NULL);
+	return any;
+}
+
+/* Has anybody a stream open to write? */
+static bool is_held(SnapTree *tree)
+{
+	GHashTableIter iter;
+	gpointer handle;
+	SNAP_LOCKED(&tree->lock);
+
+	g_hash_table_iter_init(&iter, tree->handles);
+	while (g_hash_table_iter_next(&iter, &handle, NULL))
+		if (snap_incoming_is_handle(handle))
+			return true;
+	return false;
+}
+
+void snap_tree_end_saves(SnapTree *tree)
+{
+	gint64 until = g_get_monotonic_time() + LAST_CLOSE_US;
+
+	if (!abort_saves(tree))
+		return;
+	while (is_held(tree) && g_get_monotonic_time() < until)
+		g_usleep(10 * 1000);
+}
+
+void snap_tree_quiesce(SnapTree *tree)
+{
+	abort_saves(tree);
 	g_mutex_lock(&tree->lock);
 	while (tree->writes)
 		g_cond_wait(&tree->idle, &tree->lock);

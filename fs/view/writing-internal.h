@@ -93,6 +93,8 @@ typedef struct {
 	bool zeros;   /* the hole, or a part of it, was written */
 	bool ended;   /* no new handle may join */
 	bool removed; /* its name; nothing more is taken */
+
+	gint told; /* the log knows that a write was refused; atomic */
 } SnapIncoming;
 
 extern const struct snap_node_ops snap_incoming_ops;
@@ -113,8 +115,14 @@ uint64_t snap_incoming_ino(const SnapNode *node);
 /* True while it is seen in its folder. */
 bool snap_incoming_shown(SnapIncoming *in);
 
+/* True when its save has begun. */
+bool snap_incoming_begun(SnapIncoming *in);
+
 /* Opens it to be written, by whichever node; NULL when nobody may join. */
 SnapHandle *snap_incoming_handle(SnapIncoming *in, SnapNode *node);
+
+/* True for such a handle. */
+bool snap_incoming_is_handle(const SnapHandle *handle);
 
 /* Cuts it to a size, asked for without a handle: what open(2) does with O_TRUNC
  * once it has the file open. */
