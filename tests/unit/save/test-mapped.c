@@ -180,6 +180,28 @@ static void a_copy_with_holes_is_saved_when_it_ends(void **state)
 	world_close(&w);
 }
 
+/* A copy that has its end before its middle: of the block whose bitmap is under
+ * way nobody knows what counts. */
+static void a_bitmap_that_did_not_come_is_waited_for(void **state)
+{
+	struct world w;
+	struct file f;
+
+	begin_file(&w, &f);
+	assert_int_equal(put_pages(&w, &f), 0);
+	assert_true(put_from_file(&w, f.ram.bitmap,
+				  f.ram.bitmap + f.ram.bytes) > 0);
+	assert_int_equal(put_devices(&w, &f), w.stream->len - f.devices);
+	assert_false(there_is_a_snapshot(&w));
+	assert_int_equal(snap_save_state(w.save, NULL), SNAP_SAVE_RUNNING);
+	assert_int_equal(
+		put_from_file(&w, f.rom.bitmap, f.rom.bitmap + f.rom.bytes),
+		f.rom.bytes);
+	assert_int_equal(check(&w), 0);
+	assert_saved(&w);
+	world_close(&w);
+}
+
 static void a_bitmap_names_no_page_behind_its_block(void **state)
 {
 	struct world w;
@@ -374,6 +396,7 @@ int main(void)
 			a_page_in_a_late_bitmap_must_have_been_written),
 		cmocka_unit_test(a_page_that_a_copy_leaves_out_is_zero),
 		cmocka_unit_test(a_copy_with_holes_is_saved_when_it_ends),
+		cmocka_unit_test(a_bitmap_that_did_not_come_is_waited_for),
 		cmocka_unit_test(a_bitmap_names_no_page_behind_its_block),
 		cmocka_unit_test(what_lies_nowhere_fails_the_save),
 		cmocka_unit_test(pages_before_their_header_fail_the_save),
