@@ -155,6 +155,16 @@ class HoleTest(ScatteredCase):
         self.assertEqual(data[:self.begin], bytes(self.begin))
         self.assertEqual(makestream.read_back(data[self.begin:])[1], self.guest.pages)
 
+    def test_far_into_its_file(self):
+        at = 1 << 45
+        os.ftruncate(self.main, at)
+        os.pwrite(self.main, self.data, at)
+        os.close(self.main)
+        fd = os.open(self.snaps('vm1', 'stream'), os.O_WRONLY)
+        self.assert_errno(errno.EINVAL, os.pwrite, fd, b'x', 0)
+        os.close(fd)
+        self.wait_log('vm1/stream: has more before its stream than can be changed')
+
     def test_written_zeros_are_a_hole_as_well(self):
         for size in (1000, 4096, 100000, 4 * MIB):
             write_stream(self.snaps('vm1', 'stream'), self.image.data, size)
