@@ -76,6 +76,16 @@ class ScatteredTest(ScatteredCase):
             os.close(main)
             self.check_image()
 
+    def test_first_to_close_does_not_end_it(self):
+        other = self.open_channel(os.O_WRONLY)
+        self.put(self.image.stream[:-2] + self.image.bitmaps + self.image.stream[-2:])
+        os.close(self.main)
+        time.sleep(0.1)
+        self.put(self.image.pages, other)
+        os.close(other)
+        harness.wait_until(lambda: os.path.exists(self.store('vm1', 'snapshot.zst')), 10, 'it')
+        self.check_image()
+
     def test_size_is_where_it_reaches(self):
         self.put(self.image.stream[:-2])
         end = max(offset + len(data) for offset, data in self.image.stream[:-2])
