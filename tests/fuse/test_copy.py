@@ -448,6 +448,11 @@ class CompareTest(CopyCase):
         write_all(fd, data[:1000])
         os.ftruncate(fd, len(data))
         self.assert_errno(errno.EPERM, os.close, fd)
+        # Cut in the middle, and lengthened: zeros stand there now.
+        fd = self.open('ram')
+        os.ftruncate(fd, MIB)
+        os.ftruncate(fd, len(self.views['ram']))
+        self.assert_errno(errno.EPERM, os.close, fd)
         os.close(self.open('devstate', os.O_WRONLY | os.O_TRUNC))
         self.assert_errno(errno.EPERM, os.truncate, self.snaps('source', 'devstate'), 5)
         os.truncate(self.snaps('source', 'devstate'), len(data))
