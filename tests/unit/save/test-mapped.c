@@ -216,6 +216,39 @@ static void a_bitmap_names_no_page_behind_its_block(void **state)
 	world_close(&w);
 }
 
+/* ---- what is there already ---- */
+
+static void one_that_replaces_none_gives_way(void **state)
+{
+	struct world w;
+	struct file f;
+	struct snap_save_opts opts = { .path = "vm1",
+				       .owner = { (uid_t)-1, (gid_t)-1, 0600 },
+				       .classic = true,
+				       .first = true };
+	g_autoptr(GArray) cuts = NULL;
+	struct snap_meta meta;
+	SnapSave *first;
+	struct stat st;
+
+	open_file(&w, &f);
+	opts.folder_fd = w.folder_fd;
+	assert_int_equal(snap_save_new(w.saver, &opts, &first, NULL), 0);
+	begin_save(&w);
+	cuts = cuts_of_qemu(&w, &f);
+	assert_int_equal(put_cuts(&w, cuts), 0);
+	snap_save_unref(w.save);
+	w.save = first;
+	assert_int_equal(put_cuts(&w, cuts), -EEXIST);
+	assert_int_equal(snap_save_wait(first, NULL), -EEXIST);
+	saved_meta(&w, &meta);
+	assert_int_equal(meta.form, SNAP_FORM_MAPPED);
+	snap_meta_clear(&meta);
+	assert_int_not_equal(fstatat(w.folder_fd, SNAP_CATALOG_ERROR, &st, 0),
+			     0);
+	world_close(&w);
+}
+
 /* ---- places ---- */
 
 struct bad_place {
@@ -398,6 +431,7 @@ int main(void)
 		cmocka_unit_test(a_copy_with_holes_is_saved_when_it_ends),
 		cmocka_unit_test(a_bitmap_that_did_not_come_is_waited_for),
 		cmocka_unit_test(a_bitmap_names_no_page_behind_its_block),
+		cmocka_unit_test(one_that_replaces_none_gives_way),
 		cmocka_unit_test(what_lies_nowhere_fails_the_save),
 		cmocka_unit_test(pages_before_their_header_fail_the_save),
 		cmocka_unit_test(a_page_is_not_written_again_in_part),
