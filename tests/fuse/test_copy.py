@@ -263,6 +263,16 @@ class PartsTest(CopyCase):
         self.assertTrue(read_file(self.snaps('vm1', 'ram')) ==
                         makestream.Guest({'pc.ram': MIB}, seed=9).flat())
 
+    def test_orphan_does_not_replace_another(self):
+        for number, (name, data) in enumerate((('ram.orphan', b'the first'),
+                                               ('ram.orphan.2', b'the second'))):
+            self.write('ram', data)
+            self.save('vm1', makestream.Guest({'pc.ram': MIB}, seed=9 + number))
+            harness.wait_until(lambda: 'ram' not in os.listdir(self.store('vm1')), 10, name)
+            self.assertEqual(read_file(self.snaps('vm1', name)), data)
+            self.run_ok('rm', *(self.snaps('vm1', view) for view in VIEWS))
+        self.assertEqual(read_file(self.snaps('vm1', 'ram.orphan')), b'the first')
+
     def test_written_while_the_snapshot_comes_otherwise(self):
         fd = os.open(self.snaps('vm1', 'ram'), os.O_WRONLY | os.O_CREAT)
         write_all(fd, self.views['ram'][:MIB])
