@@ -178,7 +178,9 @@ static int settle(struct settle *s)
 		if (snap_parts_unfinished(s->folder, NULL))
 			return 0;
 		r = snap_parts_assemble(s->folder, s->closing);
-		return MIN(r, 0);
+		if (r != -EEXIST)
+			return MIN(r, 0);
+		r = snap_sealed_get(s->folder, &sealed);
 	}
 	if (r < 0)
 		return snap_told(r);

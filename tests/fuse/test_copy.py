@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import shutil
+import struct
 import threading
 import time
 
@@ -324,6 +325,28 @@ class EndTest(CopyCase):
 
     def test_kill(self):
         self.check_end(self.mount.crash)
+
+    def test_devstate_without_end(self):
+        """A sparse file of it takes nobody anything to make."""
+        data = self.views['devstate']
+        at = data.index(b'\x03ram') - 5
+        size = 1 << 40
+        name = b's390-storage_attributes'
+        head = (data[:at] + b'\x01' + struct.pack('>I', 77) + bytes([len(name)]) + name +
+                struct.pack('>IIQQ', 0, 0, 2, size))
+
+        def write():
+            with open(self.snaps('vm1', 'devstate'), 'wb', buffering=0) as file:
+                file.write(head)
+                file.truncate(len(head) + size)
+        thread = threading.Thread(target=lambda: self.assertRaises(OSError, write))
+        thread.start()
+        time.sleep(0.5)
+        self.mount.process.terminate()
+        self.assertEqual(self.mount.process.wait(20), 0)
+        thread.join()
+        self.mount.start()
+        os.unlink(self.snaps('vm1', 'devstate'))
 
 
 class CrowdTest(CopyCase):
