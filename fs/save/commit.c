@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
@@ -158,9 +159,35 @@ static int check_first(const SnapIngest *in, int folder_fd, GError **error)
 	return snap_fail(error, EEXIST, "another snapshot has come meanwhile");
 }
 
+/* Whether two snapshots have the same memory, as far as that shows at a
+ * glance: the same blocks, with as many pages stored. Enough for a hint. */
+static bool same_memory(const struct snap_meta *a, const struct snap_meta *b)
+{
+	if (a->n_blocks != b->n_blocks)
+		return false;
+	for (guint i = 0; i < a->n_blocks; i++) {
+		const struct snap_block *x = &a->blocks[i], *y = &b->blocks[i];
+
+		if (strcmp(x->name, y->name) || x->length != y->length ||
+		    x->stored != y->stored)
+			return false;
+	}
+	return true;
+}
+
+/* Drops what was learnt of the snapshot that was there before, unless the new
+ * one is a copy of it. Where there was none, it was copied in ahead. */
+static void settle_hot(int folder_fd, const SnapReader *former,
+		       const struct snap_meta *meta)
+{
+	if (former && !same_memory(snap_reader_meta(former), meta))
+		unlinkat(folder_fd, SNAP_CATALOG_HOT, 0);
+}
+
 int snap_ingest_commit(SnapIngest *in, int folder_fd,
 		       struct snap_ingest_result *ret_result, GError **error)
 {
+	g_autoptr(SnapReader) former = NULL;
 	struct snap_meta meta = { 0 };
 	int r = in->mapped ? snap_mapped_check(in->mapped, error) : 0;
 
@@ -178,9 +205,11 @@ int snap_ingest_commit(SnapIngest *in, int folder_fd,
 	if (r < 0)
 		return r;
 	meta_fill(in, &meta);
+	(void)snap_catalog_find(folder_fd, &former, NULL);
 	r = snap_writer_commit(in->writer, &meta, folder_fd,
 			       SNAP_CATALOG_SNAPSHOT, error);
 	if (r == 0) {
+		settle_hot(folder_fd, former, &meta);
 		result_fill(in, &meta);
 		*ret_result = in->result;
 	}

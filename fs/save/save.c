@@ -217,8 +217,7 @@ static void save_done(SnapSave *save, const struct snap_ingest_result *res)
 			 "wrote are the snapshot",
 			 save->path);
 	snap_catalog_note(save->folder_fd, NULL);
-	/* They were about the snapshot that was there before. */
-	unlinkat(save->folder_fd, SNAP_CATALOG_HOT, 0);
+	/* It was about the snapshot that was there before. */
 	snap_catalog_head_drop(save->folder_fd);
 	save_set_state(save, SNAP_SAVE_DONE, NULL);
 }

@@ -166,8 +166,21 @@ class HotTest(FuseCase):
     def test_a_new_snapshot_begins_without(self):
         self.touch()
         self.wait_hot()
+        del self.guest.pages['pc.ram'][3]
         self.save('vm1', self.guest)
         self.assertFalse(os.path.exists(self.hot))
+
+    def test_a_copy_keeps_what_was_learnt(self):
+        self.touch()
+        learnt = self.wait_hot()
+        self.save('vm1', self.guest)
+        self.assertEqual(harness.read_text(self.hot), learnt)
+        # Copied in before its snapshot.
+        os.mkdir(self.snaps('vm2'))
+        with open(self.snaps('vm2', 'hot'), 'w') as file:
+            file.write(learnt)
+        self.save('vm2', self.guest)
+        self.assertEqual(harness.read_text(self.snaps('vm2', 'hot')), learnt)
 
     def test_it_is_an_ordinary_file(self):
         self.touch()

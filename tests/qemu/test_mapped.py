@@ -51,7 +51,7 @@ class Save(MappedCase):
 
     def test_a_stream_that_begins_somewhere_in_the_file_comes_back(self):
         qemu = self.boot()
-        for offset in (0x1234, MIB, 3 * MIB + 1):
+        for offset in (0x1234, 3 * MIB):
             for name, caps in (('plain', MAPPED), ('multifd', MULTIFD)):
                 with self.subTest(name, offset=offset):
                     saved = self.save(qemu, f'{name}{offset}', caps, stopped=True, offset=offset)
@@ -163,8 +163,11 @@ class Load(MappedCase):
                 self.assert_loads_in_every_way(saved, 'classic' not in saved.name)
 
     def assert_loads_in_every_way(self, saved, mapped):
+        ways = [(MULTIFD, dict(DIRECT, **channels(4)))]
+        if saved.name in ('classic', 'multifd'):
+            ways += [(MAPPED, {}), (MULTIFD, channels(4)), (MULTIFD, DIRECT)]
         for view in ['stream'] * mapped + ['mapped'] * (not plain()):
-            for caps, params in ((MAPPED, {}), (MULTIFD, channels(4)), (MULTIFD, DIRECT)):
+            for caps, params in ways:
                 with self.subTest(view, caps=caps, params=params):
                     self.assert_loads_mapped(saved, view, caps, params)
         if not mapped:
