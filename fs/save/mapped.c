@@ -301,12 +301,19 @@ static int64_t first_without(const uint8_t *bits, const uint8_t *others,
 	return -1;
 }
 
+/* Bytes of a bitmap that have a page: it is filled up to a word of who wrote
+ * it. */
+static uint64_t bitmap_least(const SnapMapped *m, const struct area *a)
+{
+	return snap_div_up(a->length / m->target_page, 8);
+}
+
 bool snap_mapped_waits(const SnapMapped *m)
 {
 	for (guint i = 0; i < m->areas->len; i++) {
 		const struct area *a = area_at(m, i);
 
-		if (m->said && a->came < a->bytes)
+		if (m->said && a->came < bitmap_least(m, a))
 			return true;
 		if (!m->late &&
 		    first_without(a->said, a->written, a->bytes) >= 0)
