@@ -7,7 +7,9 @@
  * the live ones are moved to a fresh file.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "format/base/cleanup.h"
@@ -146,6 +148,17 @@ static void result_fill(SnapIngest *in, const struct snap_meta *meta)
 	res->file = snap_writer_stats(in->writer).written;
 }
 
+/* One that replaces none gives way to a snapshot that has come meanwhile. */
+static int check_first(const SnapIngest *in, int folder_fd, GError **error)
+{
+	struct stat st;
+
+	if (!in->first || fstatat(folder_fd, SNAP_CATALOG_SNAPSHOT, &st,
+				  AT_SYMLINK_NOFOLLOW) < 0)
+		return 0;
+	return snap_fail(error, EEXIST, "another snapshot has come meanwhile");
+}
+
 /* Whether two snapshots have the same memory, as far as that shows at a
  * glance: the same blocks, with as many pages stored. Enough for a hint. */
 static bool same_memory(const struct snap_meta *a, const struct snap_meta *b)
@@ -187,6 +200,8 @@ int snap_ingest_commit(SnapIngest *in, int folder_fd,
 	if (r < 0)
 		return snap_fail_errno(error, -r, "writing the snapshot");
 	r = compact_if(in, DEAD_AT_END, error);
+	if (r == 0)
+		r = check_first(in, folder_fd, error);
 	if (r < 0)
 		return r;
 	meta_fill(in, &meta);

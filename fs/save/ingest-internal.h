@@ -21,6 +21,7 @@ struct SnapIngest {
 	struct snap_catalog_owner owner;
 	int level;
 	bool classic;
+	bool first;
 	SnapParser *parser;
 	SnapPool *pool;
 	SnapGather *gather;

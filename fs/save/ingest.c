@@ -89,6 +89,7 @@ int snap_ingest_new(const struct snap_ingest_opts *opts,
 	in->owner = opts->owner;
 	in->level = opts->level;
 	in->classic = opts->classic;
+	in->first = opts->first;
 	in->pool = opts->pool;
 	in->parser = snap_parser_new();
 	snap_before_init(&in->before, opts->hole);

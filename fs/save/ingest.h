@@ -18,6 +18,7 @@ struct snap_ingest_opts {
 	struct snap_catalog_owner owner;
 	uint64_t hole;	     /* zeros that the file begins with */
 	bool classic;	     /* in whichever form it comes, it is shown so */
+	bool first;	     /* it replaces no snapshot */
 	uint64_t map_memory; /* bytes the map may hold */
 	int level;	     /* of zstd, where extents are made anew */
 };

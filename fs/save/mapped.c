@@ -32,6 +32,7 @@ struct area {
 	uint64_t pages;	 /* where in the file */
 	uint64_t length; /* of the pages */
 	uint64_t flat;	 /* where in the page space they belong */
+	uint64_t came;	 /* bytes of the bitmap, from its beginning on */
 	uint8_t *said;
 	uint8_t *written;
 	bool touched; /* a page came, or a part of one */
@@ -178,7 +179,11 @@ static struct area *area_find(const SnapMapped *m, uint64_t offset)
 static void take_bitmap(SnapMapped *m, struct area *a, const uint8_t *data,
 			size_t size, uint64_t offset)
 {
-	memcpy(a->said + (offset - a->bitmap), data, size);
+	uint64_t at = offset - a->bitmap;
+
+	memcpy(a->said + at, data, size);
+	if (at <= a->came)
+		a->came = MAX(a->came, at + size);
 	for (size_t i = 0; i < size; i++)
 		if (data[i]) {
 			m->said = true;
@@ -306,14 +311,24 @@ static bool is_bare(const SnapMapped *m)
 	return m->areas->len && !m->said;
 }
 
+/* Bytes of a bitmap that have a page: it is filled up to a word of who wrote
+ * it. */
+static uint64_t bitmap_least(const SnapMapped *m, const struct area *a)
+{
+	return snap_div_up(a->length / m->target_page, 8);
+}
+
 bool snap_mapped_waits(const SnapMapped *m)
 {
 	if (is_bare(m))
 		return true;
-	for (guint i = 0; !m->late && i < m->areas->len; i++) {
+	for (guint i = 0; i < m->areas->len; i++) {
 		const struct area *a = area_at(m, i);
 
-		if (first_without(a->said, a->written, a->bytes) >= 0)
+		if (m->said && a->came < bitmap_least(m, a))
+			return true;
+		if (!m->late &&
+		    first_without(a->said, a->written, a->bytes) >= 0)
 			return true;
 	}
 	return false;

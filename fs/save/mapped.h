@@ -33,9 +33,9 @@ int snap_mapped_add(SnapMapped *m, const struct snap_ram_block *block,
 ssize_t snap_mapped_write(SnapMapped *m, const void *data, size_t size,
 			  uint64_t offset, GError **error);
 
-/* The stream is complete; must more pages come? They must where a bitmap that
- * came before the pages, in a copy, has a bit for one that did not: it may be a
- * hole, or not have been copied yet. */
+/* The stream is complete; may more come? It may where a bitmap that came before
+ * the pages, in a copy, has a bit for one that did not, and where some bitmaps
+ * came and others did not: both may be holes, or not have been copied yet. */
 bool snap_mapped_waits(const SnapMapped *m);
 
 /* Does what came hang together? -EPROTO naming block and page. */

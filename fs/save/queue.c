@@ -32,6 +32,8 @@
 
 /* Writes below this size are put together up to it. */
 #define CHUNK_SMALL (64 * SNAP_KIB)
+/* What a chunk takes beside its bytes: of small writes far apart it has few. */
+#define CHUNK_COST (4 * SNAP_KIB)
 /* As much is worth waking the reader for; less waits for NAP_US. */
 #define WAKE_BYTES (256 * SNAP_KIB)
 #define NAP_US 2000
@@ -177,6 +179,12 @@ static struct snap_chunk *chunk_new(SnapQueue *q, size_t room)
 	return c;
 }
 
+/* Memory that a chunk is counted with; one without bytes is a question. */
+static uint64_t chunk_held(const struct snap_chunk *c)
+{
+	return c->size ? c->size + CHUNK_COST : 0;
+}
+
 /* Does a write at `offset` go on where the chunk ends? */
 static bool chunk_goes_on(const struct snap_chunk *c, uint64_t offset)
 {
@@ -255,9 +263,11 @@ static struct snap_chunk *place_locked(SnapQueue *q, struct snap_chunk *c,
 		c = chunk_new(q, doubtful ? size : CHUNK_SMALL);
 	if (open || !c->size)
 		chunk_add(open ? open : c, data, size, offset);
-	if (!open)
-		g_queue_push_tail_link(&q->chunks, &c->link);
-	return open ? open : c;
+	if (open)
+		return open;
+	g_queue_push_tail_link(&q->chunks, &c->link);
+	q->inbox->stats.held += CHUNK_COST;
+	return c;
 }
 
 /* Takes a write, whose bytes the chunk `c` has where that is not NULL. True
@@ -416,7 +426,7 @@ void snap_queue_last(SnapQueue *q, struct snap_chunk *chunk, int error)
 	GArray *answers = answers_new();
 
 	g_mutex_lock(&q->inbox->lock);
-	q->inbox->stats.held -= chunk->size;
+	q->inbox->stats.held -= chunk_held(chunk);
 	if (chunk->doubtful && !error)
 		count_locked(q, chunk->size, chunk->pieces[0].offset);
 	answer_locked(answers, chunk,
@@ -443,7 +453,7 @@ void snap_queue_close(SnapQueue *q, int error, int outcome)
 	while ((link = g_queue_pop_head_link(&q->chunks))) {
 		struct snap_chunk *c = link->data;
 
-		q->inbox->stats.held -= c->size;
+		q->inbox->stats.held -= chunk_held(c);
 		answer_locked(answers, c, c->size ? error : outcome);
 		g_free(c);
 	}

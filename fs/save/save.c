@@ -53,6 +53,7 @@ struct SnapSave {
 	struct snap_catalog_owner owner;
 	uint64_t hole;
 	bool classic;
+	bool first;
 	bool lean;
 	bool refused; /* a write was, and the log says so; the thread's */
 	GMutex lock;
@@ -183,7 +184,8 @@ static bool save_dropped(SnapSave *save, GError **error)
 
 static void save_failed(SnapSave *save, GError *error)
 {
-	if (save_dropped(save, &error)) {
+	if (save_dropped(save, &error) ||
+	    (save->first && error->code == EEXIST)) {
 		save_set_state(save, SNAP_SAVE_FAILED, error);
 		return;
 	}
@@ -322,6 +324,7 @@ static int save_run(SnapSave *save, struct snap_chunk **ret_last,
 		.owner = save->owner,
 		.hole = save->hole,
 		.classic = save->classic,
+		.first = save->first,
 		.map_memory = save->lean ? LEAN_MAP_MEMORY : SAVE_MAP_MEMORY,
 		.level = save->saver->level,
 	};
@@ -407,6 +410,7 @@ int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 	save->queue = snap_queue_new(saver->inbox, opts->hole);
 	save->hole = opts->hole;
 	save->classic = opts->classic;
+	save->first = opts->first;
 	save->folder_fd = snap_steal_fd(&fd);
 	save->path = g_strdup(opts->path);
 	save->name = opts->name ? opts->name : "stream";

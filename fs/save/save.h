@@ -70,6 +70,9 @@ struct snap_save_opts {
 			* to that size, and the stream begins behind */
 	bool classic;  /* its stream is shown as a classic one, in whichever
 			* form it comes */
+	bool first;    /* it replaces nothing: where a snapshot has come
+			* meanwhile it fails with -EEXIST, and nothing is said
+			* of it */
 };
 
 /* Begins a save. -EBUSY when the buffer has no memory for one more, -errno. */

@@ -18,6 +18,9 @@
 
 #define CHUNK (512 * SNAP_KIB)
 
+static const char mount_ended[] =
+	"the mount was ended while it was being saved";
+
 typedef struct parts {
 	SnapNode *folder;
 	int state_fd;
@@ -89,6 +92,8 @@ static int parse_state(struct parts *p, GError **error)
 		size_t n = MIN(size - at, CHUNK);
 		int r = read_part(p->state_fd, p->buf, n, at);
 
+		if (snap_tree_ending(p->folder->tree))
+			return -ECANCELED;
 		if (r < 0)
 			return snap_fail_errno(error, -r, "reading it");
 		snap_parser_feed(p->parser, p->buf, n);
@@ -98,6 +103,19 @@ static int parse_state(struct parts *p, GError **error)
 		at += n;
 	}
 	return snap_parser_end(p->parser, error);
+}
+
+/* What stands before the pages is put into memory. */
+static int check_head(const struct parts *p, GError **error)
+{
+	uint64_t size = snap_parser_info(p->parser)->pages_at;
+
+	if (size <= SNAP_HEAD_MAX)
+		return 0;
+	return snap_fail(error, EPROTO,
+			 "%" G_GUINT64_FORMAT
+			 " bytes of device state stand before the pages",
+			 size);
 }
 
 static int check_ram(const struct parts *p, GError **error)
@@ -149,8 +167,8 @@ static int not_whole(const struct parts *p, const struct snap_view *view,
 	g_autofree char *path = snap_folder_path(p->folder, view->name);
 	g_autoptr(GError) taken = error;
 
-	if (view != closing)
-		return 0;
+	if (view != closing || r == -ECANCELED)
+		return view == closing ? r : 0;
 	snap_log(SNAP_LOG_WARNING, "%s: is not whole: %s", path,
 		 taken->message);
 	note(p, view, taken->message);
@@ -169,6 +187,8 @@ static int open_parts(struct parts *p, const struct snap_view *closing)
 		return 0;
 	p->buf = g_malloc(CHUNK);
 	r = parse_state(p, &error);
+	if (r == 0)
+		r = check_head(p, &error);
 	if (r < 0)
 		return not_whole(p, &snap_view_devstate, closing, r, error);
 	if (p->ram_fd < 0)
@@ -345,6 +365,7 @@ static int begin(struct parts *p, GError **error)
 		.owner = { p->ram_st.st_uid, p->ram_st.st_gid,
 			   p->ram_st.st_mode & 0777 },
 		.classic = true,
+		.first = true,
 	};
 	int r = fd < 0 ? -errno
 		       : read_part(p->state_fd, head, info.pages_at, 0);
@@ -359,9 +380,13 @@ static int begin(struct parts *p, GError **error)
 	if (r < 0)
 		return r;
 	r = snap_save_new(tree->opts.saver, &opts, &p->save, error);
-	if (r == 0)
-		snap_writers_watch(tree, p->save);
-	return r;
+	if (r < 0)
+		return r;
+	snap_writers_watch(tree, p->save);
+	/* Who ends the mount may have been too early to find it. */
+	if (snap_tree_ending(tree))
+		snap_save_abort(p->save, mount_ended);
+	return 0;
 }
 
 /* Gives the snapshot the times that the parts have, which go. */
@@ -378,7 +403,7 @@ static void finish(struct parts *p, const struct stat *st)
 	snap_writers_tell(p->folder);
 }
 
-/* Saves parts that are whole. */
+/* Saves parts that are whole: 1, -errno. */
 static int save(struct parts *p)
 {
 	g_autofree char *path = snap_folder_path(p->folder, NULL);
@@ -397,7 +422,7 @@ static int save(struct parts *p)
 	snap_save_end(p->save);
 	/* It says itself why it failed. */
 	r = snap_save_wait(p->save, NULL);
-	return snap_told(r);
+	return r < 0 ? snap_told(r) : 1;
 }
 
 int snap_parts_assemble(SnapNode *folder, const struct snap_view *closing)
@@ -408,8 +433,9 @@ int snap_parts_assemble(SnapNode *folder, const struct snap_view *closing)
 	if (r <= 0)
 		return r;
 	snap_parts_take(folder, true);
-	r = save(&p);
-	if (r < 0) {
+	/* Who wrote meanwhile closes it, and then it is looked at again. */
+	r = snap_parts_unfinished(folder, NULL) ? 0 : save(&p);
+	if (r <= 0) {
 		snap_parts_take(folder, false);
 		return r;
 	}

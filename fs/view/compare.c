@@ -218,11 +218,13 @@ static ssize_t compare_handle_read(SnapHandle *handle, void *buf, size_t size,
 	return r < 0 ? snap_told(r) : (ssize_t)size;
 }
 
+/* What lies behind the cut is zero from now on; what lies before it is as it
+ * was. */
 static void cut_locked(struct compare_handle *h, uint64_t size)
 {
-	if (size < h->done || size == 0) {
+	if (size < h->size) {
+		h->done = h->fresh ? MIN(h->done, size) : size;
 		h->fresh = true;
-		h->done = size;
 	}
 	h->size = size;
 }

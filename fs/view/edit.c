@@ -19,11 +19,17 @@ static int write_head(SnapIncoming *in, SnapSealed *sealed, const void *buf,
 		      size_t size, uint64_t offset)
 {
 	uint64_t before = snap_before_size(sealed);
-	g_autofree uint8_t *head = g_malloc(before);
+	g_autofree uint8_t *head = NULL;
 	g_autofree char *path = snap_folder_path(in->folder, in->view->name);
 	g_autoptr(GError) error = NULL;
-	int r = snap_before_read(sealed, head, before, 0);
+	int r;
 
+	if (before > SNAP_CATALOG_HEAD_MAX)
+		return snap_incoming_refuse(
+			in, EINVAL,
+			"has more before its stream than can be changed");
+	head = g_malloc(before);
+	r = snap_before_read(sealed, head, before, 0);
 	if (r < 0)
 		return snap_told(r);
 	memcpy(head + offset, buf, size);

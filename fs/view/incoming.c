@@ -413,8 +413,16 @@ static void ask_locked(SnapIncoming *in, bool syncs, snap_handle_answer answer,
 	pending_done(p);
 }
 
-/* QEMU does not look at what close says, but mv and cp do, before the one
- * deletes its source. Of several writers the first speaks for the stream. */
+/* Whether a close by the handle is to be told how the stream stands: QEMU does
+ * not look at what it says, but mv and cp do, before the one deletes its
+ * source. Of several writers the first speaks for the stream; of one that all
+ * of them may write to, none, since asking would end it. */
+static bool close_asks_locked(SnapIncoming *in, SnapHandle *handle)
+{
+	return in->save && !in->removed && handle == in->writer &&
+	       (in->handles == 1 || !snap_save_scattered(in->save));
+}
+
 static void incoming_flush(SnapHandle *handle, snap_handle_answer answer,
 			   void *data)
 {
@@ -422,7 +430,7 @@ static void incoming_flush(SnapHandle *handle, snap_handle_answer answer,
 	int r = 0;
 
 	g_mutex_lock(&in->lock);
-	if (in->save && !in->removed && handle == in->writer) {
+	if (close_asks_locked(in, handle)) {
 		ask_locked(in, false, answer, data);
 		return;
 	}

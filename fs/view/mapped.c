@@ -11,10 +11,6 @@
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 
-/* What stands before the pages: a list of RAM blocks, and sections that are
- * sent early. */
-#define HEAD_MAX (64 * SNAP_MIB)
-
 /* True where what the snapshot says can be told as mapped-ram. Memory that lies
  * elsewhere must not read as zero. */
 static bool mapped_present(const SnapSealed *s)
@@ -38,7 +34,7 @@ static int layout_make(SnapSealed *s, uint64_t begin, SnapLayout **ret_layout,
 	g_autofree void *head = NULL;
 	int r;
 
-	if (size > HEAD_MAX)
+	if (size > SNAP_HEAD_MAX)
 		return snap_fail(
 			error, EBADMSG,
 			"%" G_GUINT64_FORMAT

@@ -37,11 +37,10 @@ static int begin_change(SnapHandle *handle)
 {
 	struct part_handle *h = (struct part_handle *)handle;
 
-	if (g_atomic_int_get(&h->taken))
-		return -EBUSY;
+	/* In this order: who takes the parts looks at `closed` afterwards. */
 	g_atomic_int_set(&h->wrote, 1);
 	g_atomic_int_set(&h->closed, 0);
-	return 0;
+	return g_atomic_int_get(&h->taken) ? -EBUSY : 0;
 }
 
 static void part_write(SnapHandle *handle, const void *buf, size_t size,

@@ -21,6 +21,7 @@
 
 #define CHUNK (256 * SNAP_KIB)
 #define ORPHAN ".orphan"
+#define ORPHANS_MAX 1000u
 
 /* States of a folder in tree->settling. */
 #define BUSY 1
@@ -100,18 +101,43 @@ static int compare_file(SnapTree *tree, SnapSealed *sealed,
 	return 0;
 }
 
+/* Gives a part a name that nothing has: -errno. */
+static int rename_orphan(int fd, const char *name, char **ret_name)
+{
+	g_autofree char *to = g_strconcat(name, ORPHAN, NULL);
+
+	for (guint i = 2; i <= ORPHANS_MAX; i++) {
+		if (renameat2(fd, name, fd, to, RENAME_NOREPLACE) == 0) {
+			*ret_name = g_steal_pointer(&to);
+			return 0;
+		}
+		if (errno != EEXIST)
+			return -errno;
+		g_free(to);
+		to = g_strdup_printf("%s" ORPHAN ".%u", name, i);
+	}
+	return -EEXIST;
+}
+
 /* Keeps a part under another name. */
 static int orphan(SnapNode *folder, const struct snap_view *view, uint64_t at)
 {
 	g_autofree char *path = snap_folder_path(folder, view->name);
-	g_autofree char *name = g_strconcat(view->name, ORPHAN, NULL);
-	int fd = snap_store_node(folder)->fd;
+	g_autofree char *name = NULL;
+	int r = rename_orphan(snap_store_node(folder)->fd, view->name, &name);
 
-	snap_log(SNAP_LOG_WARNING,
-		 "%s: differs from offset %" G_GUINT64_FORMAT
-		 " on from the snapshot that came beside it; it is kept as %s",
-		 path, at, name);
-	return renameat(fd, view->name, fd, name) < 0 ? -errno : -EPERM;
+	if (r < 0)
+		snap_log(SNAP_LOG_ERROR,
+			 "%s: differs from the snapshot that came beside it, "
+			 "and cannot be renamed: %s",
+			 path, g_strerror(-r));
+	else
+		snap_log(SNAP_LOG_WARNING,
+			 "%s: differs from offset %" G_GUINT64_FORMAT
+			 " on from the snapshot that came beside it; it is "
+			 "kept as %s",
+			 path, at, name);
+	return r < 0 ? r : -EPERM;
 }
 
 /* Looks at a part beside a snapshot. */
@@ -152,7 +178,9 @@ static int settle(struct settle *s)
 		if (snap_parts_unfinished(s->folder, NULL))
 			return 0;
 		r = snap_parts_assemble(s->folder, s->closing);
-		return MIN(r, 0);
+		if (r != -EEXIST)
+			return MIN(r, 0);
+		r = snap_sealed_get(s->folder, &sealed);
 	}
 	if (r < 0)
 		return snap_told(r);

@@ -373,6 +373,10 @@ int snap_records_read(SnapSealed *sealed, const struct snap_run *run, void *buf,
 		      size_t size, uint64_t offset,
 		      struct snap_pages_hint *hint);
 
+/* What may stand before the pages: a list of RAM blocks, and sections that are
+ * sent early. */
+#define SNAP_HEAD_MAX (64 * SNAP_MIB)
+
 /* The layout of the snapshot as a mapped-ram stream that begins at `begin`: 0,
  * or what stands before the stream (mapped.c). -EBADMSG, logged once, -errno.
  */

@@ -69,7 +69,7 @@ void snap_parts_wait(SnapNode *folder);
 
 /* Makes a snapshot of the parts of a folder when both are whole: 1 when it did,
  * 0 when one is missing; -errno, logged, when `closing` is not whole, or the
- * saving fails. */
+ * saving fails; -EEXIST, not logged, when a snapshot came meanwhile. */
 int snap_parts_assemble(SnapNode *folder, const struct snap_view *closing);
 
 /* ---- streams being written (incoming*.c, writers.c) ---- */

@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import shutil
+import struct
 import threading
 import time
 
@@ -263,6 +264,16 @@ class PartsTest(CopyCase):
         self.assertTrue(read_file(self.snaps('vm1', 'ram')) ==
                         makestream.Guest({'pc.ram': MIB}, seed=9).flat())
 
+    def test_orphan_does_not_replace_another(self):
+        for number, (name, data) in enumerate((('ram.orphan', b'the first'),
+                                               ('ram.orphan.2', b'the second'))):
+            self.write('ram', data)
+            self.save('vm1', makestream.Guest({'pc.ram': MIB}, seed=9 + number))
+            harness.wait_until(lambda: 'ram' not in os.listdir(self.store('vm1')), 10, name)
+            self.assertEqual(read_file(self.snaps('vm1', name)), data)
+            self.run_ok('rm', *(self.snaps('vm1', view) for view in VIEWS))
+        self.assertEqual(read_file(self.snaps('vm1', 'ram.orphan')), b'the first')
+
     def test_written_while_the_snapshot_comes_otherwise(self):
         fd = os.open(self.snaps('vm1', 'ram'), os.O_WRONLY | os.O_CREAT)
         write_all(fd, self.views['ram'][:MIB])
@@ -314,6 +325,28 @@ class EndTest(CopyCase):
 
     def test_kill(self):
         self.check_end(self.mount.crash)
+
+    def test_devstate_without_end(self):
+        """A sparse file of it takes nobody anything to make."""
+        data = self.views['devstate']
+        at = data.index(b'\x03ram') - 5
+        size = 1 << 40
+        name = b's390-storage_attributes'
+        head = (data[:at] + b'\x01' + struct.pack('>I', 77) + bytes([len(name)]) + name +
+                struct.pack('>IIQQ', 0, 0, 2, size))
+
+        def write():
+            with open(self.snaps('vm1', 'devstate'), 'wb', buffering=0) as file:
+                file.write(head)
+                file.truncate(len(head) + size)
+        thread = threading.Thread(target=lambda: self.assertRaises(OSError, write))
+        thread.start()
+        time.sleep(0.5)
+        self.mount.process.terminate()
+        self.assertEqual(self.mount.process.wait(20), 0)
+        thread.join()
+        self.mount.start()
+        os.unlink(self.snaps('vm1', 'devstate'))
 
 
 class CrowdTest(CopyCase):
@@ -447,6 +480,11 @@ class CompareTest(CopyCase):
         fd = self.open('devstate', os.O_WRONLY | os.O_TRUNC)
         write_all(fd, data[:1000])
         os.ftruncate(fd, len(data))
+        self.assert_errno(errno.EPERM, os.close, fd)
+        # Cut in the middle, and lengthened: zeros stand there now.
+        fd = self.open('ram')
+        os.ftruncate(fd, MIB)
+        os.ftruncate(fd, len(self.views['ram']))
         self.assert_errno(errno.EPERM, os.close, fd)
         os.close(self.open('devstate', os.O_WRONLY | os.O_TRUNC))
         self.assert_errno(errno.EPERM, os.truncate, self.snaps('source', 'devstate'), 5)

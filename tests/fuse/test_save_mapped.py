@@ -76,6 +76,16 @@ class ScatteredTest(ScatteredCase):
             os.close(main)
             self.check_image()
 
+    def test_first_to_close_does_not_end_it(self):
+        other = self.open_channel(os.O_WRONLY)
+        self.put(self.image.stream[:-2] + self.image.bitmaps + self.image.stream[-2:])
+        os.close(self.main)
+        time.sleep(0.1)
+        self.put(self.image.pages, other)
+        os.close(other)
+        harness.wait_until(lambda: os.path.exists(self.store('vm1', 'snapshot.zst')), 10, 'it')
+        self.check_image()
+
     def test_size_is_where_it_reaches(self):
         self.put(self.image.stream[:-2])
         end = max(offset + len(data) for offset, data in self.image.stream[:-2])
@@ -154,6 +164,16 @@ class HoleTest(ScatteredCase):
         data = read_file(self.snaps('vm1', 'stream'))
         self.assertEqual(data[:self.begin], bytes(self.begin))
         self.assertEqual(makestream.read_back(data[self.begin:])[1], self.guest.pages)
+
+    def test_far_into_its_file(self):
+        at = 1 << 45
+        os.ftruncate(self.main, at)
+        os.pwrite(self.main, self.data, at)
+        os.close(self.main)
+        fd = os.open(self.snaps('vm1', 'stream'), os.O_WRONLY)
+        self.assert_errno(errno.EINVAL, os.pwrite, fd, b'x', 0)
+        os.close(fd)
+        self.wait_log('vm1/stream: has more before its stream than can be changed')
 
     def test_written_zeros_are_a_hole_as_well(self):
         for size in (1000, 4096, 100000, 4 * MIB):

@@ -180,6 +180,28 @@ static void a_copy_with_holes_is_saved_when_it_ends(void **state)
 	world_close(&w);
 }
 
+/* A copy that has its end before its middle: of the block whose bitmap is under
+ * way nobody knows what counts. */
+static void a_bitmap_that_did_not_come_is_waited_for(void **state)
+{
+	struct world w;
+	struct file f;
+
+	begin_file(&w, &f);
+	assert_int_equal(put_pages(&w, &f), 0);
+	assert_true(put_from_file(&w, f.ram.bitmap,
+				  f.ram.bitmap + f.ram.bytes) > 0);
+	assert_int_equal(put_devices(&w, &f), w.stream->len - f.devices);
+	assert_false(there_is_a_snapshot(&w));
+	assert_int_equal(snap_save_state(w.save, NULL), SNAP_SAVE_RUNNING);
+	assert_int_equal(
+		put_from_file(&w, f.rom.bitmap, f.rom.bitmap + f.rom.bytes),
+		f.rom.bytes);
+	assert_int_equal(check(&w), 0);
+	assert_saved(&w);
+	world_close(&w);
+}
+
 static void a_bitmap_names_no_page_behind_its_block(void **state)
 {
 	struct world w;
@@ -191,6 +213,39 @@ static void a_bitmap_names_no_page_behind_its_block(void **state)
 	assert_int_equal(put_bitmaps(&w, &f), 0);
 	assert_int_equal(put_devices(&w, &f), -EPROTO);
 	assert_failed_for(&w, -EPROTO, "RAM block pc.rom names page 16");
+	world_close(&w);
+}
+
+/* ---- what is there already ---- */
+
+static void one_that_replaces_none_gives_way(void **state)
+{
+	struct world w;
+	struct file f;
+	struct snap_save_opts opts = { .path = "vm1",
+				       .owner = { (uid_t)-1, (gid_t)-1, 0600 },
+				       .classic = true,
+				       .first = true };
+	g_autoptr(GArray) cuts = NULL;
+	struct snap_meta meta;
+	SnapSave *first;
+	struct stat st;
+
+	open_file(&w, &f);
+	opts.folder_fd = w.folder_fd;
+	assert_int_equal(snap_save_new(w.saver, &opts, &first, NULL), 0);
+	begin_save(&w);
+	cuts = cuts_of_qemu(&w, &f);
+	assert_int_equal(put_cuts(&w, cuts), 0);
+	snap_save_unref(w.save);
+	w.save = first;
+	assert_int_equal(put_cuts(&w, cuts), -EEXIST);
+	assert_int_equal(snap_save_wait(first, NULL), -EEXIST);
+	saved_meta(&w, &meta);
+	assert_int_equal(meta.form, SNAP_FORM_MAPPED);
+	snap_meta_clear(&meta);
+	assert_int_not_equal(fstatat(w.folder_fd, SNAP_CATALOG_ERROR, &st, 0),
+			     0);
 	world_close(&w);
 }
 
@@ -374,7 +429,9 @@ int main(void)
 			a_page_in_a_late_bitmap_must_have_been_written),
 		cmocka_unit_test(a_page_that_a_copy_leaves_out_is_zero),
 		cmocka_unit_test(a_copy_with_holes_is_saved_when_it_ends),
+		cmocka_unit_test(a_bitmap_that_did_not_come_is_waited_for),
 		cmocka_unit_test(a_bitmap_names_no_page_behind_its_block),
+		cmocka_unit_test(one_that_replaces_none_gives_way),
 		cmocka_unit_test(what_lies_nowhere_fails_the_save),
 		cmocka_unit_test(pages_before_their_header_fail_the_save),
 		cmocka_unit_test(a_page_is_not_written_again_in_part),
