@@ -266,7 +266,7 @@ def image_header(path):
 
 class LibvirtCase(MappedCase):
     """A mount, and a libvirt that sees it, come what may of the mount."""
-    guest = CountGuest(memory=64, end=24, fill=True)
+    guest = CountGuest(memory=40, end=16, fill=True)
     options = ('allow_other',)      # QEMU runs as a user of its own
     qemu_conf = ''
 

@@ -48,9 +48,6 @@ class MappedBlock:
         number = int.from_bytes(self.bitmap, 'little')
         return [page for page in range(self.size // PAGE) if number >> page & 1]
 
-    def has(self, page):
-        return self.bitmap[page >> 3] >> (page & 7) & 1
-
 
 class MappedFile:
     """A mapped-ram file whose stream begins at `begin`."""
@@ -112,11 +109,13 @@ class MappedFile:
         block = self.blocks[number]
         with open(self.path, 'rb') as file:
             file.seek(block.pages_at)
-            memory = bytearray(file.read(block.size))
-        zero = bytes(PAGE)
-        for page in range(block.size // PAGE):
-            if not block.has(page):
-                memory[page * PAGE:(page + 1) * PAGE] = zero
+            slots = file.read(block.size)
+        memory = bytearray(block.size)
+        for i, byte in enumerate(block.bitmap):
+            for first, last in ([(0, 8)] if byte == 0xff else
+                                [(bit, bit + 1) for bit in range(8) if byte >> bit & 1]):
+                part = slice((8 * i + first) * PAGE, (8 * i + last) * PAGE)
+                memory[part] = slots[part]
         return memory
 
 

@@ -22,7 +22,7 @@ def setUpModule():
 class Save(MappedCase):
     """How it is saved: each test brings the guest back in one way, and compares
     what all views hold with the guest's memory."""
-    guest = CountGuest(memory=64, end=24, fill=True, blink=8)
+    guest = CountGuest(memory=40, end=16, fill=True, blink=8)
 
     def assert_saved(self, saved, caps=MAPPED, params=None):
         self.assert_views(saved)
@@ -114,7 +114,7 @@ class Save(MappedCase):
 class Background(MappedCase):
     """QEMU accepts background-snapshot together with mapped-ram, says that it is
     done, and tells in no bitmap which pages it wrote."""
-    guest = CountGuest(memory=64, end=24, fill=True, blink=8)
+    guest = CountGuest(memory=40, end=16, fill=True, blink=8)
 
     def background_mapped(self, qemu):
         return {**MAPPED, **self.background(qemu)}      # QEMU refuses it with multifd
@@ -143,7 +143,7 @@ class Background(MappedCase):
 
 class Load(MappedCase):
     """How it is brought back, after a remount, whichever way it was saved."""
-    guest = CountGuest(memory=64, end=24, fill=True, blink=8)
+    guest = CountGuest(memory=40, end=16, fill=True, blink=8)
 
     def test_every_way_to_load_is_there_for_every_way_to_save(self):
         qemu = self.boot()
@@ -202,7 +202,7 @@ class Load(MappedCase):
 
 class Copies(MappedCase):
     """What is copied out of the mount and into it again."""
-    guest = CountGuest(memory=64, end=24, fill=True, blink=8)
+    guest = CountGuest(memory=40, end=16, fill=True, blink=8)
 
     def setUp(self):
         need_views()
