@@ -19,18 +19,13 @@
  */
 #include "fs/view/writing-internal.h"
 
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "format/base/log.h"
 #include "format/base/zero.h"
-
-/* More zeros than that are not written before a stream. */
-#define ZEROS_MAX (64 * SNAP_MIB)
 
 struct incoming_handle {
 	SnapHandle handle;
@@ -66,9 +61,7 @@ int snap_incoming_refuse(SnapIncoming *in, int code, const char *why)
 	return -code;
 }
 
-/* The same, but once for as long as anybody has it open: who writes on in
- * spite of a refusal does not fill the log. */
-static int refuse_once(SnapIncoming *in, int code, const char *why)
+int snap_incoming_refuse_once(SnapIncoming *in, int code, const char *why)
 {
 	if (!g_atomic_int_compare_and_exchange(&in->told, 0, 1))
 		return -code;
@@ -108,77 +101,7 @@ bool snap_incoming_begun(SnapIncoming *in)
 
 /* ---- writing ---- */
 
-/* The number of the mount that something lies on; 0 when it is not known. */
-static uint64_t mount_number(int fd, const char *name)
-{
-	struct statx stx;
-
-	if (statx(fd, name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_MNT_ID,
-		  &stx) < 0 ||
-	    !(stx.stx_mask & STATX_MNT_ID))
-		return 0;
-	return stx.stx_mnt_id;
-}
-
-/* Checks that what is saved can be moved into the folder at the end. */
-static int check_mount(SnapIncoming *in, int folder_fd)
-{
-	int store_fd = snap_catalog_fd(in->node.tree->opts.catalog);
-	uint64_t here = mount_number(folder_fd, "");
-	uint64_t there = mount_number(store_fd, SNAP_CATALOG_TMP);
-
-	if (!here || !there || here == there)
-		return 0;
-	return snap_incoming_refuse(
-		in, EXDEV,
-		"the folder is on another file system than the store's " SNAP_CATALOG_TMP
-		", from where a snapshot is moved into "
-		"it");
-}
-
-/* Begins the save. */
-static int begin_locked(SnapIncoming *in)
-{
-	SnapTree *tree = in->node.tree;
-	g_autofree char *path = snap_folder_path(in->folder, NULL);
-	snap_autofd int fd = openat(snap_store_node(in->folder)->fd, ".",
-				    O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct snap_save_opts opts = { .folder_fd = fd,
-				       .path = path,
-				       .name = in->view->name,
-				       .owner = in->owner,
-				       .hole = in->hole,
-				       .classic =
-					       in->view != &snap_view_stream };
-	g_autoptr(GError) error = NULL;
-	int r;
-
-	if (fd < 0)
-		return -errno;
-	r = check_mount(in, fd);
-	if (r < 0)
-		return r;
-	r = snap_save_new(tree->opts.saver, &opts, &in->save, &error);
-	if (r < 0)
-		return refuse_once(in, -r, error->message);
-	snap_writers_watch(tree, in->save);
-	snap_writers_put(in);
-	return 0;
-}
-
-/* How many zeros the bytes begin with; and, without those at their end, their
- * size. */
-static size_t leading_zeros(const uint8_t *buf, size_t size)
-{
-	size_t n = 0;
-
-	while (n + SNAP_PAGE <= size && snap_is_zero(buf + n, SNAP_PAGE))
-		n += SNAP_PAGE;
-	while (n < size && !buf[n])
-		n++;
-	return n;
-}
-
+/* The size without the zeros at the end. */
 static size_t solid_size(const uint8_t *buf, size_t size)
 {
 	while (size >= SNAP_PAGE &&
@@ -187,56 +110,6 @@ static size_t solid_size(const uint8_t *buf, size_t size)
 	while (size && !buf[size - 1])
 		size--;
 	return size;
-}
-
-/* A write where the stream does not stand. */
-static int refuse_place(SnapIncoming *in, uint64_t offset, uint64_t stands)
-{
-	g_autofree char *why = g_strdup_printf(
-		"a write at offset %" G_GUINT64_FORMAT
-		" where the stream stands at %" G_GUINT64_FORMAT
-		"; a stream that is not mapped-ram is written from its "
-		"beginning to its end",
-		offset, stands);
-
-	return refuse_once(in, EINVAL, why);
-}
-
-/* More of the hole was written, up to `end`. */
-static int extend_hole_locked(SnapIncoming *in, uint64_t end)
-{
-	if (end > ZEROS_MAX)
-		return snap_incoming_refuse(
-			in, EPROTO,
-			"begins with more zeros than any stream does");
-	in->hole = end;
-	in->zeros = true;
-	return 0;
-}
-
-/* A write when there is no save yet. 0: it has begun, and takes what is behind
- * the first *ret_skip bytes; else what is to be answered. */
-static ssize_t first_locked(SnapIncoming *in, SnapHandle *handle,
-			    const uint8_t *buf, size_t size, uint64_t offset,
-			    size_t *ret_skip)
-{
-	size_t zeros = leading_zeros(buf, size);
-	int r;
-
-	/* Who copies a file leaves its holes out, also the first. */
-	if (offset && offset != in->hole &&
-	    (size - zeros < 4 || memcmp(buf + zeros, "QEVM", 4) != 0))
-		return refuse_place(in, offset, in->hole);
-	if (zeros == size) {
-		r = extend_hole_locked(in, offset + size);
-		return r < 0 ? r : (ssize_t)size;
-	}
-	in->hole = offset + zeros;
-	r = begin_locked(in);
-	if (r == 0)
-		in->writer = handle;
-	*ret_skip = zeros;
-	return r;
 }
 
 void snap_writers_tell(SnapNode *folder)
@@ -308,14 +181,15 @@ static ssize_t judge(struct pending *p, ssize_t result)
 		return 0;
 	if (!running && result == -EPROTO &&
 	    snap_save_state(p->save, NULL) == SNAP_SAVE_DONE)
-		return refuse_once(p->in, EPROTO,
-				   "is complete; what is written after that is "
-				   "refused");
+		return snap_incoming_refuse_once(
+			p->in, EPROTO,
+			"is complete; what is written after that is "
+			"refused");
 	if (!running || result != -EINVAL)
 		return snap_told((int)result);
 	if (p->other)
-		return refuse_once(p->in, EBUSY,
-				   "is being saved by another writer");
+		return snap_incoming_refuse_once(
+			p->in, EBUSY, "is being saved by another writer");
 	/* The save has said so. */
 	return -EINVAL;
 }
@@ -363,7 +237,8 @@ static ssize_t accept_locked(SnapIncoming *in, SnapHandle *handle,
 	n = snap_incoming_edit_locked(in, buf, size, offset);
 	if (n || in->save)
 		return n;
-	return first_locked(in, handle, buf, size, offset, ret_skip);
+	return snap_incoming_first_locked(in, handle, buf, size, offset,
+					  ret_skip);
 }
 
 static void incoming_write(SnapHandle *handle, const void *buf, size_t size,

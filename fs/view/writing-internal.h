@@ -106,6 +106,16 @@ SnapIncoming *snap_incoming_new(SnapNode *folder, const struct snap_view *view,
 /* Logs a refusal with the name of the stream: -code. */
 int snap_incoming_refuse(SnapIncoming *in, int code, const char *why);
 
+/* The same, but once for as long as anybody has it open: who writes on in
+ * spite of a refusal does not fill the log. */
+int snap_incoming_refuse_once(SnapIncoming *in, int code, const char *why);
+
+/* A write when there is no save yet. 0: it has begun, and takes what is behind
+ * the first *ret_skip bytes; else what is to be answered. */
+ssize_t snap_incoming_first_locked(SnapIncoming *in, SnapHandle *handle,
+				   const uint8_t *buf, size_t size,
+				   uint64_t offset, size_t *ret_skip);
+
 /* True while a writer that comes to the folder joins this one. */
 bool snap_incoming_open_for(SnapIncoming *in);
 
