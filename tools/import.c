@@ -189,41 +189,6 @@ static int begin_source(struct source *s, GError **error)
 
 /* ---- where it goes ---- */
 
-/* Waits for the answer to a write. */
-struct answer {
-	GMutex lock;
-	GCond came;
-	bool here;
-	ssize_t result;
-};
-
-static void take_answer(void *data, ssize_t result)
-{
-	struct answer *a = data;
-	SNAP_LOCKED(&a->lock);
-
-	a->result = result;
-	a->here = true;
-	g_cond_signal(&a->came);
-}
-
-static ssize_t write_block(SnapSave *save, const void *data, size_t size,
-			   uint64_t offset)
-{
-	struct answer a = { 0 };
-
-	g_mutex_init(&a.lock);
-	g_cond_init(&a.came);
-	snap_save_write(save, data, size, offset, take_answer, &a);
-	g_mutex_lock(&a.lock);
-	while (!a.here)
-		g_cond_wait(&a.came, &a.lock);
-	g_mutex_unlock(&a.lock);
-	g_cond_clear(&a.came);
-	g_mutex_clear(&a.lock);
-	return a.result;
-}
-
 /* Writes all of the source: 0, -errno with a sentence unless the save has its
  * own, or the signal that came. */
 static int pump(struct source *s, SnapSave *save, SnapProgress *progress,
@@ -232,7 +197,7 @@ static int pump(struct source *s, SnapSave *save, SnapProgress *progress,
 	int came = 0, r = s->n > 0;
 
 	while (r > 0) {
-		ssize_t n;
+		int put;
 
 		if (snap_save_state(save, NULL) == SNAP_SAVE_DONE)
 			return snap_fail(error, EPROTO,
@@ -240,9 +205,9 @@ static int pump(struct source *s, SnapSave *save, SnapProgress *progress,
 					 "stream, at byte %" G_GUINT64_FORMAT
 					 "; the snapshot was saved without it",
 					 s->name, s->at);
-		n = write_block(save, s->buf, s->n, s->at);
-		if (n < 0)
-			return (int)n;
+		put = snap_save_put(save, s->buf, (size_t)s->n, s->at);
+		if (put < 0)
+			return put;
 		snap_progress_show(progress, s->at + s->n, s->size);
 		r = read_block(s, &came);
 	}

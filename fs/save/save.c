@@ -467,6 +467,41 @@ bool snap_save_scattered(SnapSave *save)
 	return snap_queue_scattered(save->queue);
 }
 
+/* A write that is waited for. */
+struct wait {
+	GMutex lock;
+	GCond answered;
+	bool done;
+	ssize_t result;
+};
+
+static void wait_answered(void *data, ssize_t result)
+{
+	struct wait *w = data;
+	SNAP_LOCKED(&w->lock);
+
+	w->result = result;
+	w->done = true;
+	g_cond_signal(&w->answered);
+}
+
+int snap_save_put(SnapSave *save, const void *data, size_t size,
+		  uint64_t offset)
+{
+	struct wait w = { 0 };
+
+	g_mutex_init(&w.lock);
+	g_cond_init(&w.answered);
+	snap_save_write(save, data, size, offset, wait_answered, &w);
+	g_mutex_lock(&w.lock);
+	while (!w.done)
+		g_cond_wait(&w.answered, &w.lock);
+	g_mutex_unlock(&w.lock);
+	g_cond_clear(&w.answered);
+	g_mutex_clear(&w.lock);
+	return w.result < 0 ? (int)w.result : 0;
+}
+
 void snap_save_end(SnapSave *save)
 {
 	snap_queue_end(save->queue);

@@ -97,6 +97,10 @@ void snap_save_write(SnapSave *save, const void *data, size_t size,
 		     uint64_t offset, snap_save_answer answer,
 		     void *answer_data);
 
+/* The same, and waits for the answer: 0, or -errno. */
+int snap_save_put(SnapSave *save, const void *data, size_t size,
+		  uint64_t offset);
+
 /* True once it is known that writes may come at any offset (mapped-ram). */
 bool snap_save_scattered(SnapSave *save);
 

@@ -203,40 +203,6 @@ static int open_parts(struct parts *p, const struct snap_view *closing)
 
 /* ---- saving them ---- */
 
-/* A write that is waited for. */
-struct wait {
-	GMutex lock;
-	GCond answered;
-	bool done;
-	ssize_t result;
-};
-
-static void on_answer(void *data, ssize_t result)
-{
-	struct wait *w = data;
-	SNAP_LOCKED(&w->lock);
-
-	w->result = result;
-	w->done = true;
-	g_cond_signal(&w->answered);
-}
-
-static int put(SnapSave *save, const void *data, size_t size, uint64_t offset)
-{
-	struct wait w = { 0 };
-
-	g_mutex_init(&w.lock);
-	g_cond_init(&w.answered);
-	snap_save_write(save, data, size, offset, on_answer, &w);
-	g_mutex_lock(&w.lock);
-	while (!w.done)
-		g_cond_wait(&w.answered, &w.lock);
-	g_mutex_unlock(&w.lock);
-	g_cond_clear(&w.answered);
-	g_mutex_clear(&w.lock);
-	return w.result < 0 ? (int)w.result : 0;
-}
-
 /* Saves bytes of a part as the stream's at `offset`. */
 static int put_part(struct parts *p, int fd, uint64_t from, uint64_t size,
 		    uint64_t offset)
@@ -246,7 +212,7 @@ static int put_part(struct parts *p, int fd, uint64_t from, uint64_t size,
 		int r = read_part(fd, p->buf, n, from);
 
 		if (r == 0)
-			r = put(p->save, p->buf, n, offset);
+			r = snap_save_put(p->save, p->buf, n, offset);
 		if (r < 0)
 			return r;
 		from += n;
@@ -314,7 +280,7 @@ static int put_bitmap(struct parts *p, const struct snap_run *run)
 		memset(p->buf, 0xff, bits / 8);
 		if (bits % 8)
 			p->buf[bits / 8] = (uint8_t)((1u << bits % 8) - 1);
-		r = put(p->save, p->buf, n, run->offset + at);
+		r = snap_save_put(p->save, p->buf, n, run->offset + at);
 	}
 	return r;
 }
@@ -323,7 +289,8 @@ static int put_run(struct parts *p, const struct snap_run *run)
 {
 	switch (run->kind) {
 	case SNAP_RUN_LITERAL:
-		return put(p->save, run->data, run->length, run->offset);
+		return snap_save_put(p->save, run->data, run->length,
+				     run->offset);
 	case SNAP_RUN_STATE:
 		return put_part(p, p->state_fd, run->state, run->length,
 				run->offset);
