@@ -101,6 +101,7 @@ static int mapped_run(SnapParser *p, struct snap_event *ev)
 	if (r < 0)
 		return r;
 	snap_parse_drop(p, WIRE_MAPPED_HEADER);
+	block->behind = snap_parse_at(p);
 	p->phase = &snap_phase_ram_block;
 	block->ignored = h.end == 0;
 	if (block->ignored)

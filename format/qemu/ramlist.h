@@ -23,6 +23,7 @@ struct snap_ram_block {
 	uint64_t stored;    /* bytes of the target pages that are not zero; 0
 			     * from the parser, filled in by who synthesizes */
 	uint64_t listed;    /* where in devstate its entry in the list ends */
+	uint64_t behind;    /* mapped-ram: where in the file its header ends */
 	uint64_t bitmap;    /* mapped-ram: where in the file its bitmap begins,
 			     * a bit a target page, in bytes that are a multiple
 			     * of 8 */

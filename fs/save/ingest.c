@@ -328,7 +328,7 @@ static ssize_t take_stream(SnapIngest *in, const void *data, size_t size,
 		return r;
 	if (jumped)
 		return (ssize_t)MIN(size,
-				    ram->blocks[ram->n - 1].bitmap - offset);
+				    ram->blocks[ram->n - 1].behind - offset);
 	in->at += size;
 	return (ssize_t)size;
 }

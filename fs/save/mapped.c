@@ -27,6 +27,7 @@
 /* One block's. Of the bits, page i has bit i % 8 of byte i / 8. */
 struct area {
 	char *name;
+	uint64_t begin;	 /* where in the file; zeros up to the bitmap */
 	uint64_t bitmap; /* where in the file */
 	uint64_t bytes;	 /* of the bitmap, and of each array of bits */
 	uint64_t pages;	 /* where in the file */
@@ -120,6 +121,8 @@ static int check_place(const SnapMapped *m, const struct snap_ram_block *b,
 /* Two bits a page; only what is touched becomes memory. */
 static int reserve_bits(SnapMapped *m, struct area *a, GError **error)
 {
+	if (!a->bytes)
+		return 0;
 	if (snap_pool_reserve_late(m->pool, 2 * a->bytes)) {
 		m->reserved += 2 * a->bytes;
 		a->said = g_try_malloc0(a->bytes);
@@ -145,11 +148,10 @@ int snap_mapped_add(SnapMapped *m, const struct snap_ram_block *block,
 	if (r < 0)
 		return r;
 	m->end = block->pages + block->length;
-	if (!pages)
-		return 0;
 	g_array_set_size(m->areas, m->areas->len + 1);
 	a = area_at(m, m->areas->len - 1);
 	a->name = g_strdup(block->name);
+	a->begin = block->behind;
 	a->bitmap = block->bitmap;
 	a->bytes = bytes;
 	a->pages = block->pages;
@@ -166,7 +168,7 @@ static struct area *area_find(const SnapMapped *m, uint64_t offset)
 	while (low < high) {
 		guint middle = low + (high - low) / 2;
 
-		if (area_at(m, middle)->bitmap <= offset)
+		if (area_at(m, middle)->begin <= offset)
 			low = middle + 1;
 		else
 			high = middle;
@@ -273,7 +275,10 @@ ssize_t snap_mapped_write(SnapMapped *m, const void *data, size_t size,
 
 	if (!a || offset >= a->pages + a->length)
 		return 0;
-	if (offset < a->bitmap + a->bytes) {
+	if (offset < a->bitmap) {
+		size = (size_t)MIN(size, a->bitmap - offset);
+		r = check_padding(data, size, offset, error);
+	} else if (offset < a->bitmap + a->bytes) {
 		size = (size_t)MIN(size, a->bitmap + a->bytes - offset);
 		take_bitmap(m, a, data, size, offset);
 	} else if (offset < a->pages) {

@@ -41,10 +41,11 @@ class Image:
     QEMU without multifd, as (offset, bytes), the bitmaps last but for what
     follows RAM; `data` is the whole file."""
 
-    def __init__(self, guest, begin=0, section=1, device=30000, whole=True):
+    def __init__(self, guest, begin=0, section=1, device=30000, whole=True, gap=0):
         self.stream, self.pages, self.bitmaps = [], [], []
         self.places = {}
         self.begin = self.at = begin
+        self.gap = gap   # bytes between a header and its bitmap; QEMU has none
         total = sum(guest.sizes.values())
         self.put(header('mapped-ram') + b'\x01' + struct.pack('>I', section) + str8('ram') +
                  struct.pack('>II', 0, 4) + struct.pack('>Q', total | 4))
@@ -68,7 +69,7 @@ class Image:
         self.at += len(data)
 
     def put_block(self, name, size, pages):
-        start = self.at + len(str8(name)) + 8 + 28
+        start = self.at + len(str8(name)) + 8 + 28 + self.gap
         area = -(-(start + bitmap_size(size)) // ALIGN) * ALIGN
         self.put(str8(name) + struct.pack('>QIQQQ', size, 1, PAGE, start, area))
         bits = bytearray(bitmap_size(size))

@@ -131,6 +131,31 @@ class ScatteredTest(ScatteredCase):
         self.wait_log('vm1/stream: not saved: offset')
         self.assertEqual(os.listxattr(self.snaps('vm1')), ['user.snapfs.error'])
 
+    def test_between_a_header_and_its_bitmap_are_zeros(self):
+        image = mappedram.Image(self.guest, gap=64)
+        gap = image.places['pc.ram'][0] - 32
+        bad = bytearray(image.data)
+        bad[gap] = 1
+        for size in (4 * MIB, 50):
+            write_stream(self.snaps('vm1', 'stream'), image.data, 4 * MIB)
+            self.check_ram()
+            fd = self.open_channel(os.O_WRONLY | os.O_TRUNC)
+            with self.assertRaises(OSError) as caught:
+                for at in range(0, 200 * size, size):
+                    os.pwrite(fd, bad[at:at + size], at)
+            self.assertEqual(caught.exception.errno, errno.EPROTO)
+            self.wait_log(f'vm1/stream: not saved: offset {gap}: expected zeros')
+            self.check_ram()
+
+    def check_ram(self):
+        self.assertTrue(read_file(self.snaps('vm1', 'ram')) == self.guest.flat(), 'ram')
+
+    def test_block_without_pages(self):
+        self.guest = makestream.Guest({'pc.ram': MIB, 'empty': 0, 'vga.vram': MIB}, seed=3)
+        self.image = mappedram.Image(self.guest)
+        write_stream(self.snaps('vm1', 'stream'), self.image.data, 4 * MIB)
+        self.check_image()
+
     def test_as_mapped_it_says_nothing_of_stream(self):
         main = self.open_channel(view='mapped')
         self.assertEqual(sorted(os.listdir(self.snaps('vm1'))), ['mapped', 'stream'])
