@@ -18,10 +18,11 @@
  * snapshot, which is decompressed as a whole anyway. */
 #define NEAR_SIZE (64 * SNAP_KIB)
 
-/* What is read at one go otherwise. It is as little, for what is under way when
- * the guest asks for a page is what that page waits for, at the storage and at
- * the processors. */
-#define FAR_SIZE (64 * SNAP_KIB)
+/* What is read at one go otherwise; as little as the former while the guest
+ * asks for pages, for what is under way then is what they wait for, at the
+ * storage and at the processors. */
+#define FAR_SIZE (512 * SNAP_KIB)
+#define ASKS_RECENT_US (50 * 1000)
 
 /* Memory for the chunks of a kind. */
 #define KIND_MEMORY (64 * SNAP_MIB)
@@ -235,6 +236,15 @@ static void trim_sent(const struct bridge *b, guint block, uint64_t *from,
 		*end -= (*end - 1) % unit + 1;
 }
 
+/* How much is read at one go for the bulk, now. */
+static uint64_t bulk_size(const struct bridge *b, guint block)
+{
+	bool calm = g_get_monotonic_time() - b->last_ask > ASKS_RECENT_US;
+
+	return calm ? b->room[CHUNK_BULK]
+		    : MAX(NEAR_SIZE, snap_postcopy_unit(b->post, block));
+}
+
 /* Steps over the next piece of all memory; false when all of it is sent. */
 static bool next_bulk(struct bridge *b, guint *ret_block, uint64_t *ret_from,
 		      uint64_t *ret_end)
@@ -243,7 +253,7 @@ static bool next_bulk(struct bridge *b, guint *ret_block, uint64_t *ret_from,
 
 	*ret_block = b->bulk_block;
 	*ret_from = b->bulk_offset;
-	*ret_end = MIN(b->bulk_offset + b->room[CHUNK_BULK], length);
+	*ret_end = MIN(b->bulk_offset + bulk_size(b, b->bulk_block), length);
 	b->bulk_offset = *ret_end;
 	if (b->bulk_offset >= length) {
 		b->bulk_block++;

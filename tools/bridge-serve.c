@@ -190,6 +190,7 @@ static int note_request(struct bridge *b, const struct snap_return_event *ev,
 					 "once",
 					 ASKS_MAX);
 		bit_set(b->asked, page);
+		b->last_ask = a.since;
 		g_array_append_val(b->asks, a);
 		if (b->learnt->len < SNAP_HOT_PAGES_MAX)
 			snap_hot_add(b->learnt, ev->block, at,

@@ -60,8 +60,9 @@ struct bridge {
 	uint64_t *asked;
 	uint64_t *planned; /* for a hot chunk */
 
-	GArray *asks;	/* struct ask, the oldest first */
-	GArray *learnt; /* what was asked for, in order */
+	GArray *asks;	 /* struct ask, the oldest first */
+	gint64 last_ask; /* when the last one came */
+	GArray *learnt;	 /* what was asked for, in order */
 
 	/* What is read next. */
 	GPtrArray *chunks[CHUNK_KINDS];

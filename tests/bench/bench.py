@@ -30,7 +30,7 @@ import guest as guests                               # noqa: E402
 from figures import (Figure, drop_caches, in_turn, random_reads, ratio, say,  # noqa: E402
                      stored_pages, sync_file, timed)
 from harness import build_path, run                  # noqa: E402
-from mapped import Mapped                            # noqa: E402
+from mappedbench import Mapped                       # noqa: E402
 from mount import Mount                              # noqa: E402
 from qemu import Qemu                                # noqa: E402
 from revert import Reverts                           # noqa: E402

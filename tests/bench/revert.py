@@ -84,12 +84,7 @@ class Revived:
 
     def ask(self, what):
         """Seconds from migrate-incoming until the guest has answered."""
-        self.port.sendall(what)
-        answer = b''
-        while not answer.endswith(b'\n'):
-            answer += self.port.recv(256)
-        if b'BAD' in answer:
-            raise RuntimeError('the guest has lost memory')
+        talk(self.port, what)
         return self.since()
 
     def wait_ended(self):
@@ -116,6 +111,16 @@ def connect(path):
     return port
 
 
+def talk(port, what):
+    """Wants something of the guest, and waits until it has answered."""
+    port.sendall(what)
+    answer = b''
+    while not answer.endswith(b'\n'):
+        answer += port.recv(256)
+    if b'BAD' in answer:
+        raise RuntimeError('the guest has lost memory')
+
+
 def save_guest(guest, work, path):
     """Boots the guest, waits until it waits, and saves it: the seconds it then
     needs to go through its working set with all of its memory at hand."""
@@ -125,8 +130,7 @@ def save_guest(guest, work, path):
         with connect(port_path) as port:
             for _ in range(2):
                 start = time.monotonic()
-                port.sendall(b'w')
-                port.recv(256)
+                talk(port, b'w')
             seconds = time.monotonic() - start
         qemu.migrate(f'file:{path}', timeout=600)
     return seconds
