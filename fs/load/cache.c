@@ -150,12 +150,15 @@ int snap_cache_get(SnapCache *cache, const struct snap_cache_key *key,
 
 	if (f)
 		return cache_found_locked(cache, f, ret_frame);
+	cache->stats.misses++;
+	*ret_frame = NULL;
+	if (!load)
+		return 0;
 	f = g_new0(struct frame, 1);
 	f->key = *key;
 	f->held = 1;
 	f->link.data = f;
 	g_hash_table_add(cache->frames, f);
-	cache->stats.misses++;
 	g_mutex_unlock(&cache->lock);
 	r = load(ctx, &f->cached.data, &f->cached.size);
 	g_mutex_lock(&cache->lock);

@@ -36,7 +36,7 @@ typedef int (*snap_cache_load)(void *ctx, void **ret_data, size_t *ret_size);
 
 /* Holds the frame of `key`, loading it if need be; who comes while it is being
  * loaded waits for that. -errno from `load`; a failed load is
- * not remembered. */
+ * not remembered. Without `load`, a frame that is not there is NULL. */
 int snap_cache_get(SnapCache *cache, const struct snap_cache_key *key,
 		   snap_cache_load load, void *ctx,
 		   const struct snap_cached **ret_frame);

@@ -225,17 +225,27 @@ static int load_leaf(void *ctx, void **ret_data, size_t *ret_size)
 	return 0;
 }
 
+/* Decompresses a whole extent. */
+static int fetch_extent(SnapPages *pages, const struct snap_segment *s,
+			void *ret)
+{
+	int r = snap_reader_extent(pages->reader, s, thread_codec(), ret);
+
+	if (r < 0)
+		return damaged(pages, "extent", s->offset, r);
+	COUNT(pages->loader->bytes_read, s->length);
+	return 0;
+}
+
 static int load_extent(void *ctx, void **ret_data, size_t *ret_size)
 {
 	struct load *l = ctx;
-	const struct snap_segment *s = l->segment;
-	size_t size = (size_t)s->pages * SNAP_PAGE;
+	size_t size = (size_t)l->segment->pages * SNAP_PAGE;
 	g_autofree void *data = g_malloc(size);
-	int r = snap_reader_extent(l->pages->reader, s, thread_codec(), data);
+	int r = fetch_extent(l->pages, l->segment, data);
 
 	if (r < 0)
-		return damaged(l->pages, "extent", s->offset, r);
-	COUNT(l->pages->loader->bytes_read, s->length);
+		return r;
 	*ret_size = size;
 	*ret_data = g_steal_pointer(&data);
 	return 0;
@@ -293,7 +303,10 @@ void snap_pages_put_leaf(SnapPages *pages, struct held_leaf *leaf)
 	*leaf = (struct held_leaf){ 0 };
 }
 
+/* With `load`, an extent that is not in the cache is put there; without, it is
+ * NULL. */
 static int get_extent(SnapPages *pages, const struct snap_segment *segment,
+		      snap_cache_load load,
 		      const struct snap_cached **ret_frame)
 {
 	struct load l = { .pages = pages, .segment = segment };
@@ -301,28 +314,33 @@ static int get_extent(SnapPages *pages, const struct snap_segment *segment,
 				      segment->length, segment->crc32c,
 				      KIND_EXTENT,     segment->pages };
 
-	return snap_cache_get(pages->loader->cache, &key, load_extent, &l,
-			      ret_frame);
+	return snap_cache_get(pages->loader->cache, &key, load, &l, ret_frame);
 }
 
 /* ---- reading ---- */
 
-/* Copies the bytes [from, to) of a region, all of which one run holds. */
+/* Copies the bytes [from, to) of a region, all of which one run holds. One who
+ * wants a whole extent, and has it read for nobody else (`once`), gets it
+ * without its staying in the cache. */
 static int read_segment(SnapPages *pages, const struct snap_segment *s,
-			uint64_t from, uint64_t to, uint8_t *buf)
+			uint64_t from, uint64_t to, bool once, uint8_t *buf)
 {
 	const struct snap_cached *frame;
 	uint64_t skip;
 	int r;
+
+	once = once && to - from == (uint64_t)s->pages * SNAP_PAGE;
 
 	if (s->kind != SNAP_SEGMENT_EXTENT) {
 		memset(buf, s->kind == SNAP_SEGMENT_FILL ? s->fill : 0,
 		       to - from);
 		return 0;
 	}
-	r = get_extent(pages, s, &frame);
+	r = get_extent(pages, s, once ? NULL : load_extent, &frame);
 	if (r < 0)
 		return r;
+	if (!frame)
+		return fetch_extent(pages, s, buf);
 	skip = from - (uint64_t)s->page * SNAP_PAGE +
 	       (uint64_t)s->first * SNAP_PAGE;
 	g_assert(skip + (to - from) <= frame->size);
@@ -333,7 +351,7 @@ static int read_segment(SnapPages *pages, const struct snap_segment *s,
 
 /* Copies the bytes [from, to) of a region. */
 static int read_region(SnapPages *pages, uint64_t region, uint64_t from,
-		       uint64_t to, uint8_t *buf)
+		       uint64_t to, bool once, uint8_t *buf)
 {
 	struct held_leaf held;
 	int r = snap_pages_get_leaf(pages, region, &held);
@@ -352,7 +370,7 @@ static int read_region(SnapPages *pages, uint64_t region, uint64_t from,
 		if (begin >= to)
 			break;
 		begin = MAX(begin, from);
-		r = read_segment(pages, s, begin, MIN(end, to),
+		r = read_segment(pages, s, begin, MIN(end, to), once,
 				 buf + (begin - from));
 	}
 	snap_pages_put_leaf(pages, &held);
@@ -388,7 +406,8 @@ static void ahead_load(const struct ahead *a)
 
 		if (s->kind != SNAP_SEGMENT_EXTENT || begin < a->from)
 			continue;
-		if (begin >= a->to || get_extent(a->pages, s, &frame) < 0)
+		if (begin >= a->to ||
+		    get_extent(a->pages, s, load_extent, &frame) < 0)
 			break;
 		COUNT(a->pages->loader->readahead, 1);
 		snap_cache_put(cache, frame);
@@ -442,7 +461,7 @@ int snap_pages_read(SnapPages *pages, void *buf, size_t size, uint64_t offset,
 		uint64_t region = offset / SNAP_REGION;
 		uint64_t from = offset % SNAP_REGION;
 		size_t n = MIN(size, SNAP_REGION - from);
-		int r = read_region(pages, region, from, from + n, to);
+		int r = read_region(pages, region, from, from + n, !hint, to);
 
 		if (r < 0)
 			return r;

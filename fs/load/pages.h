@@ -70,7 +70,8 @@ struct snap_pages_hint {
 
 /* Reads `size` bytes at `offset` of the page space (both any number; what lies
  * past the last block reads as zero). 0 or -errno (-EBADMSG damaged), logged
- * once. `hint` may be NULL. */
+ * once. Without `hint` nothing is read ahead, and what takes in whole extents
+ * does not stay in the cache. */
 int snap_pages_read(SnapPages *pages, void *buf, size_t size, uint64_t offset,
 		    struct snap_pages_hint *hint);
 

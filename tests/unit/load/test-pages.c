@@ -115,8 +115,11 @@ static gpointer reader_thread(gpointer data)
 {
 	struct world *w = data;
 
-	for (int i = 0; i < 3; i++)
-		read_and_compare(w, 0, w->f.size, NULL);
+	for (int i = 0; i < 3; i++) {
+		struct snap_pages_hint hint = { 0 };
+
+		read_and_compare(w, 0, w->f.size, &hint);
+	}
 	return NULL;
 }
 
@@ -127,7 +130,7 @@ static void many_readers_load_a_frame_once(void **state)
 	struct world w;
 
 	world_open(&w, SNAP_CACHE_DEFAULT);
-	read_and_compare(&w, 0, w.f.size, NULL);
+	reader_thread(&w);
 	misses = snap_loader_stats(w.loader).misses;
 	world_close(&w);
 
@@ -136,6 +139,30 @@ static void many_readers_load_a_frame_once(void **state)
 		threads[i] = g_thread_new("reader", reader_thread, &w);
 	for (guint i = 0; i < G_N_ELEMENTS(threads); i++)
 		g_thread_join(threads[i]);
+	assert_int_equal(snap_loader_stats(w.loader).misses, misses);
+	world_close(&w);
+}
+
+/* Whoever reads whole extents and wants nothing read ahead takes what is in the
+ * cache, and leaves nothing there. */
+static void whole_extents_pass_by_the_cache(void **state)
+{
+	struct snap_pages_hint hint = { 0 };
+	uint64_t cached, misses;
+	struct world w;
+
+	world_open(&w, SNAP_CACHE_DEFAULT);
+	read_and_compare(&w, 0, w.f.size, NULL);
+	cached = snap_loader_stats(w.loader).cached;
+	misses = snap_loader_stats(w.loader).misses;
+	read_and_compare(&w, 0, w.f.size, NULL);
+	assert_true(snap_loader_stats(w.loader).misses > misses);
+	assert_int_equal(snap_loader_stats(w.loader).cached, cached);
+
+	read_and_compare(&w, 0, w.f.size, &hint);
+	assert_true(snap_loader_stats(w.loader).cached > cached);
+	misses = snap_loader_stats(w.loader).misses;
+	read_and_compare(&w, 0, w.f.size, NULL);
 	assert_int_equal(snap_loader_stats(w.loader).misses, misses);
 	world_close(&w);
 }
@@ -254,6 +281,7 @@ int main(void)
 		cmocka_unit_test(past_the_last_block_all_is_zero),
 		cmocka_unit_test(keeps_no_more_than_the_cache_may),
 		cmocka_unit_test(many_readers_load_a_frame_once),
+		cmocka_unit_test(whole_extents_pass_by_the_cache),
 		cmocka_unit_test(knows_which_pages_are_stored),
 		cmocka_unit_test(seeks_data_and_holes_as_they_are),
 		cmocka_unit_test(finds_the_record_at_every_offset),
