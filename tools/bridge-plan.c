@@ -117,22 +117,48 @@ static struct chunk *idle_chunk(struct bridge *b, enum chunk_kind kind)
 	return NULL;
 }
 
-static void submit(struct bridge *b, struct chunk *c, guint block,
-		   uint64_t offset, uint64_t length)
+/* A stretch of a block. */
+struct piece {
+	guint block;
+	uint64_t from;
+	uint64_t first; /* what lies before it is read, but not passed on */
+	uint64_t end;
+};
+
+static void submit(struct bridge *b, struct chunk *c, const struct piece *p)
 {
-	c->block = block;
-	c->offset = offset;
-	c->flat = b->info->ram.blocks[block].flat + offset;
-	c->length = (size_t)length;
-	c->unit = snap_postcopy_unit(b->post, block);
+	c->block = p->block;
+	c->offset = p->from;
+	c->flat = b->info->ram.blocks[p->block].flat + p->from;
+	c->length = (size_t)(p->end - p->from);
+	c->unit = snap_postcopy_unit(b->post, p->block);
+	c->at = (size_t)(p->first - p->from);
 	pool_submit(b->pool, c);
+}
+
+/* `length` bytes of a block with their neighbours: the extents they lie in are
+ * decompressed as a whole anyway. Those before them need not be passed on: who
+ * reads memory reads it forwards. */
+static struct piece near_piece(const struct bridge *b, guint block,
+			       uint64_t offset, uint64_t length)
+{
+	uint64_t unit = snap_postcopy_unit(b->post, block);
+	uint64_t near = MAX(NEAR_SIZE, unit);
+
+	return (struct piece){
+		block,
+		offset - offset % near,
+		offset - offset % unit,
+		MIN(snap_round_up(offset + length, near),
+		    b->info->ram.blocks[block].length),
+	};
 }
 
 static void plan_asks(struct bridge *b)
 {
 	for (guint i = 0; i < b->asks->len; i++) {
 		struct ask *a = &g_array_index(b->asks, struct ask, i);
-		uint64_t near, from, end;
+		struct piece p;
 		struct chunk *c;
 
 		if (a->reading || bridge_find_ready(b, a->block, a->offset))
@@ -141,12 +167,8 @@ static void plan_asks(struct bridge *b)
 			c = idle_chunk(b, CHUNK_ASK);
 			if (!c)
 				return;
-			near = MAX(NEAR_SIZE,
-				   snap_postcopy_unit(b->post, a->block));
-			from = a->offset - a->offset % near;
-			end = MIN(from + near,
-				  b->info->ram.blocks[a->block].length);
-			submit(b, c, a->block, from, end - from);
+			p = near_piece(b, a->block, a->offset, SNAP_PAGE);
+			submit(b, c, &p);
 		}
 		a->reading = true;
 	}
@@ -181,44 +203,67 @@ static bool plan_range(struct bridge *b, guint block, uint64_t from,
 	return any;
 }
 
-/* Steps over the next piece of the hot list; false when nothing of it needs to
- * be read. A piece is a run, with its neighbours, as far as it fits. */
-static bool next_hot(struct bridge *b, guint *ret_block, uint64_t *ret_from,
-		     uint64_t *ret_end)
+/* The next piece of the hot list: what is left of a run, as far as it fits into
+ * `room` bytes. */
+static struct piece hot_piece(const struct bridge *b, uint64_t room)
 {
 	struct snap_hot_run run =
 		g_array_index(b->hot, struct snap_hot_run, b->hot_run);
-	uint64_t length = b->info->ram.blocks[run.block].length;
-	uint64_t near = MAX(NEAR_SIZE, snap_postcopy_unit(b->post, run.block));
-	uint64_t at = run.offset + b->hot_page * SNAP_PAGE;
-	uint64_t run_end = run.offset + run.pages * SNAP_PAGE;
-	uint64_t from = at - at % near;
-	uint64_t end =
-		MIN(snap_round_up(run_end, near), from + b->room[CHUNK_HOT]);
+	uint64_t at = b->hot_page * SNAP_PAGE;
+	struct piece p = near_piece(b, run.block, run.offset + at,
+				    run.pages * SNAP_PAGE - at);
 
-	end = MIN(end, length);
-	b->hot_page = (MIN(end, run_end) - run.offset) / SNAP_PAGE;
+	p.end = MIN(p.end, p.from + room);
+	return p;
+}
+
+/* Steps over what a piece holds of the run. */
+static void hot_step(struct bridge *b, const struct piece *p)
+{
+	struct snap_hot_run run =
+		g_array_index(b->hot, struct snap_hot_run, b->hot_run);
+	uint64_t end = MIN(p->end, run.offset + run.pages * SNAP_PAGE);
+
+	b->hot_page = (end - run.offset) / SNAP_PAGE;
 	if (b->hot_page == run.pages) {
 		b->hot_run++;
 		b->hot_page = 0;
 	}
-	*ret_block = run.block;
-	*ret_from = from;
-	*ret_end = end;
-	return plan_range(b, run.block, from, end);
+}
+
+/* Steps over the next pieces of the hot list that can be read at one go; false
+ * when nothing of them needs to be read. */
+static bool next_hot(struct bridge *b, struct piece *ret)
+{
+	uint64_t room = b->room[CHUNK_HOT];
+	bool any;
+
+	*ret = hot_piece(b, room);
+	hot_step(b, ret);
+	any = plan_range(b, ret->block, ret->first, ret->end);
+	while (any && b->hot_run < b->hot->len) {
+		struct piece next = hot_piece(b, room);
+
+		if (next.block != ret->block || next.from != ret->end ||
+		    next.end - ret->from > room ||
+		    !plan_range(b, next.block, next.first, next.end))
+			break;
+		hot_step(b, &next);
+		ret->end = next.end;
+	}
+	return any;
 }
 
 static void plan_hot(struct bridge *b)
 {
 	struct chunk *c = NULL;
-	uint64_t from, end;
-	guint block;
+	struct piece p;
 
 	while (hot_left(b) && (c || (c = idle_chunk(b, CHUNK_HOT)))) {
-		if (!next_hot(b, &block, &from, &end))
+		if (!next_hot(b, &p))
 			continue;
-		b->passed += end - from;
-		submit(b, c, block, from, end - from);
+		b->passed += p.end - p.from;
+		submit(b, c, &p);
 		c = NULL;
 	}
 }
@@ -246,34 +291,33 @@ static uint64_t bulk_size(const struct bridge *b, guint block)
 }
 
 /* Steps over the next piece of all memory; false when all of it is sent. */
-static bool next_bulk(struct bridge *b, guint *ret_block, uint64_t *ret_from,
-		      uint64_t *ret_end)
+static bool next_bulk(struct bridge *b, struct piece *ret)
 {
-	uint64_t length = b->info->ram.blocks[b->bulk_block].length;
+	guint block = b->bulk_block;
+	uint64_t length = b->info->ram.blocks[block].length;
+	uint64_t from = b->bulk_offset;
+	uint64_t end = MIN(from + bulk_size(b, block), length);
 
-	*ret_block = b->bulk_block;
-	*ret_from = b->bulk_offset;
-	*ret_end = MIN(b->bulk_offset + bulk_size(b, b->bulk_block), length);
-	b->bulk_offset = *ret_end;
+	b->bulk_offset = end;
 	if (b->bulk_offset >= length) {
 		b->bulk_block++;
 		b->bulk_offset = 0;
 	}
-	trim_sent(b, *ret_block, ret_from, ret_end);
-	return *ret_from < *ret_end;
+	trim_sent(b, block, &from, &end);
+	*ret = (struct piece){ block, from, from, end };
+	return from < end;
 }
 
 static void plan_bulk(struct bridge *b)
 {
 	struct chunk *c = NULL;
-	uint64_t from, end;
-	guint block;
+	struct piece p;
 
 	while (bulk_left(b) && (c || (c = idle_chunk(b, CHUNK_BULK)))) {
-		if (!next_bulk(b, &block, &from, &end))
+		if (!next_bulk(b, &p))
 			continue;
-		b->passed += end - from;
-		submit(b, c, block, from, end - from);
+		b->passed += p.end - p.from;
+		submit(b, c, &p);
 		c = NULL;
 	}
 }

@@ -194,7 +194,6 @@ void pool_submit(Pool *p, struct chunk *c)
 {
 	c->state = CHUNK_READING;
 	c->hole = 0;
-	c->at = 0;
 	pthread_mutex_lock(&p->lock);
 	g_queue_push_tail(&p->queues[c->kind], c);
 	pthread_cond_signal(&p->work);

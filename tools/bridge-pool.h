@@ -45,7 +45,7 @@ int pool_new(int ram_fd, uint32_t target_page, Pool **ret_pool, GError **error);
 struct chunk *pool_chunk_new(const Pool *p, enum chunk_kind kind, size_t room);
 
 /* Hands in a chunk, whose block, offset, flat, unit and length say what to
- * read. */
+ * read, and `at` where what is wanted of it begins. */
 void pool_submit(Pool *p, struct chunk *c);
 
 /* Takes back a chunk that has been read; NULL when there is none now. */
