@@ -19,10 +19,12 @@
 
 #define READERS 6u
 
-/* Readers that may read what nobody waits for: half of the processors, as what
- * is read is decompressed on them, too. */
-#define BACKGROUND_LEAST 2u
-#define BACKGROUND_MOST 4u
+/* Readers that may read what nobody asks for yet. Hot pages are about to be
+ * asked for, and lie here and there: the storage is kept busy. For the bulk it
+ * is half of the processors, as what is read is decompressed on them, too. */
+#define HOT_MOST 4u
+#define BULK_LEAST 2u
+#define BULK_MOST 4u
 
 struct Pool {
 	int fd;
@@ -32,8 +34,8 @@ struct Pool {
 	pthread_cond_t work;
 	GQueue queues[CHUNK_KINDS]; /* protected by lock */
 	GQueue done;		    /* protected by lock */
-	guint background_most;
-	guint background; /* readers busy so; protected by lock */
+	guint bulk_most;
+	guint background; /* readers of hot and bulk; protected by lock */
 };
 
 /* Reads all of it, or gives an errno. */
@@ -118,10 +120,11 @@ static struct chunk *next_locked(Pool *p)
 {
 	struct chunk *c = g_queue_pop_head(&p->queues[CHUNK_ASK]);
 
-	if (c || p->background >= p->background_most)
+	if (c)
 		return c;
-	c = g_queue_pop_head(&p->queues[CHUNK_HOT]);
-	if (!c)
+	if (p->background < HOT_MOST)
+		c = g_queue_pop_head(&p->queues[CHUNK_HOT]);
+	if (!c && p->background < p->bulk_most)
 		c = g_queue_pop_head(&p->queues[CHUNK_BULK]);
 	p->background += c != NULL;
 	return c;
@@ -161,8 +164,7 @@ int pool_new(int ram_fd, uint32_t target_page, Pool **ret_pool, GError **error)
 	p = g_new0(Pool, 1);
 	p->fd = ram_fd;
 	p->target_page = target_page;
-	p->background_most = CLAMP(g_get_num_processors() / 2, BACKGROUND_LEAST,
-				   BACKGROUND_MOST);
+	p->bulk_most = CLAMP(g_get_num_processors() / 2, BULK_LEAST, BULK_MOST);
 	p->event = event;
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->work, NULL);
