@@ -160,7 +160,7 @@ static int add_memory_file(SnapRevertPlan *p, GError **error)
 				 "memory-backend of its own");
 	object = g_strdup_printf(
 		"memory-backend-file,id=%s,size=%" G_GUINT64_FORMAT
-		",mem-path=%s,share=off,readonly=on,rom=off",
+		",mem-path=%s,share=off,readonly=on,rom=off,align=2M",
 		id, p->vm->memory_size, path);
 	machine = g_strconcat("memory-backend=", id, NULL);
 	snap_command_add(p->command, "-object", object, "-machine", machine,

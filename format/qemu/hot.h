@@ -12,7 +12,7 @@
  * %xx.
  *
  * It is a hint, and may come from anybody: what is not understood or lies
- * outside of the blocks is left out, and all behind the first 65536 pages.
+ * outside of the blocks is left out, and all behind the first 262144 pages.
  */
 #pragma once
 
@@ -23,7 +23,7 @@
 #include "format/qemu/ramlist.h"
 
 #define SNAP_HOT_HEADER "snapfs-hot 1\n"
-#define SNAP_HOT_PAGES_MAX 65536u
+#define SNAP_HOT_PAGES_MAX 262144u
 
 /* No hot is read beyond this many bytes. */
 #define SNAP_HOT_SIZE_MAX (4u << 20)

@@ -117,7 +117,7 @@ static void notifier_start(struct session *s)
  * fine. */
 static void notifier_stop(struct session *s)
 {
-	snap_tree_end_pushes(s->opts->tree);
+	snap_tree_end_helpers(s->opts->tree);
 	g_atomic_int_set(&s->ending, 1);
 	if (!s->notifier)
 		return;

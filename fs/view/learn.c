@@ -1,20 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Which pages a guest needs first, learnt from the reads of `ram`, and given to
- * the kernel before they are asked for the next time.
+ * Which pages a guest needs first, learnt from who uses `ram`.
  *
- * A guest whose memory is the mapped file reads a page when it touches it, and
- * never again: the kernel keeps it. So the reads of an open `ram` in their
- * order are the list. Who copies the file reads it from front to back; such a
- * reader is not learnt from, nor is one that opens with O_NOATIME, which says
- * that its reads are no use of the file (the bridge does: it knows better, and
- * writes `hot` itself).
+ * A guest whose memory is the mapped file has each page that it touched in its
+ * page tables. So while the file is mapped, a thread looks there now and then,
+ * ever more rarely: what is new belongs behind what was there before. Reads do
+ * not tell as much: QEMU wants huge pages for all memory (MADV_HUGEPAGE), and
+ * for such a mapping the kernel reads 4 MiB around each page (mm/filemap.c,
+ * do_sync_mmap_readahead).
+ *
+ * Where the process cannot be looked at, the reads in their order are the list.
+ * Who copies the file reads it from front to back; such a reader is not learnt
+ * from, nor is one that opens with O_NOATIME, which says that its reads are no
+ * use of the file (the bridge does: it knows better, and writes `hot` itself).
  *
  *	UNDECIDED --(a read goes back)----------> LEARNING
  *	          --(COPY_BYTES, never back)----> COPY
  *
- * `hot` is written when the file is closed, whole or not at all. It is a hint:
- * a wrong one costs time.
+ * `hot` is written when the file is closed and nobody looks any more, whole or
+ * not at all. It is a hint: a wrong one costs time.
  */
 #include "fs/view/view-internal.h"
 
@@ -33,10 +37,12 @@
 #define COPY_SLACK (4 * SNAP_MIB)
 /* What is first read later was not needed to get going. */
 #define LEARN_US (30 * G_USEC_PER_SEC)
-/* The unit of what is remembered: an extent's worth. */
-#define LEARN_UNIT (64 * SNAP_KIB)
-/* What is given to the kernel at once. */
-#define PUSH_BYTES (256 * SNAP_KIB)
+/* When the page tables are looked at first, and how long the next look takes at
+ * least to come: so many times what the last one took. */
+#define LOOK_US (10 * 1000)
+#define LOOK_REST 8
+/* By then, who has opened a file to map it has done so. */
+#define MAP_US G_USEC_PER_SEC
 
 enum learning {
 	UNDECIDED,
@@ -44,28 +50,42 @@ enum learning {
 	COPY,
 };
 
-struct SnapLearner {
-	SnapNode *folder;   /* a reference */
-	SnapSealed *sealed; /* a reference */
-	GMutex lock;
-	enum learning state; /* protected by lock, as the rest */
-	gint64 until;
-	uint64_t furthest;
-	uint64_t bytes;
-	GHashTable *seen; /* units */
+/* What was learnt in one way. */
+struct lesson {
+	GHashTable *seen; /* unit + 1 → how many there were before it, and 1 */
 	GArray *runs;
 };
 
-SnapLearner *snap_learner_new(SnapNode *folder, SnapSealed *sealed)
-{
-	SnapLearner *l = g_new0(SnapLearner, 1);
+struct SnapLearner {
+	guint refs;	    /* the file's and the watch's; atomic */
+	SnapViewNode *view; /* a reference to its node */
+	pid_t pid;
+	bool closed; /* protected by tree->lock */
 
-	g_mutex_init(&l->lock);
-	l->folder = snap_node_ref(folder);
-	l->sealed = snap_sealed_ref(sealed);
-	l->seen = g_hash_table_new(NULL, NULL);
-	l->runs = snap_hot_new();
-	return l;
+	struct lesson touched; /* the watch's, until it ends */
+	GMutex lock;
+	struct lesson read; /* protected by lock, as the rest */
+	enum learning state;
+	gint64 until;
+	uint64_t furthest;
+	uint64_t bytes;
+};
+
+static void lesson_init(struct lesson *lesson)
+{
+	lesson->seen = g_hash_table_new(NULL, NULL);
+	lesson->runs = snap_hot_new();
+}
+
+static void lesson_clear(struct lesson *lesson)
+{
+	g_hash_table_destroy(lesson->seen);
+	g_array_unref(lesson->runs);
+}
+
+static const struct snap_ramlist *ram_of(const SnapLearner *l)
+{
+	return &l->view->sealed->info.ram;
 }
 
 /* ---- learning ---- */
@@ -80,19 +100,32 @@ static int block_at(const struct snap_ramlist *ram, uint64_t offset)
 	return -1;
 }
 
-/* Remembers a unit of `ram`. */
-static void learn_unit(SnapLearner *l, uint64_t unit)
+/* The place of a unit among those learnt, from 1; 0 if it is not. */
+static guint place_of(const struct lesson *lesson, uint64_t unit)
 {
-	const struct snap_ramlist *ram = &l->sealed->info.ram;
-	uint64_t offset = unit * LEARN_UNIT, end;
+	return GPOINTER_TO_UINT(
+		g_hash_table_lookup(lesson->seen, GSIZE_TO_POINTER(unit + 1)));
+}
+
+/* Remembers a unit of `ram`. */
+static void learn_unit(const SnapLearner *l, struct lesson *lesson,
+		       uint64_t unit)
+{
+	const struct snap_ramlist *ram = ram_of(l);
+	uint64_t offset = unit * SNAP_HOT_UNIT, end;
 	int block = block_at(ram, offset);
 
 	if (block < 0 ||
-	    !g_hash_table_add(l->seen, GSIZE_TO_POINTER((gsize)unit + 1)))
+	    g_hash_table_size(lesson->seen) >= SNAP_HOT_UNITS_MAX ||
+	    place_of(lesson, unit))
 		return;
+	g_hash_table_insert(
+		lesson->seen, GSIZE_TO_POINTER(unit + 1),
+		GUINT_TO_POINTER(g_hash_table_size(lesson->seen) + 1));
 	offset -= ram->blocks[block].flat;
-	end = MIN(offset + LEARN_UNIT, ram->blocks[block].length);
-	snap_hot_add(l->runs, (guint)block, offset, (end - offset) / SNAP_PAGE);
+	end = MIN(offset + SNAP_HOT_UNIT, ram->blocks[block].length);
+	snap_hot_add(lesson->runs, (guint)block, offset,
+		     (end - offset) / SNAP_PAGE);
 }
 
 static void learn_locked(SnapLearner *l, uint64_t offset, uint64_t size)
@@ -101,9 +134,7 @@ static void learn_locked(SnapLearner *l, uint64_t offset, uint64_t size)
 
 	if (!l->until)
 		l->until = now + LEARN_US;
-	if (l->state == COPY || now > l->until ||
-	    g_hash_table_size(l->seen) >=
-		    SNAP_HOT_PAGES_MAX / (LEARN_UNIT / SNAP_PAGE))
+	if (l->state == COPY || now > l->until)
 		return;
 	if (l->state == UNDECIDED && offset + COPY_SLACK < l->furthest)
 		l->state = LEARNING;
@@ -113,9 +144,133 @@ static void learn_locked(SnapLearner *l, uint64_t offset, uint64_t size)
 		l->state = COPY;
 		return;
 	}
-	for (uint64_t unit = offset / LEARN_UNIT;
-	     unit * LEARN_UNIT < offset + size; unit++)
-		learn_unit(l, unit);
+	for (uint64_t unit = offset / SNAP_HOT_UNIT;
+	     unit * SNAP_HOT_UNIT < offset + size; unit++)
+		learn_unit(l, &l->read, unit);
+}
+
+/* ---- looking at who maps it ---- */
+
+/* What was read first comes first, what was given before it was read last. */
+static gint compare_places(gconstpointer a, gconstpointer b, gpointer data)
+{
+	guint x = place_of(data, *(const uint64_t *)a) - 1;
+	guint y = place_of(data, *(const uint64_t *)b) - 1;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Looks once; false when the process does not map the file. */
+static bool watch_look(SnapLearner *l)
+{
+	uint64_t ino = snap_view_ino(l->view->sealed, l->view->view);
+	g_autoptr(GArray) units = snap_touched_units(l->pid, ino);
+	uint64_t *all;
+	guint fresh = 0;
+
+	if (!units)
+		return false;
+	all = (uint64_t *)units->data;
+	for (guint i = 0; i < units->len; i++)
+		if (!place_of(&l->touched, all[i]))
+			all[fresh++] = all[i];
+	g_array_set_size(units, fresh);
+	g_mutex_lock(&l->lock);
+	g_array_sort_with_data(units, compare_places, &l->read);
+	g_mutex_unlock(&l->lock);
+	for (guint i = 0; i < fresh; i++)
+		learn_unit(l, &l->touched, all[i]);
+	return true;
+}
+
+/* Waits until then; false when there is no use in going on. */
+static bool watch_wait(SnapLearner *l, gint64 until)
+{
+	SnapTree *tree = l->view->node.tree;
+	SNAP_LOCKED(&tree->lock);
+
+	while (!l->closed && !tree->ending &&
+	       g_cond_wait_until(&tree->idle, &tree->lock, until))
+		;
+	return !l->closed && !tree->ending;
+}
+
+static void learner_unref(SnapLearner *l);
+
+static void watch_end(SnapLearner *l)
+{
+	SnapTree *tree = l->view->node.tree;
+
+	g_mutex_lock(&tree->lock);
+	l->view->watched = false;
+	g_mutex_unlock(&tree->lock);
+	learner_unref(l);
+	snap_tree_helpers_done(tree, 1);
+}
+
+static gpointer watch_thread(gpointer data)
+{
+	SnapLearner *l = data;
+	gint64 begin = g_get_monotonic_time();
+	gint64 next = begin + LOOK_US;
+	bool mapped = false;
+
+	while (next - begin < LEARN_US && watch_wait(l, next)) {
+		gint64 before = g_get_monotonic_time(), now;
+
+		mapped = watch_look(l) || mapped;
+		now = g_get_monotonic_time();
+		if (!mapped && now - begin > MAP_US)
+			break;
+		next = now + MAX(LOOK_US, MAX((now - begin) / 64,
+					      (now - before) * LOOK_REST));
+	}
+	watch_end(l);
+	return NULL;
+}
+
+/* Of those who map a file, one is looked at. */
+static bool watch_admit(SnapLearner *l)
+{
+	SnapTree *tree = l->view->node.tree;
+	bool first;
+
+	if (tree->read_only || l->pid <= 0)
+		return false;
+	g_mutex_lock(&tree->lock);
+	first = !l->view->watched;
+	l->view->watched |= first;
+	g_mutex_unlock(&tree->lock);
+	return first && snap_tree_helpers_add(tree, 1);
+}
+
+/* Begins to look at the process that has opened the file. */
+static void watch_begin(SnapLearner *l)
+{
+	GThread *thread;
+
+	if (!watch_admit(l))
+		return;
+	g_atomic_int_inc(&l->refs);
+	thread = g_thread_try_new("watch", watch_thread, l, NULL);
+	if (thread)
+		g_thread_unref(thread);
+	else
+		watch_end(l);
+}
+
+SnapLearner *snap_learner_new(SnapViewNode *view, pid_t pid)
+{
+	SnapLearner *l = g_new0(SnapLearner, 1);
+
+	g_mutex_init(&l->lock);
+	l->refs = 1;
+	l->view = (SnapViewNode *)snap_node_ref(&view->node);
+	l->pid = pid;
+	lesson_init(&l->touched);
+	lesson_init(&l->read);
+	watch_begin(l);
+	return l;
 }
 
 void snap_learner_note(SnapLearner *l, uint64_t offset, uint64_t size)
@@ -127,11 +282,10 @@ void snap_learner_note(SnapLearner *l, uint64_t offset, uint64_t size)
 
 /* ---- the file ---- */
 
-/* The list that lies in the folder; empty where there is none. */
-static GArray *hot_read(int folder_fd, const struct snap_ramlist *ram)
+GArray *snap_hot_read(SnapNode *folder, const struct snap_ramlist *ram)
 {
 	snap_autofd int fd =
-		openat(folder_fd, SNAP_CATALOG_HOT,
+		openat(snap_store_node(folder)->fd, SNAP_CATALOG_HOT,
 		       O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	g_autofree char *text = NULL;
 	size_t size = 0;
@@ -171,145 +325,52 @@ static void hot_write(int folder_fd, int like_fd, const char *text)
 	unlinkat(folder_fd, temporary, 0);
 }
 
-static void learner_keep(const SnapLearner *l)
+static void learner_keep(const SnapLearner *l, const GArray *runs)
 {
-	const struct snap_ramlist *ram = &l->sealed->info.ram;
-	int folder_fd = snap_store_node(l->folder)->fd;
-	g_autoptr(GArray) known = hot_read(folder_fd, ram);
-	g_autoptr(GArray) merged = snap_hot_merge(known, l->runs, ram);
+	const struct snap_ramlist *ram = ram_of(l);
+	int folder_fd = snap_store_node(l->view->folder)->fd;
+	int snapshot_fd = l->view->sealed->fd;
+	g_autoptr(GArray) known = snap_hot_read(l->view->folder, ram);
+	g_autoptr(GArray) merged = snap_hot_merge(known, runs, ram);
 	g_autofree char *text = snap_hot_format(merged, ram);
 	struct stat st, now;
 
 	/* A new snapshot may lie there by now. */
-	if (fstat(l->sealed->fd, &st) < 0 ||
+	if (fstat(snapshot_fd, &st) < 0 ||
 	    fstatat(folder_fd, SNAP_CATALOG_SNAPSHOT, &now,
 		    AT_SYMLINK_NOFOLLOW) < 0 ||
 	    st.st_ino != now.st_ino || st.st_dev != now.st_dev)
 		return;
-	hot_write(folder_fd, l->sealed->fd, text);
+	hot_write(folder_fd, snapshot_fd, text);
 }
 
-void snap_learner_free(SnapLearner *l)
+static void learner_unref(SnapLearner *l)
 {
-	if (!l)
+	const GArray *runs = l->touched.runs;
+
+	if (!g_atomic_int_dec_and_test(&l->refs))
 		return;
-	if (l->state == LEARNING && l->runs->len && !l->sealed->tree->read_only)
-		learner_keep(l);
-	g_array_unref(l->runs);
-	g_hash_table_destroy(l->seen);
-	snap_sealed_unref(l->sealed);
-	snap_node_unref(l->folder, 1);
+	if (!runs->len && l->state == LEARNING)
+		runs = l->read.runs;
+	if (runs->len && !l->view->node.tree->read_only)
+		learner_keep(l, runs);
+	lesson_clear(&l->touched);
+	lesson_clear(&l->read);
+	snap_node_unref(&l->view->node, 1);
 	g_mutex_clear(&l->lock);
 	g_free(l);
 }
 
-/* ---- giving it to the kernel ---- */
-
-/* A thread that pushes; counted in tree->pushes. */
-struct push {
-	SnapNode *node; /* of `ram`; a reference */
-	GArray *runs;
-};
-
-static bool push_stops(SnapTree *tree)
+void snap_learner_free(SnapLearner *l)
 {
-	bool stops;
+	SnapTree *tree;
 
+	if (!l)
+		return;
+	tree = l->view->node.tree;
 	g_mutex_lock(&tree->lock);
-	stops = tree->ending;
-	g_mutex_unlock(&tree->lock);
-	return stops;
-}
-
-/* Reads a run and hands it on; false when there is no use in going on. */
-static bool push_run(const struct push *p, const struct snap_hot_run *run,
-		     uint8_t *buf)
-{
-	SnapViewNode *v = (SnapViewNode *)p->node;
-	SnapTree *tree = p->node->tree;
-	uint64_t at = v->sealed->info.ram.blocks[run->block].flat + run->offset;
-	uint64_t end = at + run->pages * SNAP_PAGE;
-
-	while (at < end && !push_stops(tree)) {
-		size_t n = MIN(PUSH_BYTES, end - at);
-
-		if (snap_pages_read(v->sealed->pages, buf, n, at, NULL) < 0 ||
-		    tree->push(tree->push_data, p->node, at, buf, n) < 0)
-			return false;
-		__atomic_fetch_add(&tree->pushed, n, __ATOMIC_RELAXED);
-		at += n;
-	}
-	return at == end;
-}
-
-/* Counts it out. */
-static void push_end(struct push *p)
-{
-	SnapTree *tree = p->node->tree;
-
-	g_array_unref(p->runs);
-	snap_node_unref(p->node, 1);
-	g_free(p);
-	g_mutex_lock(&tree->lock);
-	tree->pushes--;
+	l->closed = true;
 	g_cond_broadcast(&tree->idle);
 	g_mutex_unlock(&tree->lock);
-}
-
-static gpointer push_thread(gpointer data)
-{
-	struct push *p = data;
-	g_autofree uint8_t *buf = g_malloc(PUSH_BYTES);
-
-	for (guint i = 0; i < p->runs->len; i++)
-		if (!push_run(p,
-			      &g_array_index(p->runs, struct snap_hot_run, i),
-			      buf))
-			break;
-	push_end(p);
-	return NULL;
-}
-
-void snap_tree_end_pushes(SnapTree *tree)
-{
-	g_mutex_lock(&tree->lock);
-	tree->ending = true;
-	while (tree->pushes)
-		g_cond_wait(&tree->idle, &tree->lock);
-	g_mutex_unlock(&tree->lock);
-}
-
-/* Counts a push in, the first of a node; false when there was one, when the
- * tree ends, or when enough are under way. */
-static bool push_admit(SnapViewNode *v)
-{
-	SnapTree *tree = v->node.tree;
-	bool admitted;
-
-	g_mutex_lock(&tree->lock);
-	admitted = !v->pushed && !tree->ending && tree->pushes < 4;
-	if (admitted)
-		v->pushed = true;
-	tree->pushes += admitted;
-	g_mutex_unlock(&tree->lock);
-	return admitted;
-}
-
-void snap_learn_push(SnapNode *node)
-{
-	SnapViewNode *v = (SnapViewNode *)node;
-	SnapTree *tree = node->tree;
-	g_autoptr(GThread) thread = NULL;
-	struct push *p;
-
-	if (!tree->push || !push_admit(v))
-		return;
-	p = g_new(struct push, 1);
-	p->node = snap_node_ref(node);
-	p->runs =
-		hot_read(snap_store_node(v->folder)->fd, &v->sealed->info.ram);
-	if (p->runs->len)
-		thread = g_thread_try_new("push", push_thread, p, NULL);
-	if (!thread)
-		push_end(p);
+	learner_unref(l);
 }

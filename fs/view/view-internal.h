@@ -14,6 +14,7 @@
 
 #include "fs/view/view.h"
 
+#include "format/qemu/hot.h"
 #include "format/qemu/synth.h"
 
 /* ---- counters (stats.c) ---- */
@@ -126,8 +127,8 @@ struct SnapTree {
 	GCond idle;
 	uint64_t serial;
 	guint writes;	      /* not answered yet, and parts looked at */
-	guint pushes;	      /* threads that push hot pages */
-	bool ending;	      /* the mount goes: push no more */
+	guint helpers;	      /* threads beside the requests' */
+	bool ending;	      /* the mount goes, and the helpers with it */
 	GHashTable *nodes;    /* by key; not references */
 	GQueue plain;	      /* those that are no folders of the store */
 	GHashTable *handles;  /* that are open */
@@ -400,7 +401,8 @@ typedef struct {
 	SnapNode *folder; /* a reference */
 	SnapSealed *sealed;
 	guint view;
-	bool pushed; /* its hot pages; protected by tree->lock */
+	bool pushed;  /* its hot pages; protected by tree->lock, as the next */
+	bool watched; /* one who maps it is looked at */
 } SnapViewNode;
 
 extern const struct snap_node_ops snap_view_ops;
@@ -414,18 +416,39 @@ guint snap_view_number(const struct snap_view *view);
 /* The inode number of a view: the same for the same snapshot, always. */
 uint64_t snap_view_ino(const SnapSealed *sealed, guint view);
 
-/* ---- what a guest needs first (learn.c) ---- */
+/* ---- what a guest needs first (learn.c, touched.c, push.c) ---- */
 
-/* Learns from the reads of an open `ram`. */
+/* What is learnt and given: an extent's worth. */
+#define SNAP_HOT_UNIT (64 * SNAP_KIB)
+#define SNAP_HOT_UNITS_MAX (SNAP_HOT_PAGES_MAX / (SNAP_HOT_UNIT / SNAP_PAGE))
+
+/* Learns from who has opened `ram`; `pid` is the thread that did, 0 where it is
+ * not known. */
 typedef struct SnapLearner SnapLearner;
-SnapLearner *snap_learner_new(SnapNode *folder, SnapSealed *sealed);
+SnapLearner *snap_learner_new(SnapViewNode *view, pid_t pid);
 /* Notes a read. */
 void snap_learner_note(SnapLearner *l, uint64_t offset, uint64_t size);
-/* Writes what was learnt into the folder; NULL is fine. */
+/* The file is closed: what was learnt goes into the folder. NULL is fine. */
 void snap_learner_free(SnapLearner *l);
+
+/* The list that lies in a folder; empty where there is none. To be freed with
+ * g_array_unref(). */
+GArray *snap_hot_read(SnapNode *folder, const struct snap_ramlist *ram);
+
+/* The units (uint64_t) of the file with that inode number that a process has in
+ * its page tables, in the order of its mappings; to be freed with
+ * g_array_unref(). NULL where it does not map the file or must not be looked
+ * at. */
+GArray *snap_touched_units(pid_t pid, uint64_t ino);
 
 /* Gives the kernel the hot pages of the `ram` of `node`, in the background. */
 void snap_learn_push(SnapNode *node);
+
+/* Counts threads in that work beside the requests; false when the mount ends or
+ * there are many. */
+bool snap_tree_helpers_add(SnapTree *tree, guint n);
+/* Counts them out. */
+void snap_tree_helpers_done(SnapTree *tree, guint n);
 
 /* ---- what is said of the mount (stats.c) ---- */
 

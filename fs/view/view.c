@@ -191,7 +191,7 @@ static int view_open(SnapNode *node, int flags,
 	h = snap_handle_new(sizeof(*h), &view_handle_ops, node);
 	h->exact = view->learns && (flags & O_NOATIME);
 	if (view->learns && !h->exact) {
-		h->learner = snap_learner_new(v->folder, v->sealed);
+		h->learner = snap_learner_new(v, caller->pid);
 		snap_learn_push(node);
 	}
 	*ret_handle = &h->handle;

@@ -163,7 +163,7 @@ def memory_file(name, folder, guest, hot=False):
     """QEMU maps `ram` itself; the bridge gives it the rest."""
     program = build_path('tools', 'snapfs-bridge')
     backend = (f'memory-backend-file,id=pc.ram,size={guest.memory}M,mem-path={folder}/ram,'
-               'share=off,readonly=on,rom=off')
+               'share=off,readonly=on,rom=off,align=2M')
     return Way(name, folder, f'exec:exec {program} --quiet --mapped=pc.ram {folder}',
                args=('-object', backend, '-machine', 'memory-backend=pc.ram'), hot=hot)
 

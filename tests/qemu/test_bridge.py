@@ -108,7 +108,7 @@ class Count(BridgeTests, BridgeCase):
         qemu = self.destination(guest=CountGuest(fill=True, machine='q35,memory-backend=pc.ram'),
                                 caps={'events': True}, args=[
             '-object', f'memory-backend-file,id=pc.ram,size={self.guest.memory}M,mem-path={ram},'
-                       'share=off,readonly=on,rom=off'])
+                       'share=off,readonly=on,rom=off,align=2M'])
         said = self.revert(qemu, '--mapped=pc.ram')
         self.assertRegex(said, re.compile(r'^snapfs-bridge: [\d.]+ .?i?B in [\d.]+ s$', re.M))
         qemu.resume()

@@ -186,7 +186,7 @@ class Load(MappedCase):
         ram = self.mount.path(saved.name, 'ram')
         qemu = self.loaded(f'file:{self.mount.path(saved.name, "devstate")}', args=[
             '-object', f'memory-backend-file,id=pc.ram,size={self.guest.memory}M,mem-path={ram},'
-                       'share=off,readonly=on,rom=off', '-machine', 'memory-backend=pc.ram'])
+                       'share=off,readonly=on,rom=off,align=2M', '-machine', 'memory-backend=pc.ram'])
         self.assert_back(qemu, saved, 'the memory file')
 
     def by_export(self, saved):

@@ -177,7 +177,7 @@ class Views(VmCase):
 
     def memory_file(self):
         return ['-object', f'memory-backend-file,id=pc.ram,size={self.guest.memory}M,'
-                f'mem-path={self.mount.path("vm1", "ram")},share=off,readonly=on,rom=off',
+                f'mem-path={self.mount.path("vm1", "ram")},share=off,readonly=on,rom=off,align=2M',
                 '-machine', 'memory-backend=pc.ram']
 
     def test_qemu_runs_the_guest_from_devstate_and_the_memory_file(self):

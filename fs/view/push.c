@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Hot pages, given to the kernel before they are asked for.
+ *
+ * The first open of a `ram` begins it: some threads share the list, and give
+ * whole extents in its order. Whoever maps the file then finds them in the page
+ * cache.
+ */
+#include "fs/view/view-internal.h"
+
+#include "format/base/cleanup.h"
+#include "format/qemu/hot.h"
+
+/* What is given to the kernel at once, in units. */
+#define PUSH_UNITS 4u
+/* Threads that give pages of one snapshot. */
+#define PUSH_THREADS 3u
+
+/* What is given: the units that the list touches, in its order. Some threads
+ * share it; each is a helper of the tree. */
+struct push {
+	SnapNode *node; /* of `ram`; a reference */
+	GArray *units;
+	guint next; /* protected by tree->lock, as refs */
+	guint refs;
+};
+
+/* The units of `ram` that runs lie in, each once, in their order. */
+static GArray *units_of(const GArray *runs, const struct snap_ramlist *ram)
+{
+	g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
+	GArray *units = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+
+	for (guint i = 0; i < runs->len; i++) {
+		struct snap_hot_run run =
+			g_array_index(runs, struct snap_hot_run, i);
+		uint64_t at = ram->blocks[run.block].flat + run.offset;
+		uint64_t end = at + run.pages * SNAP_PAGE;
+
+		for (uint64_t n = at / SNAP_HOT_UNIT; n * SNAP_HOT_UNIT < end;
+		     n++)
+			if (units->len < SNAP_HOT_UNITS_MAX &&
+			    g_hash_table_add(seen, GSIZE_TO_POINTER(n + 1)))
+				g_array_append_val(units, n);
+	}
+	return units;
+}
+
+/* Takes the next units that follow one another; false when there are none, or
+ * no use in going on. */
+static bool push_take(struct push *p, uint64_t *ret_at, size_t *ret_size)
+{
+	SnapTree *tree = p->node->tree;
+	const uint64_t *units = (const uint64_t *)p->units->data;
+	SNAP_LOCKED(&tree->lock);
+	guint n = 1;
+
+	if (tree->ending || p->next >= p->units->len)
+		return false;
+	while (n < PUSH_UNITS && p->next + n < p->units->len &&
+	       units[p->next + n] == units[p->next] + n)
+		n++;
+	*ret_at = units[p->next] * SNAP_HOT_UNIT;
+	*ret_size = n * SNAP_HOT_UNIT;
+	p->next += n;
+	return true;
+}
+
+/* Reads units and hands them on. */
+static int push_units(const struct push *p, uint64_t at, size_t size,
+		      uint8_t *buf)
+{
+	const SnapSealed *sealed = ((SnapViewNode *)p->node)->sealed;
+	SnapTree *tree = p->node->tree;
+	uint64_t end = snap_meta_end(snap_sealed_meta(sealed), SNAP_BLOCK_RAM);
+	int r;
+
+	size = MIN(size, end - at);
+	r = snap_pages_read(sealed->pages, buf, size, at, NULL);
+	if (r == 0)
+		r = tree->push(tree->push_data, p->node, at, buf, size);
+	if (r == 0)
+		__atomic_fetch_add(&tree->pushed, size, __ATOMIC_RELAXED);
+	return r;
+}
+
+/* The last thread leaves nothing. */
+static void push_end(struct push *p)
+{
+	SnapNode *node = p->node;
+	SnapTree *tree = node->tree;
+	bool last;
+
+	g_mutex_lock(&tree->lock);
+	last = --p->refs == 0;
+	g_mutex_unlock(&tree->lock);
+	if (last) {
+		g_array_unref(p->units);
+		g_free(p);
+		snap_node_unref(node, 1);
+	}
+	snap_tree_helpers_done(tree, 1);
+}
+
+static gpointer push_thread(gpointer data)
+{
+	struct push *p = data;
+	g_autofree uint8_t *buf = g_malloc(PUSH_UNITS * SNAP_HOT_UNIT);
+	uint64_t at;
+	size_t size;
+
+	while (push_take(p, &at, &size))
+		if (push_units(p, at, size, buf) < 0)
+			break;
+	push_end(p);
+	return NULL;
+}
+
+/* True for the first push of a node, if it may be. */
+static bool push_admit(SnapViewNode *v)
+{
+	SnapTree *tree = v->node.tree;
+	bool first;
+
+	g_mutex_lock(&tree->lock);
+	first = !v->pushed;
+	v->pushed = true;
+	g_mutex_unlock(&tree->lock);
+	return first && snap_tree_helpers_add(tree, PUSH_THREADS);
+}
+
+void snap_learn_push(SnapNode *node)
+{
+	SnapViewNode *v = (SnapViewNode *)node;
+	const struct snap_ramlist *ram = &v->sealed->info.ram;
+	g_autoptr(GArray) runs = NULL;
+	struct push *p;
+
+	if (!node->tree->push || !push_admit(v))
+		return;
+	runs = snap_hot_read(v->folder, ram);
+	p = g_new0(struct push, 1);
+	p->node = snap_node_ref(node);
+	p->units = units_of(runs, ram);
+	p->refs = PUSH_THREADS;
+	for (guint i = 0; i < PUSH_THREADS; i++) {
+		GThread *thread =
+			runs->len
+				? g_thread_try_new("push", push_thread, p, NULL)
+				: NULL;
+
+		if (thread)
+			g_thread_unref(thread);
+		else
+			push_end(p);
+	}
+}
