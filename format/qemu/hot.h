@@ -26,7 +26,7 @@
 #define SNAP_HOT_PAGES_MAX 262144u
 
 /* No hot is read beyond this many bytes. */
-#define SNAP_HOT_SIZE_MAX (4u << 20)
+#define SNAP_HOT_SIZE_MAX (8u << 20)
 
 /* Pages of a block that follow one another. */
 struct snap_hot_run {

@@ -17,7 +17,7 @@ static struct snap_ramlist ram;
 static int make_ram(void **state)
 {
 	ram = (struct snap_ramlist){ 0 };
-	snap_ramlist_add(&ram, "pc.ram", SNAP_GIB, 0, 0, SNAP_PAGE, NULL);
+	snap_ramlist_add(&ram, "pc.ram", 2 * SNAP_GIB, 0, 0, SNAP_PAGE, NULL);
 	snap_ramlist_add(&ram, "a b%\n", 2 * SNAP_PAGE, 0, 0, SNAP_PAGE, NULL);
 	return 0;
 }
@@ -74,7 +74,7 @@ static void what_is_not_understood_is_left_out(void **state)
 			      "pc.ram 0x0 0\n"
 			      "pc.ram 0x0 x\n"
 			      "pc.ram zz 1\n"
-			      "pc.ram 0x40000000 1\n"
+			      "pc.ram 0x80000000 1\n"
 			      "pc.ram -4096 1\n"
 			      "pc.rom 0x0 1\n"
 			      "pc.ram% 0x0 1\n"
@@ -96,13 +96,13 @@ static void runs_end_where_their_block_ends(void **state)
 
 static void no_more_pages_than_the_limit_are_read(void **state)
 {
-	check(SNAP_HOT_HEADER "pc.ram 0x0 65530\n"
+	check(SNAP_HOT_HEADER "pc.ram 0x0 262138\n"
 			      "a%20b%25%0a 0x0 1\n"
-			      "pc.ram 0x10000000 999\n"
+			      "pc.ram 0x50000000 999\n"
 			      "pc.ram 0x0 1\n",
-	      SNAP_HOT_HEADER "pc.ram 0x0 65530\n"
+	      SNAP_HOT_HEADER "pc.ram 0x0 262138\n"
 			      "a%20b%25%0a 0x0 1\n"
-			      "pc.ram 0x10000000 5\n");
+			      "pc.ram 0x50000000 5\n");
 }
 
 static void bytes_of_any_kind_do_no_harm(void **state)
@@ -151,7 +151,7 @@ static void where_it_is_too_much_the_end_of_the_known_gives_way(void **state)
 	snap_hot_add(asked, 1, 0x0000, 2);
 	merged = snap_hot_merge(known, asked, &ram);
 	text = snap_hot_format(merged, &ram);
-	assert_string_equal(text, SNAP_HOT_HEADER "pc.ram 0x0 65534\n"
+	assert_string_equal(text, SNAP_HOT_HEADER "pc.ram 0x0 262142\n"
 						  "a%20b%25%0a 0x0 2\n");
 }
 
