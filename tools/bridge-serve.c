@@ -36,29 +36,40 @@ static uint64_t *bits_new(const struct bridge *b)
 	return g_new0(uint64_t, pages / 64 + 1);
 }
 
+/* The first bit from `from` on that is as wanted, or `end`. */
+static uint64_t bits_find(const uint64_t *bits, uint64_t from, uint64_t end,
+			  bool wanted)
+{
+	while (from < end) {
+		uint64_t word = wanted ? bits[from / 64] : ~bits[from / 64];
+
+		word >>= from % 64;
+		if (word)
+			return MIN(from + (uint64_t)__builtin_ctzll(word), end);
+		from += 64 - from % 64;
+	}
+	return end;
+}
+
 /* The pieces of a block that were not sent. */
 static GArray *unsent_ranges(const struct bridge *b, guint block)
 {
 	GArray *ranges =
 		g_array_new(FALSE, FALSE, sizeof(struct snap_postcopy_range));
-	uint64_t length = b->info->ram.blocks[block].length;
-	uint64_t unit = snap_postcopy_unit(b->post, block);
-	struct snap_postcopy_range range = { 0 };
+	uint64_t size = b->info->target_page;
+	uint64_t first = bridge_page(b, block, 0);
+	uint64_t end = first + b->info->ram.blocks[block].length / size;
+	uint64_t at = first, to;
 
-	for (uint64_t at = 0; at < length; at += unit) {
-		uint64_t size = MIN(unit, length - at);
+	while ((at = bits_find(b->sent, at, end, false)) < end) {
+		struct snap_postcopy_range range = { .start = (at - first) *
+							      size };
 
-		if (!bit_get(b->sent, bridge_page(b, block, at))) {
-			if (range.length == 0)
-				range.start = at;
-			range.length += size;
-		} else if (range.length) {
-			g_array_append_val(ranges, range);
-			range.length = 0;
-		}
-	}
-	if (range.length)
+		to = bits_find(b->sent, at, end, true);
+		range.length = (to - at) * size;
 		g_array_append_val(ranges, range);
+		at = to;
+	}
 	return ranges;
 }
 
