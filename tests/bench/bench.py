@@ -257,7 +257,7 @@ def main():
         measure(options, options.dir, 'read' in parts)
     if 'revert' in parts:
         print('\n-- reverting at once')
-        with Reverts(options.runs, options.memory, options.dir) as reverts:
+        with Reverts(options.runs, options.dir) as reverts:
             reverts.measure()
     if 'mapped' in parts:
         print('\n-- mapped-ram')

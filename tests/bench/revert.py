@@ -95,6 +95,12 @@ class Revived:
             raise RuntimeError(f'the revert failed: {self.qemu.log()}')
         return self.since()
 
+    def processor_seconds(self):
+        """What QEMU has used of the processors."""
+        with open(f'/proc/{self.qemu.process.pid}/stat') as file:
+            words = file.read().rpartition(')')[2].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf('SC_CLK_TCK')
+
     def bridge_said(self):
         wait_until(lambda: LINE.search(self.qemu.log()), 10, 'the bridge says its line')
         return Said(self.qemu.log())
@@ -137,29 +143,32 @@ def save_guest(guest, work, path):
 
 
 class Way:
-    """One way to revert: what QEMU is started with and told."""
+    """One way to revert: what QEMU is started with and told. `hot` is what was
+    learnt before: '' for the first time, None where it has no part."""
 
     def __init__(self, name, folder, uri, caps=None, args=(), hot=None):
         self.name, self.folder, self.uri = name, folder, uri
         self.caps, self.args, self.hot = caps or {}, args, hot
 
     def prepare(self):
-        """Without what was learnt before, if it is to be the first time."""
         path = os.path.join(self.folder, 'hot')
-        if self.hot is False and os.path.exists(path):
+        if self.hot is not None and os.path.exists(path):
             os.unlink(path)
+        if self.hot:
+            with open(path, 'w') as file:
+                file.write(self.hot)
 
 
 def eager(name, path):
     return Way(name, os.path.dirname(path), f'file:{path}')
 
 
-def bridge(name, folder, hot=False):
+def bridge(name, folder, hot=''):
     return Way(name, folder, f'exec:exec {build_path("tools", "snapfs-bridge")} {folder}',
                {'postcopy-ram': True}, hot=hot)
 
 
-def memory_file(name, folder, guest, hot=False):
+def memory_file(name, folder, guest, hot=''):
     """QEMU maps `ram` itself; the bridge gives it the rest."""
     program = build_path('tools', 'snapfs-bridge')
     backend = (f'memory-backend-file,id=pc.ram,size={guest.memory}M,mem-path={folder}/ram,'
@@ -185,10 +194,11 @@ class Reverts:
     """Guests of several sizes, saved to a plain file and into a mount."""
 
     SIZES = (256, 1024, 4096)   # MiB that are not zero
-    WORKING_SET = 256           # MiB
+    WORKING_SET = 256           # MiB, of those of 1 GiB and more
+    LESSONS = 3                 # reverts from which `hot` is learnt
 
-    def __init__(self, runs, memory, folder):
-        self.runs, self.memory = runs, memory
+    def __init__(self, runs, folder, sizes=SIZES):
+        self.runs, self.sizes = runs, sizes
         self.work = tempfile.mkdtemp(prefix='snapfs-revert-', dir=folder)
         self.mount = Mount(os.path.join(self.work, 'store'), os.path.join(self.work, 'snaps'))
 
@@ -216,20 +226,21 @@ class Reverts:
         self.mount.start()
         drop_caches()
 
-    def save(self, name, guest):
+    def save(self, guest):
         """The same guest as a plain stream, in the mount, and as plain `ram` and
         `devstate`; its folder in the mount."""
-        folder = self.mount.path(name)
+        folder = self.mount.path('vm')
         os.mkdir(folder)
-        seconds = save_guest(guest, self.work, self.path(f'{name}.raw'))
-        shutil.copyfile(self.path(f'{name}.raw'), os.path.join(folder, 'stream'))
-        copy_folder(folder, self.path(f'{name}.plain'))
-        return folder, seconds
+        seconds = save_guest(guest, self.work, self.path('vm.raw'))
+        shutil.copyfile(self.path('vm.raw'), os.path.join(folder, 'stream'))
+        copy_folder(folder, self.path('vm.plain'))
+        print(f'{"working set, all memory at hand":58} {seconds:9.3f} s')
+        return folder
 
-    def forget(self, name):
-        shutil.rmtree(self.mount.path(name))
-        shutil.rmtree(self.path(f'{name}.plain'))
-        os.unlink(self.path(f'{name}.raw'))
+    def forget(self):
+        shutil.rmtree(self.mount.path('vm'))
+        shutil.rmtree(self.path('vm.plain'))
+        os.unlink(self.path('vm.raw'))
 
     # ---- to the first instruction ----
 
@@ -243,11 +254,9 @@ class Reverts:
             answers = 0 if way.hot is None else vm.ask(b'p')
             return runs * 1e3, answers * 1e3
 
-    def size(self, mib):
-        """The medians of one size: {way: milliseconds}."""
-        guest = guests.LinuxGuest(memory=mib + mib // 8 + 256, fill=mib, work=16)
-        folder, _ = self.save('flat', guest)
-        devstate = self.path('flat.plain', 'devstate')
+    def at_once(self, folder, guest):
+        """The medians of one size: {(way, cold): milliseconds}."""
+        devstate = self.path('vm.plain', 'devstate')
         medians = {}
         for cold in (True, False):
             ways = [eager('devices alone', devstate), bridge('bridge', folder),
@@ -255,17 +264,17 @@ class Reverts:
             values = in_turn(self.runs, *[lambda w=w: self.runs_after(w, guest, cold)
                                           for w in ways])
             for way, pairs in zip(ways, values):
-                name = f'{mib / 1024:g} GiB, {"cold" if cold else "warm"}: {way.name}'
+                name = f'{"cold" if cold else "warm"}: {way.name}'
                 runs = Figure(f'{name}: runs after', 'ms', [pair[0] for pair in pairs])
                 say(runs)
                 if way.hot is not None:
                     say(Figure(f'{name}: answers after', 'ms', [pair[1] for pair in pairs]))
                 medians[way.name, cold] = runs.median()
-        self.forget('flat')
         return medians
 
-    def flat(self):
-        sizes = [self.size(mib) for mib in self.SIZES]
+    @staticmethod
+    def flat(sizes):
+        """Compares the medians of all sizes."""
         for way in ('bridge', 'memory file'):
             for cold in (True, False):
                 state = 'cold' if cold else 'warm'
@@ -279,7 +288,7 @@ class Reverts:
 
     # ---- to being of use ----
 
-    def useful_after(self, way, guest, cold):
+    def useful_after(self, way, guest, cold, to_the_end=False):
         """Seconds until the guest has gone through its working set."""
         if cold:
             self.cool()
@@ -287,16 +296,31 @@ class Reverts:
             vm.begin(way.uri, way.caps)
             vm.wait_runs()
             seconds = vm.ask(b'w')
-            vm.wait_ended()
-            return seconds
+            if to_the_end:
+                vm.wait_ended()
+        # What the mount learns it may write a moment later.
+        time.sleep(0.3)
+        return seconds
+
+    def learnt(self, way, guest):
+        """`hot` after a few reverts."""
+        way.prepare()
+        path = os.path.join(way.folder, 'hot')
+        for _ in range(self.LESSONS):
+            self.useful_after(way, guest, True, to_the_end=True)
+            self.cool()
+            with open(path) as file:
+                way.hot = file.read()
+        return way.hot
 
     def useful(self, folder, guest):
-        raw = self.path('use.raw')
-        stream = os.path.join(folder, 'stream')
-        ways = [eager('eager, raw file', raw), eager('eager, mount', stream),
-                bridge('bridge, first time', folder), bridge('bridge, hot', folder, True),
+        asked = self.learnt(bridge('', folder), guest)
+        touched = self.learnt(memory_file('', folder, guest), guest)
+        ways = [eager('eager, raw file', self.path('vm.raw')),
+                eager('eager, mount', os.path.join(folder, 'stream')),
+                bridge('bridge, first time', folder), bridge('bridge, hot', folder, asked),
                 memory_file('memory file, first time', folder, guest),
-                memory_file('memory file, hot', folder, guest, True)]
+                memory_file('memory file, hot', folder, guest, touched)]
         goal = None
         for cold in (False, True):
             state = 'cold' if cold else 'warm'
@@ -312,21 +336,24 @@ class Reverts:
     # ---- while the rest is read ----
 
     def drained_after(self, way, guest, cold, busy):
-        """(seconds until all of memory is there, what the bridge said)"""
+        """(seconds until all of memory is there, what the bridge said, seconds
+        of a processor that QEMU used)"""
         if cold:
             self.cool()
         with revive(way, guest, self.work) as vm:
+            before = vm.processor_seconds()
             vm.begin(way.uri, way.caps)
             if busy:
                 vm.wait_runs()
                 vm.ask(b'w')
             seconds = vm.wait_ended()
-            return seconds, vm.bridge_said() if way.hot is not None else None
+            return (seconds, vm.bridge_said() if way.hot is not None else None,
+                    vm.processor_seconds() - before)
 
     def service(self, folder, guest):
         """What a page that is asked for waits, while all else is read."""
         for cold in (True, False):
-            for name, path in (('mount', folder), ('plain copy', self.path('use.plain'))):
+            for name, path in (('mount', folder), ('plain copy', self.path('vm.plain'))):
                 way = bridge(name, path)
                 (runs,) = in_turn(self.runs,
                                   lambda: self.drained_after(way, guest, cold, True)[1])
@@ -342,20 +369,29 @@ class Reverts:
             ways = [eager('eager, mount', os.path.join(folder, 'stream')),
                     bridge('bridge, mount', folder)]
             values = in_turn(self.runs, *[
-                lambda w=w: self.drained_after(w, guest, cold, False)[0] for w in ways])
+                lambda w=w: self.drained_after(w, guest, cold, False) for w in ways])
             state = 'cold' if cold else 'warm'
-            figures = [Figure(f'all of memory, {state}: {way.name}', 's', times)
-                       for way, times in zip(ways, values)]
-            say(*figures)
+            figures = []
+            for way, runs in zip(ways, values):
+                name = f'all of memory, {state}: {way.name}'
+                figures.append(Figure(name, 's', [run[0] for run in runs]))
+                say(figures[-1], Figure(f'{name}: of it, QEMU\'s processor time', 's',
+                                        [run[2] for run in runs]))
             ratio(f'all of memory, {state}: bridge / eager', figures[1], figures[0])
 
     def measure(self):
-        guest = guests.LinuxGuest(memory=self.memory + 256, fill=self.memory,
-                                  work=self.WORKING_SET)
-        folder, seconds = self.save('use', guest)
-        print(f'{"working set, all memory at hand":58} {seconds:9.3f} s')
-        self.useful(folder, guest)
-        self.service(folder, guest)
-        self.drain(folder, guest)
-        self.forget('use')
-        self.flat()
+        medians = []
+        for mib in self.sizes:
+            print(f'-- {mib / 1024:g} GiB')
+            large = mib >= 1024
+            guest = guests.LinuxGuest(memory=mib + mib // 8 + 256, fill=mib,
+                                      work=self.WORKING_SET if large else 16)
+            folder = self.save(guest)
+            medians.append(self.at_once(folder, guest))
+            if large:
+                self.useful(folder, guest)
+                self.drain(folder, guest)
+            if mib == 1024:
+                self.service(folder, guest)
+            self.forget()
+        self.flat(medians)
