@@ -8,6 +8,8 @@
  */
 #include "fs/view/view-internal.h"
 
+#include "format/base/cleanup.h"
+
 /* What a snapshot is called here: its file, and itself. */
 static char *hidden_key(const SnapSealed *s)
 {
@@ -36,44 +38,36 @@ unsigned snap_hidden_get(const SnapSealed *sealed)
 	return bits;
 }
 
-unsigned snap_hidden_add(const SnapSealed *sealed, guint view)
+/* Hides views, shows others; gives what is hidden then. */
+static unsigned hidden_change(const SnapSealed *sealed, unsigned hide,
+			      unsigned show)
 {
 	SnapTree *tree = sealed->tree;
-	char *key = hidden_key(sealed);
-	unsigned bits;
+	g_autofree char *key = hidden_key(sealed);
+	SNAP_LOCKED(&tree->lock);
+	unsigned bits =
+		GPOINTER_TO_UINT(g_hash_table_lookup(tree->hidden, key));
 
-	g_mutex_lock(&tree->lock);
-	bits = GPOINTER_TO_UINT(g_hash_table_lookup(tree->hidden, key));
-	bits |= 1u << view;
-	g_hash_table_replace(tree->hidden, key, GUINT_TO_POINTER(bits));
-	g_mutex_unlock(&tree->lock);
-	return bits;
-}
-
-void snap_hidden_remove(const SnapSealed *sealed, guint view)
-{
-	SnapTree *tree = sealed->tree;
-	char *key = hidden_key(sealed);
-	unsigned bits;
-
-	g_mutex_lock(&tree->lock);
-	bits = GPOINTER_TO_UINT(g_hash_table_lookup(tree->hidden, key));
-	bits &= ~(1u << view);
+	bits = (bits | hide) & ~show;
 	if (bits)
 		g_hash_table_replace(tree->hidden, g_steal_pointer(&key),
 				     GUINT_TO_POINTER(bits));
 	else
 		g_hash_table_remove(tree->hidden, key);
-	g_mutex_unlock(&tree->lock);
-	g_free(key);
+	return bits;
+}
+
+unsigned snap_hidden_add(const SnapSealed *sealed, guint view)
+{
+	return hidden_change(sealed, 1u << view, 0);
+}
+
+void snap_hidden_remove(const SnapSealed *sealed, guint view)
+{
+	hidden_change(sealed, 0, 1u << view);
 }
 
 void snap_hidden_drop(const SnapSealed *sealed)
 {
-	SnapTree *tree = sealed->tree;
-	g_autofree char *key = hidden_key(sealed);
-
-	g_mutex_lock(&tree->lock);
-	g_hash_table_remove(tree->hidden, key);
-	g_mutex_unlock(&tree->lock);
+	hidden_change(sealed, 0, ~0u);
 }
