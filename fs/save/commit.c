@@ -205,7 +205,9 @@ int snap_ingest_commit(SnapIngest *in, int folder_fd,
 	if (r < 0)
 		return r;
 	meta_fill(in, &meta);
-	(void)snap_catalog_find(folder_fd, &former, NULL);
+	if (faccessat(folder_fd, SNAP_CATALOG_HOT, F_OK, AT_SYMLINK_NOFOLLOW) ==
+	    0)
+		(void)snap_catalog_find(folder_fd, &former, NULL);
 	r = snap_writer_commit(in->writer, &meta, folder_fd,
 			       SNAP_CATALOG_SNAPSHOT, error);
 	if (r == 0) {
