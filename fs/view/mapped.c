@@ -15,14 +15,7 @@
  * elsewhere must not read as zero. */
 static bool mapped_present(const SnapSealed *s)
 {
-	const struct snap_meta *meta = snap_sealed_meta(s);
-
-	if (!s->layout)
-		return false;
-	for (guint i = 0; i < meta->n_blocks; i++)
-		if (meta->blocks[i].ignored)
-			return false;
-	return true;
+	return s->layout && snap_view_ram.present(s);
 }
 
 static int layout_make(SnapSealed *s, uint64_t begin, SnapLayout **ret_layout,
