@@ -15,6 +15,7 @@
 
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
+#include "format/base/zero.h"
 #include "format/qemu/libvirt.h"
 #include "tools/areas.h"
 #include "tools/log.h"
@@ -172,8 +173,7 @@ static int begin_source(struct source *s, GError **error)
 			return came;
 		if (r < 0)
 			return snap_fail_errno(error, -r, "%s", s->name);
-		for (zeros = 0; zeros < s->n && !s->buf[zeros];)
-			zeros++;
+		zeros = snap_zeros_before(s->buf, s->n);
 	} while (r > 0 && zeros == s->n);
 	if (r == 0 && s->at)
 		return snap_fail(error, EPROTO, "%s: nothing but zeros",

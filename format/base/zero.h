@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Is a page worth storing? */
+/* Is a page worth storing, and where do zeros end? */
 #pragma once
 
 #include <stdbool.h>
@@ -14,3 +14,7 @@ static inline bool snap_is_zero(const void *data, size_t size)
 {
 	return *(const uint8_t *)data == 0 && snap_is_fill(data, size);
 }
+
+/* How many zeros the bytes begin with, and end in. */
+size_t snap_zeros_before(const void *data, size_t size);
+size_t snap_zeros_behind(const void *data, size_t size);

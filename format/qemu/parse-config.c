@@ -6,6 +6,7 @@
 #include "format/qemu/parse-internal.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #include "format/base/error.h"
 #include "format/qemu/wire.h"
@@ -16,6 +17,13 @@ static const struct snap_phase phase_subsection;
 static const struct snap_phase phase_page_bits;
 static const struct snap_phase phase_caps;
 static const struct snap_phase phase_uuid;
+
+bool snap_stream_begins(const void *data, size_t size)
+{
+	be32 magic = snap_to_be32(WIRE_MAGIC);
+
+	return memcmp(data, magic.b, MIN(size, sizeof(magic))) == 0;
+}
 
 static int header_run(SnapParser *p, struct snap_event *ev)
 {

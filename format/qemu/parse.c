@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "format/base/error.h"
+#include "format/base/zero.h"
 
 /* Zeros behind the description that are no part of the stream. */
 #define PARSE_ZEROS_MAX 65536u
@@ -160,16 +161,6 @@ int snap_parse_skip(SnapParser *p, uint64_t n, const struct snap_phase *next)
 	return SNAP_PHASE_AGAIN;
 }
 
-/* How many zeros `data` ends in. */
-static size_t tail_zeros(const uint8_t *data, size_t size)
-{
-	size_t n = 0;
-
-	while (n < size && data[size - n - 1] == 0)
-		n++;
-	return n;
-}
-
 /* The zeros that were kept back are of the stream after all. */
 static int tail_give_back(SnapParser *p, struct snap_event *ev)
 {
@@ -201,7 +192,7 @@ static int tail_run(SnapParser *p, struct snap_event *ev)
 	const uint8_t *data = p->held ? p->hold : p->in.at;
 	size_t there = p->held ? p->held : snap_cursor_left(&p->in);
 	bool described = snap_tail_described(&p->tail);
-	size_t zeros = tail_zeros(data, there);
+	size_t zeros = snap_zeros_behind(data, there);
 	int r;
 
 	if (p->zeros && !described) {

@@ -88,6 +88,10 @@ struct snap_stream_info {
 
 typedef struct SnapParser SnapParser;
 
+/* True when the bytes are the beginning of a stream, as far as they go: QEMU's
+ * magic. */
+bool snap_stream_begins(const void *data, size_t size);
+
 /* A parser at the beginning of a stream. */
 SnapParser *snap_parser_new(void);
 void snap_parser_free(SnapParser *p);

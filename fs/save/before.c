@@ -16,10 +16,9 @@
 
 #include "format/base/error.h"
 #include "format/base/units.h"
+#include "format/base/zero.h"
 #include "format/qemu/libvirt.h"
-
-/* What every stream begins with: QEMU's magic. */
-static const uint8_t magic[4] = "QEVM";
+#include "format/qemu/parse.h"
 
 void snap_before_init(struct snap_before *b, uint64_t hole)
 {
@@ -40,21 +39,12 @@ uint64_t snap_before_position(const struct snap_before *b)
 	return b->zeros + b->bytes->len;
 }
 
-static size_t count_zeros(const uint8_t *data, size_t size)
-{
-	size_t n = 0;
-
-	while (n < size && !data[n])
-		n++;
-	return n;
-}
-
 /* Zeros, and then the beginning of a stream as far as it is there. */
 static bool is_padded_stream(const uint8_t *data, size_t size)
 {
-	size_t n = count_zeros(data, size);
+	size_t n = snap_zeros_before(data, size);
 
-	return memcmp(data + n, magic, MIN(sizeof(magic), size - n)) == 0;
+	return snap_stream_begins(data + n, size - n);
 }
 
 bool snap_before_takes(const struct snap_before *b, const void *data,
@@ -102,7 +92,7 @@ static ssize_t begin_at(struct snap_before *b, uint64_t begin, ssize_t used)
 static ssize_t skip_zeros(struct snap_before *b, const uint8_t *data,
 			  size_t size, uint64_t offset, GError **error)
 {
-	size_t n = count_zeros(data, size);
+	size_t n = snap_zeros_before(data, size);
 
 	b->zeros = offset + n;
 	if (b->zeros > SNAP_LIBVIRT_MAX)

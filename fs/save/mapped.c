@@ -197,14 +197,14 @@ static void take_bitmap(SnapMapped *m, struct area *a, const uint8_t *data,
 static int check_padding(const uint8_t *data, size_t size, uint64_t offset,
 			 GError **error)
 {
-	for (size_t i = 0; i < size; i++)
-		if (data[i])
-			return snap_fail(error, EPROTO,
-					 "offset %" PRIu64
-					 ": expected zeros up to the next RAM "
-					 "block's pages, found 0x%02x",
-					 offset + i, data[i]);
-	return 0;
+	size_t i = snap_zeros_before(data, size);
+
+	return i == size ? 0
+			 : snap_fail(error, EPROTO,
+				     "offset %" PRIu64
+				     ": expected zeros up to the next RAM "
+				     "block's pages, found 0x%02x",
+				     offset + i, data[i]);
 }
 
 static void take_page(SnapMapped *m, struct area *a, uint64_t page,

@@ -29,6 +29,7 @@
 #include <string.h>
 
 #include "format/base/cleanup.h"
+#include "format/base/zero.h"
 
 /* Writes below this size are put together up to it. */
 #define CHUNK_SMALL (64 * SNAP_KIB)
@@ -156,15 +157,8 @@ static int put_refused_locked(const SnapQueue *q)
 static bool may_be_last(const uint8_t *data, size_t size)
 {
 	size_t first = size - MIN(size, PADDING_MAX);
-	uint64_t word = 0;
 
-	for (; size - first >= sizeof(word); size -= sizeof(word)) {
-		memcpy(&word, data + size - sizeof(word), sizeof(word));
-		if (word)
-			break;
-	}
-	while (size > first && !data[size - 1])
-		size--;
+	size -= snap_zeros_behind(data + first, size - first);
 	return size > first && data[size - 1] == '}';
 }
 

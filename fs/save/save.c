@@ -535,6 +535,11 @@ enum snap_save_state snap_save_state(SnapSave *save, uint64_t *ret_bytes)
 	return save->state;
 }
 
+bool snap_save_over(SnapSave *save)
+{
+	return snap_save_state(save, NULL) != SNAP_SAVE_RUNNING;
+}
+
 int snap_save_wait(SnapSave *save, GError **error)
 {
 	SNAP_LOCKED(&save->lock);

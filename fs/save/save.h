@@ -125,6 +125,8 @@ void snap_save_abort(SnapSave *save, const char *why);
 /* Where the save stands, and how large the stream's file is by now: where the
  * write that reached furthest ended. */
 enum snap_save_state snap_save_state(SnapSave *save, uint64_t *ret_bytes);
+/* True when it does not run any more. */
+bool snap_save_over(SnapSave *save);
 
 /* Waits until it is done or has failed: 0, or -errno with the sentence. For
  * tools; the file system never waits. */

@@ -75,18 +75,6 @@ static int begin_locked(SnapIncoming *in)
 	return 0;
 }
 
-/* How many zeros the bytes begin with. */
-static size_t leading_zeros(const uint8_t *buf, size_t size)
-{
-	size_t n = 0;
-
-	while (n + SNAP_PAGE <= size && snap_is_zero(buf + n, SNAP_PAGE))
-		n += SNAP_PAGE;
-	while (n < size && !buf[n])
-		n++;
-	return n;
-}
-
 /* A write where the stream does not stand. */
 static int refuse_place(SnapIncoming *in, uint64_t offset, uint64_t stands)
 {
@@ -116,12 +104,13 @@ ssize_t snap_incoming_first_locked(SnapIncoming *in, SnapHandle *handle,
 				   const uint8_t *buf, size_t size,
 				   uint64_t offset, size_t *ret_skip)
 {
-	size_t zeros = leading_zeros(buf, size);
+	size_t zeros = snap_zeros_before(buf, size);
 	int r;
 
 	/* Who copies a file leaves its holes out, also the first. */
 	if (offset && offset != in->hole &&
-	    (size - zeros < 4 || memcmp(buf + zeros, "QEVM", 4) != 0))
+	    (size - zeros < 4 ||
+	     !snap_stream_begins(buf + zeros, size - zeros)))
 		return refuse_place(in, offset, in->hole);
 	if (zeros == size) {
 		r = extend_hole_locked(in, offset + size);

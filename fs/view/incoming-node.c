@@ -15,13 +15,6 @@ static SnapIncoming *incoming(SnapNode *node)
 	return (SnapIncoming *)node;
 }
 
-static bool save_is_over(SnapSave *save)
-{
-	uint64_t bytes;
-
-	return snap_save_state(save, &bytes) != SNAP_SAVE_RUNNING;
-}
-
 SnapSealed *snap_incoming_base_locked(SnapIncoming *in)
 {
 	g_autoptr(SnapSealed) sealed = NULL;
@@ -90,7 +83,7 @@ static int incoming_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
 			return r;
 	}
 	g_mutex_lock(&in->lock);
-	over = in->save && save_is_over(in->save);
+	over = in->save && snap_save_over(in->save);
 	if (set & SNAP_SET_MODE)
 		in->owner.mode = st->st_mode & 07777;
 	if ((set & SNAP_SET_UID) && node->tree->privileged)

@@ -46,13 +46,6 @@ struct pending {
 	uint64_t offset;
 };
 
-static bool save_is_over(SnapSave *save)
-{
-	uint64_t bytes;
-
-	return snap_save_state(save, &bytes) != SNAP_SAVE_RUNNING;
-}
-
 int snap_incoming_refuse(SnapIncoming *in, int code, const char *why)
 {
 	g_autofree char *path = snap_folder_path(in->folder, in->view->name);
@@ -73,7 +66,7 @@ bool snap_incoming_open_for(SnapIncoming *in)
 	bool open;
 
 	g_mutex_lock(&in->lock);
-	open = !in->ended && !(in->save && save_is_over(in->save));
+	open = !in->ended && !(in->save && snap_save_over(in->save));
 	g_mutex_unlock(&in->lock);
 	return open;
 }
@@ -83,7 +76,7 @@ bool snap_incoming_shown(SnapIncoming *in)
 	bool shown;
 
 	g_mutex_lock(&in->lock);
-	shown = in->save ? !in->removed && !save_is_over(in->save)
+	shown = in->save ? !in->removed && !snap_save_over(in->save)
 			 : in->handles > 0;
 	g_mutex_unlock(&in->lock);
 	return shown;
@@ -100,17 +93,6 @@ bool snap_incoming_begun(SnapIncoming *in)
 }
 
 /* ---- writing ---- */
-
-/* The size without the zeros at the end. */
-static size_t solid_size(const uint8_t *buf, size_t size)
-{
-	while (size >= SNAP_PAGE &&
-	       snap_is_zero(buf + size - SNAP_PAGE, SNAP_PAGE))
-		size -= SNAP_PAGE;
-	while (size && !buf[size - 1])
-		size--;
-	return size;
-}
 
 void snap_writers_tell(SnapNode *folder)
 {
@@ -144,7 +126,7 @@ void snap_incoming_reap(SnapIncoming *in)
 	g_autoptr(SnapSave) save = NULL;
 
 	g_mutex_lock(&in->lock);
-	if (in->save && save_is_over(in->save))
+	if (in->save && snap_save_over(in->save))
 		save = snap_save_ref(in->save);
 	g_mutex_unlock(&in->lock);
 	if (save && snap_writers_drop(in))
@@ -197,7 +179,7 @@ static ssize_t judge(struct pending *p, ssize_t result)
 static void answered(void *data, ssize_t result)
 {
 	struct pending *p = data;
-	bool over = save_is_over(p->save) && snap_writers_drop(p->in);
+	bool over = snap_save_over(p->save) && snap_writers_drop(p->in);
 
 	p->answer(p->data, judge(p, result));
 	if (over)
@@ -263,7 +245,8 @@ static void incoming_write(SnapHandle *handle, const void *buf, size_t size,
 	p->other = handle != in->writer;
 	p->offset = offset;
 	p->skip = skip;
-	in->solid = MAX(in->solid, offset + solid_size(buf, size));
+	in->solid =
+		MAX(in->solid, offset + size - snap_zeros_behind(buf, size));
 	in->tail = 0;
 	ordered = !snap_save_scattered(p->save);
 	if (!ordered)
@@ -398,7 +381,7 @@ int snap_incoming_cut(SnapIncoming *in, uint64_t size)
 
 	g_mutex_lock(&in->lock);
 	/* Of one that is over there is nothing left to be cut. */
-	if (in->save && save_is_over(in->save))
+	if (in->save && snap_save_over(in->save))
 		r = 0;
 	else
 		r = truncate_locked(in, NULL, size);
@@ -470,7 +453,7 @@ SnapHandle *snap_incoming_handle(SnapIncoming *in, SnapNode *node)
 	bool open;
 
 	g_mutex_lock(&in->lock);
-	open = !in->ended && !(in->save && save_is_over(in->save));
+	open = !in->ended && !(in->save && snap_save_over(in->save));
 	if (open)
 		in->handles++;
 	g_mutex_unlock(&in->lock);
@@ -486,7 +469,7 @@ void snap_incoming_remove(SnapIncoming *in)
 {
 	g_mutex_lock(&in->lock);
 	in->removed = in->ended = true;
-	if (in->save && !save_is_over(in->save))
+	if (in->save && !snap_save_over(in->save))
 		snap_incoming_refuse(in, 0,
 				     "was removed while it was being saved");
 	if (in->save)

@@ -220,7 +220,6 @@ void snap_writers_watch(SnapTree *tree, SnapSave *save)
 	g_autoptr(GPtrArray) known = NULL;
 	GHashTableIter iter;
 	gpointer other;
-	uint64_t bytes;
 
 	known = g_ptr_array_new_with_free_func((GDestroyNotify)snap_save_unref);
 	over = g_ptr_array_new_with_free_func((GDestroyNotify)snap_save_unref);
@@ -231,8 +230,7 @@ void snap_writers_watch(SnapTree *tree, SnapSave *save)
 		g_ptr_array_add(known, snap_save_ref(other));
 	g_mutex_unlock(&tree->lock);
 	for (guint i = 0; i < known->len; i++) {
-		if (snap_save_state(known->pdata[i], &bytes) ==
-		    SNAP_SAVE_RUNNING)
+		if (!snap_save_over(known->pdata[i]))
 			continue;
 		g_mutex_lock(&tree->lock);
 		if (g_hash_table_steal(tree->saves, known->pdata[i]))
@@ -248,8 +246,7 @@ static bool abort_saves(SnapTree *tree)
 	bool any = false;
 
 	for (guint i = 0; i < saves->len; i++) {
-		any |= snap_save_state(saves->pdata[i], NULL) ==
-		       SNAP_SAVE_RUNNING;
+		any |= !snap_save_over(saves->pdata[i]);
 		snap_save_abort(saves->pdata[i],
 				"the mount was ended while it was being saved");
 	}

@@ -163,9 +163,35 @@ static void an_error_carries_the_errno_and_the_sentence(void **state)
 	g_clear_error(&error);
 }
 
+static void zeros_are_counted_from_both_ends(void **state)
+{
+	static uint8_t bytes[3 * SNAP_PAGE];
+	static const size_t places[] = { 0,    1,    15,   16,
+					 4095, 4096, 4097, sizeof(bytes) - 1 };
+
+	assert_int_equal(snap_zeros_before(bytes, sizeof(bytes)),
+			 sizeof(bytes));
+	assert_int_equal(snap_zeros_behind(bytes, sizeof(bytes)),
+			 sizeof(bytes));
+	assert_int_equal(snap_zeros_before(bytes, 0), 0);
+	assert_int_equal(snap_zeros_behind(bytes, 0), 0);
+	for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
+		size_t at = places[i];
+
+		bytes[at] = 1;
+		for (size_t size = at + 1; size <= sizeof(bytes); size += 100) {
+			assert_int_equal(snap_zeros_before(bytes, size), at);
+			assert_int_equal(snap_zeros_behind(bytes, size),
+					 size - at - 1);
+		}
+		bytes[at] = 0;
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(zeros_are_counted_from_both_ends),
 		cmocka_unit_test(reads_integers_in_the_order_of_their_type),
 		cmocka_unit_test(a_cursor_never_leaves_its_bounds),
 		cmocka_unit_test(crc32c_gives_the_standard_s_examples),
