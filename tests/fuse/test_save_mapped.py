@@ -31,13 +31,6 @@ class ScatteredCase(FuseCase):
         self.addCleanup(self.close, fd)
         return fd
 
-    def close(self, fd):
-        try:
-            os.close(fd)
-        except OSError as error:
-            # A test has closed it, or left it unfinished.
-            self.assertIn(error.errno, (errno.EBADF, errno.EPROTO))
-
     def put(self, writes, fd=None):
         for offset, data in writes:
             self.assertEqual(os.pwrite(fd or self.main, data, offset), len(data))

@@ -29,13 +29,6 @@ class TroubleCase(FuseCase):
         self.addCleanup(self.close, fd)
         return fd
 
-    def close(self, fd):
-        try:
-            os.close(fd)
-        except OSError as error:
-            self.assertIn(error.errno, (errno.EBADF, errno.EPROTO, errno.ECANCELED,
-                                          errno.ENOTCONN))
-
     def put(self, fd, writes):
         for offset, data in writes:
             os.pwrite(fd, data, offset)
