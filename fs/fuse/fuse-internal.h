@@ -64,4 +64,4 @@ void snap_op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
 
 /* Waits until the mount at `point` answers, and lets the kernel read ahead as
  * far as a request is long, if we may. -errno. */
-int snap_ready_wait(const char *point);
+int snap_ready_wait(const char *point, dev_t *ret_device);

@@ -76,12 +76,13 @@ static void raise_readahead(const char *point)
 		return;
 }
 
-int snap_ready_wait(const char *point)
+int snap_ready_wait(const char *point, dev_t *ret_device)
 {
-	struct statfs st;
+	struct stat st;
 
-	if (statfs(point, &st) < 0)
+	if (stat(point, &st) < 0)
 		return -errno;
 	raise_readahead(point);
+	*ret_device = st.st_dev;
 	return 0;
 }

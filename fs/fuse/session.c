@@ -117,7 +117,7 @@ static void notifier_start(struct session *s)
  * fine. */
 static void notifier_stop(struct session *s)
 {
-	snap_tree_end_helpers(s->opts->tree);
+	snap_tree_end_pushes(s->opts->tree);
 	g_atomic_int_set(&s->ending, 1);
 	if (!s->notifier)
 		return;
@@ -220,9 +220,12 @@ static int session_mount(struct session *s, GError **error)
 static gpointer ready_thread(gpointer data)
 {
 	struct session *s = data;
+	dev_t device;
 
-	if (snap_ready_wait(s->opts->point) == 0)
-		s->opts->ready(s->opts->data);
+	if (snap_ready_wait(s->opts->point, &device) < 0)
+		return NULL;
+	snap_tree_mounted(s->opts->tree, device);
+	s->opts->ready(s->opts->data);
 	return NULL;
 }
 

@@ -3,11 +3,10 @@
  * Which pages a guest needs first, learnt from who uses `ram`.
  *
  * A guest whose memory is the mapped file has each page that it touched in its
- * page tables. So while the file is mapped, a thread looks there now and then,
- * ever more rarely: what is new belongs behind what was there before. Reads do
- * not tell as much: QEMU wants huge pages for all memory (MADV_HUGEPAGE), and
- * for such a mapping the kernel reads 4 MiB around each page (mm/filemap.c,
- * do_sync_mmap_readahead).
+ * page tables, where a watch looks while the file is open. Reads do not tell as
+ * much: QEMU wants huge pages for all memory (MADV_HUGEPAGE), and for such a
+ * mapping the kernel reads 4 MiB around each page (mm/filemap.c,
+ * do_sync_mmap_readahead). But their order tells what of that came first.
  *
  * Where the process cannot be looked at, the reads in their order are the list.
  * Who copies the file reads it from front to back; such a reader is not learnt
@@ -17,8 +16,8 @@
  *	UNDECIDED --(a read goes back)----------> LEARNING
  *	          --(COPY_BYTES, never back)----> COPY
  *
- * `hot` is written when the file is closed and nobody looks any more, whole or
- * not at all. It is a hint: a wrong one costs time.
+ * `hot` is written when the file is closed, whole or not at all. It is a hint:
+ * a wrong one costs time.
  */
 #include "fs/view/view-internal.h"
 
@@ -37,12 +36,8 @@
 #define COPY_SLACK (4 * SNAP_MIB)
 /* What is first read later was not needed to get going. */
 #define LEARN_US (30 * G_USEC_PER_SEC)
-/* When the page tables are looked at first, and how long the next look takes at
- * least to come: so many times what the last one took. */
-#define LOOK_US (10 * 1000)
-#define LOOK_REST 8
-/* By then, who has opened a file to map it has done so. */
-#define MAP_US G_USEC_PER_SEC
+/* Of those who have a file open, so many are watched. */
+#define WATCHED_MAX 2u
 
 enum learning {
 	UNDECIDED,
@@ -50,38 +45,18 @@ enum learning {
 	COPY,
 };
 
-/* What was learnt in one way. */
-struct lesson {
-	GHashTable *seen; /* unit + 1 → how many there were before it, and 1 */
-	GArray *runs;
-};
-
 struct SnapLearner {
-	guint refs;	    /* the file's and the watch's; atomic */
 	SnapViewNode *view; /* a reference to its node */
-	pid_t pid;
-	bool closed; /* protected by tree->lock */
-
-	struct lesson touched; /* the watch's, until it ends */
+	SnapWatch *watch;   /* may be NULL */
+	bool spare;	    /* others are watched, who teach more than reads */
 	GMutex lock;
-	struct lesson read; /* protected by lock, as the rest */
-	enum learning state;
+	enum learning state; /* protected by lock, as the rest */
 	gint64 until;
 	uint64_t furthest;
 	uint64_t bytes;
+	GHashTable *places; /* unit + 1 → its place, from 1, among those read */
+	GArray *read;	    /* units, in the order of their first reads */
 };
-
-static void lesson_init(struct lesson *lesson)
-{
-	lesson->seen = g_hash_table_new(NULL, NULL);
-	lesson->runs = snap_hot_new();
-}
-
-static void lesson_clear(struct lesson *lesson)
-{
-	g_hash_table_destroy(lesson->seen);
-	g_array_unref(lesson->runs);
-}
 
 static const struct snap_ramlist *ram_of(const SnapLearner *l)
 {
@@ -100,32 +75,16 @@ static int block_at(const struct snap_ramlist *ram, uint64_t offset)
 	return -1;
 }
 
-/* The place of a unit among those learnt, from 1; 0 if it is not. */
-static guint place_of(const struct lesson *lesson, uint64_t unit)
+/* Remembers that a unit was read. */
+static void learn_unit(SnapLearner *l, uint64_t unit)
 {
-	return GPOINTER_TO_UINT(
-		g_hash_table_lookup(lesson->seen, GSIZE_TO_POINTER(unit + 1)));
-}
+	gpointer key = GSIZE_TO_POINTER(unit + 1);
 
-/* Remembers a unit of `ram`. */
-static void learn_unit(const SnapLearner *l, struct lesson *lesson,
-		       uint64_t unit)
-{
-	const struct snap_ramlist *ram = ram_of(l);
-	uint64_t offset = unit * SNAP_HOT_UNIT, end;
-	int block = block_at(ram, offset);
-
-	if (block < 0 ||
-	    g_hash_table_size(lesson->seen) >= SNAP_HOT_UNITS_MAX ||
-	    place_of(lesson, unit))
+	if (l->read->len >= SNAP_HOT_UNITS_MAX ||
+	    g_hash_table_contains(l->places, key))
 		return;
-	g_hash_table_insert(
-		lesson->seen, GSIZE_TO_POINTER(unit + 1),
-		GUINT_TO_POINTER(g_hash_table_size(lesson->seen) + 1));
-	offset -= ram->blocks[block].flat;
-	end = MIN(offset + SNAP_HOT_UNIT, ram->blocks[block].length);
-	snap_hot_add(lesson->runs, (guint)block, offset,
-		     (end - offset) / SNAP_PAGE);
+	g_array_append_val(l->read, unit);
+	g_hash_table_insert(l->places, key, GUINT_TO_POINTER(l->read->len));
 }
 
 static void learn_locked(SnapLearner *l, uint64_t offset, uint64_t size)
@@ -146,130 +105,43 @@ static void learn_locked(SnapLearner *l, uint64_t offset, uint64_t size)
 	}
 	for (uint64_t unit = offset / SNAP_HOT_UNIT;
 	     unit * SNAP_HOT_UNIT < offset + size; unit++)
-		learn_unit(l, &l->read, unit);
+		learn_unit(l, unit);
 }
 
-/* ---- looking at who maps it ---- */
-
-/* What was read first comes first, what was given before it was read last. */
-static gint compare_places(gconstpointer a, gconstpointer b, gpointer data)
+/* Watches who has opened the file, or makes him a spare. */
+static void watch_begin(SnapLearner *l, pid_t thread)
 {
-	guint x = place_of(data, *(const uint64_t *)a) - 1;
-	guint y = place_of(data, *(const uint64_t *)b) - 1;
-
-	return x < y ? -1 : x > y;
-}
-
-/* Looks once; false when the process does not map the file. */
-static bool watch_look(SnapLearner *l)
-{
-	uint64_t ino = snap_view_ino(l->view->sealed, l->view->view);
-	g_autoptr(GArray) units = snap_touched_units(l->pid, ino);
-	uint64_t *all;
-	guint fresh = 0;
-
-	if (!units)
-		return false;
-	all = (uint64_t *)units->data;
-	for (guint i = 0; i < units->len; i++)
-		if (!place_of(&l->touched, all[i]))
-			all[fresh++] = all[i];
-	g_array_set_size(units, fresh);
-	g_mutex_lock(&l->lock);
-	g_array_sort_with_data(units, compare_places, &l->read);
-	g_mutex_unlock(&l->lock);
-	for (guint i = 0; i < fresh; i++)
-		learn_unit(l, &l->touched, all[i]);
-	return true;
-}
-
-/* Waits until then; false when there is no use in going on. */
-static bool watch_wait(SnapLearner *l, gint64 until)
-{
-	SnapTree *tree = l->view->node.tree;
-	SNAP_LOCKED(&tree->lock);
-
-	while (!l->closed && !tree->ending &&
-	       g_cond_wait_until(&tree->idle, &tree->lock, until))
-		;
-	return !l->closed && !tree->ending;
-}
-
-static void learner_unref(SnapLearner *l);
-
-static void watch_end(SnapLearner *l)
-{
-	SnapTree *tree = l->view->node.tree;
+	SnapViewNode *v = l->view;
+	SnapTree *tree = v->node.tree;
+	dev_t device;
 
 	g_mutex_lock(&tree->lock);
-	l->view->watched = false;
+	device = tree->device;
+	l->spare = v->watches >= WATCHED_MAX;
+	v->watches++;
 	g_mutex_unlock(&tree->lock);
-	learner_unref(l);
-	snap_tree_helpers_done(tree, 1);
+	if (!l->spare && !tree->read_only)
+		l->watch = snap_watch_new(thread, device,
+					  snap_view_ino(v->sealed, v->view),
+					  ram_of(l)->flat_size);
 }
 
-static gpointer watch_thread(gpointer data)
+static void watch_forget(SnapLearner *l)
 {
-	SnapLearner *l = data;
-	gint64 begin = g_get_monotonic_time();
-	gint64 next = begin + LOOK_US;
-	bool mapped = false;
+	SNAP_LOCKED(&l->view->node.tree->lock);
 
-	while (next - begin < LEARN_US && watch_wait(l, next)) {
-		gint64 before = g_get_monotonic_time(), now;
-
-		mapped = watch_look(l) || mapped;
-		now = g_get_monotonic_time();
-		if (!mapped && now - begin > MAP_US)
-			break;
-		next = now + MAX(LOOK_US, MAX((now - begin) / 64,
-					      (now - before) * LOOK_REST));
-	}
-	watch_end(l);
-	return NULL;
+	l->view->watches--;
 }
 
-/* Of those who map a file, one is looked at. */
-static bool watch_admit(SnapLearner *l)
-{
-	SnapTree *tree = l->view->node.tree;
-	bool first;
-
-	if (tree->read_only || l->pid <= 0)
-		return false;
-	g_mutex_lock(&tree->lock);
-	first = !l->view->watched;
-	l->view->watched |= first;
-	g_mutex_unlock(&tree->lock);
-	return first && snap_tree_helpers_add(tree, 1);
-}
-
-/* Begins to look at the process that has opened the file. */
-static void watch_begin(SnapLearner *l)
-{
-	GThread *thread;
-
-	if (!watch_admit(l))
-		return;
-	g_atomic_int_inc(&l->refs);
-	thread = g_thread_try_new("watch", watch_thread, l, NULL);
-	if (thread)
-		g_thread_unref(thread);
-	else
-		watch_end(l);
-}
-
-SnapLearner *snap_learner_new(SnapViewNode *view, pid_t pid)
+SnapLearner *snap_learner_new(SnapViewNode *view, pid_t thread)
 {
 	SnapLearner *l = g_new0(SnapLearner, 1);
 
 	g_mutex_init(&l->lock);
-	l->refs = 1;
 	l->view = (SnapViewNode *)snap_node_ref(&view->node);
-	l->pid = pid;
-	lesson_init(&l->touched);
-	lesson_init(&l->read);
-	watch_begin(l);
+	l->places = g_hash_table_new(NULL, NULL);
+	l->read = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+	watch_begin(l, thread);
 	return l;
 }
 
@@ -335,6 +207,11 @@ static void learner_keep(const SnapLearner *l, const GArray *runs)
 	g_autofree char *text = snap_hot_format(merged, ram);
 	struct stat st, now;
 
+	/* Something else than a list may lie there. */
+	if (fstatat(folder_fd, SNAP_CATALOG_HOT, &now, AT_SYMLINK_NOFOLLOW) ==
+		    0 &&
+	    !S_ISREG(now.st_mode))
+		return;
 	/* A new snapshot may lie there by now. */
 	if (fstat(snapshot_fd, &st) < 0 ||
 	    fstatat(folder_fd, SNAP_CATALOG_SNAPSHOT, &now,
@@ -344,33 +221,74 @@ static void learner_keep(const SnapLearner *l, const GArray *runs)
 	hot_write(folder_fd, snapshot_fd, text);
 }
 
-static void learner_unref(SnapLearner *l)
+/* What was seen at the same look comes in the order of reads, and first what
+ * had been given before anybody read it. */
+static gint compare_touched(gconstpointer a, gconstpointer b, gpointer places)
 {
-	const GArray *runs = l->touched.runs;
+	const struct snap_touched *x = a, *y = b;
+	guint p, q;
 
-	if (!g_atomic_int_dec_and_test(&l->refs))
+	if (x->look != y->look)
+		return x->look < y->look ? -1 : 1;
+	p = GPOINTER_TO_UINT(
+		g_hash_table_lookup(places, GSIZE_TO_POINTER(x->unit + 1)));
+	q = GPOINTER_TO_UINT(
+		g_hash_table_lookup(places, GSIZE_TO_POINTER(y->unit + 1)));
+	if (p != q)
+		return p < q ? -1 : 1;
+	return x->unit < y->unit ? -1 : x->unit > y->unit;
+}
+
+/* Adds a unit to a list. */
+static void add_unit(GArray *runs, uint64_t unit,
+		     const struct snap_ramlist *ram)
+{
+	uint64_t offset = unit * SNAP_HOT_UNIT, end;
+	int block = block_at(ram, offset);
+
+	if (block < 0)
 		return;
-	if (!runs->len && l->state == LEARNING)
-		runs = l->read.runs;
-	if (runs->len && !l->view->node.tree->read_only)
-		learner_keep(l, runs);
-	lesson_clear(&l->touched);
-	lesson_clear(&l->read);
-	snap_node_unref(&l->view->node, 1);
-	g_mutex_clear(&l->lock);
-	g_free(l);
+	offset -= ram->blocks[block].flat;
+	end = MIN(offset + SNAP_HOT_UNIT, ram->blocks[block].length);
+	snap_hot_add(runs, (guint)block, offset, (end - offset) / SNAP_PAGE);
+}
+
+/* The list of what was touched, or else of what was read. */
+static GArray *learner_runs(SnapLearner *l)
+{
+	SnapWatch *watch = g_steal_pointer(&l->watch);
+	g_autoptr(GArray) touched = watch ? snap_watch_end(watch) : NULL;
+	const struct snap_touched *t;
+	GArray *runs = snap_hot_new();
+
+	if (l->state == COPY || l->spare)
+		return runs;
+	if (touched && touched->len) {
+		g_array_sort_with_data(touched, compare_touched, l->places);
+		t = (const struct snap_touched *)touched->data;
+		for (guint i = 0; i < touched->len; i++)
+			add_unit(runs, t[i].unit, ram_of(l));
+	} else if (l->state == LEARNING) {
+		for (guint i = 0; i < l->read->len; i++)
+			add_unit(runs, g_array_index(l->read, uint64_t, i),
+				 ram_of(l));
+	}
+	return runs;
 }
 
 void snap_learner_free(SnapLearner *l)
 {
-	SnapTree *tree;
+	g_autoptr(GArray) runs = NULL;
 
 	if (!l)
 		return;
-	tree = l->view->node.tree;
-	g_mutex_lock(&tree->lock);
-	l->closed = true;
-	g_cond_broadcast(&tree->idle);
-	g_mutex_unlock(&tree->lock);
-	learner_unref(l);
+	runs = learner_runs(l);
+	watch_forget(l);
+	if (runs->len && !l->view->node.tree->read_only)
+		learner_keep(l, runs);
+	g_array_unref(l->read);
+	g_hash_table_destroy(l->places);
+	snap_node_unref(&l->view->node, 1);
+	g_mutex_clear(&l->lock);
+	g_free(l);
 }

@@ -13,11 +13,12 @@
 
 /* What is given to the kernel at once, in units. */
 #define PUSH_UNITS 4u
-/* Threads that give pages of one snapshot. */
+/* Threads that give pages of one snapshot, and of all. */
 #define PUSH_THREADS 3u
+#define PUSH_THREADS_MAX (4 * PUSH_THREADS)
 
 /* What is given: the units that the list touches, in its order. Some threads
- * share it; each is a helper of the tree. */
+ * share it; each is counted in tree->pushes. */
 struct push {
 	SnapNode *node; /* of `ram`; a reference */
 	GArray *units;
@@ -99,7 +100,10 @@ static void push_end(struct push *p)
 		g_free(p);
 		snap_node_unref(node, 1);
 	}
-	snap_tree_helpers_done(tree, 1);
+	g_mutex_lock(&tree->lock);
+	tree->pushes--;
+	g_cond_broadcast(&tree->idle);
+	g_mutex_unlock(&tree->lock);
 }
 
 static gpointer push_thread(gpointer data)
@@ -116,17 +120,54 @@ static gpointer push_thread(gpointer data)
 	return NULL;
 }
 
-/* True for the first push of a node, if it may be. */
+void snap_tree_end_pushes(SnapTree *tree)
+{
+	SNAP_LOCKED(&tree->lock);
+
+	tree->ending = true;
+	while (tree->pushes)
+		g_cond_wait(&tree->idle, &tree->lock);
+}
+
+/* Counts the threads of a push in, the first of a node; false when there was
+ * one, when the tree ends, or when enough are under way. */
 static bool push_admit(SnapViewNode *v)
 {
 	SnapTree *tree = v->node.tree;
-	bool first;
+	SNAP_LOCKED(&tree->lock);
 
-	g_mutex_lock(&tree->lock);
-	first = !v->pushed;
+	if (v->pushed || tree->ending ||
+	    tree->pushes + PUSH_THREADS > PUSH_THREADS_MAX)
+		return false;
 	v->pushed = true;
-	g_mutex_unlock(&tree->lock);
-	return first && snap_tree_helpers_add(tree, PUSH_THREADS);
+	tree->pushes += PUSH_THREADS;
+	return true;
+}
+
+/* Gives units, which are taken, by the threads that were admitted. */
+static void push_begin(SnapNode *node, GArray *units)
+{
+	struct push *p = g_new0(struct push, 1);
+
+	p->node = snap_node_ref(node);
+	p->units = units;
+	p->refs = PUSH_THREADS;
+	for (guint i = 0; i < PUSH_THREADS; i++) {
+		GThread *thread =
+			g_thread_try_new("push", push_thread, p, NULL);
+
+		if (thread)
+			g_thread_unref(thread);
+		else
+			push_end(p);
+	}
+}
+
+static bool was_pushed(SnapViewNode *v)
+{
+	SNAP_LOCKED(&v->node.tree->lock);
+
+	return v->pushed;
 }
 
 void snap_learn_push(SnapNode *node)
@@ -134,24 +175,10 @@ void snap_learn_push(SnapNode *node)
 	SnapViewNode *v = (SnapViewNode *)node;
 	const struct snap_ramlist *ram = &v->sealed->info.ram;
 	g_autoptr(GArray) runs = NULL;
-	struct push *p;
 
-	if (!node->tree->push || !push_admit(v))
+	if (!node->tree->push || was_pushed(v))
 		return;
 	runs = snap_hot_read(v->folder, ram);
-	p = g_new0(struct push, 1);
-	p->node = snap_node_ref(node);
-	p->units = units_of(runs, ram);
-	p->refs = PUSH_THREADS;
-	for (guint i = 0; i < PUSH_THREADS; i++) {
-		GThread *thread =
-			runs->len
-				? g_thread_try_new("push", push_thread, p, NULL)
-				: NULL;
-
-		if (thread)
-			g_thread_unref(thread);
-		else
-			push_end(p);
-	}
+	if (runs->len && push_admit(v))
+		push_begin(node, units_of(runs, ram));
 }

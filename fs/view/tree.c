@@ -19,9 +19,6 @@
 /* Open files that ordinary files leave to folders, views and saves. */
 #define FDS_KEPT 256u
 
-/* Threads beside those of the requests, at most. */
-#define HELPERS_MAX 32u
-
 const struct snap_view *const snap_views[] = {
 	&snap_view_stream,
 	&snap_view_mapped,
@@ -199,32 +196,11 @@ void snap_tree_on_change(SnapTree *tree, snap_tree_changed changed, void *data)
 	tree->changed_data = data;
 }
 
-bool snap_tree_helpers_add(SnapTree *tree, guint n)
+void snap_tree_mounted(SnapTree *tree, dev_t device)
 {
 	SNAP_LOCKED(&tree->lock);
 
-	if (tree->ending || tree->helpers + n > HELPERS_MAX)
-		return false;
-	tree->helpers += n;
-	return true;
-}
-
-void snap_tree_helpers_done(SnapTree *tree, guint n)
-{
-	SNAP_LOCKED(&tree->lock);
-
-	tree->helpers -= n;
-	g_cond_broadcast(&tree->idle);
-}
-
-void snap_tree_end_helpers(SnapTree *tree)
-{
-	SNAP_LOCKED(&tree->lock);
-
-	tree->ending = true;
-	g_cond_broadcast(&tree->idle);
-	while (tree->helpers)
-		g_cond_wait(&tree->idle, &tree->lock);
+	tree->device = device;
 }
 
 void snap_tree_on_push(SnapTree *tree, snap_tree_push push, void *data)

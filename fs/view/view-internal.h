@@ -127,8 +127,9 @@ struct SnapTree {
 	GCond idle;
 	uint64_t serial;
 	guint writes;	      /* not answered yet, and parts looked at */
-	guint helpers;	      /* threads beside the requests' */
-	bool ending;	      /* the mount goes, and the helpers with it */
+	dev_t device;	      /* of the mount; 0 until it is known */
+	guint pushes;	      /* threads that push hot pages */
+	bool ending;	      /* the mount goes: push no more */
 	GHashTable *nodes;    /* by key; not references */
 	GQueue plain;	      /* those that are no folders of the store */
 	GHashTable *handles;  /* that are open */
@@ -401,8 +402,8 @@ typedef struct {
 	SnapNode *folder; /* a reference */
 	SnapSealed *sealed;
 	guint view;
-	bool pushed;  /* its hot pages; protected by tree->lock, as the next */
-	bool watched; /* one who maps it is looked at */
+	bool pushed;   /* its hot pages; protected by tree->lock, as the next */
+	guint watches; /* of who has it open */
 } SnapViewNode;
 
 extern const struct snap_node_ops snap_view_ops;
@@ -416,16 +417,16 @@ guint snap_view_number(const struct snap_view *view);
 /* The inode number of a view: the same for the same snapshot, always. */
 uint64_t snap_view_ino(const SnapSealed *sealed, guint view);
 
-/* ---- what a guest needs first (learn.c, touched.c, push.c) ---- */
+/* ---- what a guest needs first (learn.c, watch.c, push.c) ---- */
 
 /* What is learnt and given: an extent's worth. */
 #define SNAP_HOT_UNIT (64 * SNAP_KIB)
 #define SNAP_HOT_UNITS_MAX (SNAP_HOT_PAGES_MAX / (SNAP_HOT_UNIT / SNAP_PAGE))
 
-/* Learns from who has opened `ram`; `pid` is the thread that did, 0 where it is
- * not known. */
+/* Learns from who has opened `ram`; `thread` is who did, 0 where it is not
+ * known. */
 typedef struct SnapLearner SnapLearner;
-SnapLearner *snap_learner_new(SnapViewNode *view, pid_t pid);
+SnapLearner *snap_learner_new(SnapViewNode *view, pid_t thread);
 /* Notes a read. */
 void snap_learner_note(SnapLearner *l, uint64_t offset, uint64_t size);
 /* The file is closed: what was learnt goes into the folder. NULL is fine. */
@@ -435,20 +436,22 @@ void snap_learner_free(SnapLearner *l);
  * g_array_unref(). */
 GArray *snap_hot_read(SnapNode *folder, const struct snap_ramlist *ram);
 
-/* The units (uint64_t) of the file with that inode number that a process has in
- * its page tables, in the order of its mappings; to be freed with
- * g_array_unref(). NULL where it does not map the file or must not be looked
- * at. */
-GArray *snap_touched_units(pid_t pid, uint64_t ino);
+/* A unit that a process was found to have touched, at that look. */
+struct snap_touched {
+	uint64_t unit;
+	guint look;
+};
+
+/* Watches the process of a thread touch a file of that device, inode number and
+ * size. NULL where it cannot be looked at, or there are enough watches. */
+typedef struct SnapWatch SnapWatch;
+SnapWatch *snap_watch_new(pid_t thread, dev_t dev, uint64_t ino, uint64_t size);
+/* Ends it; gives what was touched (struct snap_touched), each unit once, to be
+ * freed with g_array_unref(). Does not wait. */
+GArray *snap_watch_end(SnapWatch *w);
 
 /* Gives the kernel the hot pages of the `ram` of `node`, in the background. */
 void snap_learn_push(SnapNode *node);
-
-/* Counts threads in that work beside the requests; false when the mount ends or
- * there are many. */
-bool snap_tree_helpers_add(SnapTree *tree, guint n);
-/* Counts them out. */
-void snap_tree_helpers_done(SnapTree *tree, guint n);
 
 /* ---- what is said of the mount (stats.c) ---- */
 

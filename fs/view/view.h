@@ -53,9 +53,13 @@ SnapNode *snap_tree_root(SnapTree *tree);
 /* The numbers of statfs. */
 int snap_tree_statfs(SnapTree *tree, struct statvfs *ret);
 
-/* Ends the threads that give the kernel pages before they are asked for, or
- * look at who maps them: requests must still be served meanwhile. */
-void snap_tree_end_helpers(SnapTree *tree);
+/* The number of the file system that the mount is; those who map its files are
+ * known by it. */
+void snap_tree_mounted(SnapTree *tree, dev_t device);
+
+/* Gives the kernel no more pages before they are asked for, and waits until
+ * none is being given: requests must still be served meanwhile. */
+void snap_tree_end_pushes(SnapTree *tree);
 
 /* Fails the saves that still run, and waits until their writers have closed
  * their files, a few seconds at most: QEMU aborts, guest and all, when a

@@ -5,6 +5,7 @@ import mmap
 import os
 import random
 import re
+import stat
 import subprocess
 import sys
 import time
@@ -191,6 +192,8 @@ class HotTest(FuseCase):
     def test_a_list_that_is_no_file_is_left_alone(self):
         os.mkfifo(self.hot)
         self.touch()
+        time.sleep(0.5)   # what is written is written behind the close
+        self.assertTrue(stat.S_ISFIFO(os.stat(self.hot).st_mode))
         os.unlink(self.hot)
         os.mkdir(self.hot)
         self.touch()
