@@ -93,12 +93,14 @@ static void learn_locked(SnapLearner *l, uint64_t offset, uint64_t size)
 
 	if (!l->until)
 		l->until = now + LEARN_US;
-	if (l->state == COPY || now > l->until)
+	if (now > l->until)
+		return;
+	l->bytes += size;
+	if (l->state == COPY)
 		return;
 	if (l->state == UNDECIDED && offset + COPY_SLACK < l->furthest)
 		l->state = LEARNING;
 	l->furthest = MAX(l->furthest, offset + size);
-	l->bytes += size;
 	if (l->state == UNDECIDED && l->bytes > COPY_BYTES) {
 		l->state = COPY;
 		return;
@@ -253,6 +255,14 @@ static void add_unit(GArray *runs, uint64_t unit,
 	snap_hot_add(runs, (guint)block, offset, (end - offset) / SNAP_PAGE);
 }
 
+/* Who reads from front to back copies the file, unless most of what the kernel
+ * read for him was not touched. */
+static bool is_copy(const SnapLearner *l, guint touched)
+{
+	return l->state == COPY &&
+	       (!touched || 2 * touched * SNAP_HOT_UNIT > l->bytes);
+}
+
 /* The list of what was touched, or else of what was read. */
 static GArray *learner_runs(SnapLearner *l)
 {
@@ -261,7 +271,7 @@ static GArray *learner_runs(SnapLearner *l)
 	const struct snap_touched *t;
 	GArray *runs = snap_hot_new();
 
-	if (l->state == COPY || l->spare)
+	if (l->spare || is_copy(l, touched ? touched->len : 0))
 		return runs;
 	if (touched && touched->len) {
 		g_array_sort_with_data(touched, compare_touched, l->places);

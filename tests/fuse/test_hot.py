@@ -8,6 +8,7 @@ import re
 import stat
 import subprocess
 import sys
+import threading
 import time
 
 from fusecase import MIB, FuseCase, read_file, setUpModule  # noqa: F401
@@ -31,6 +32,30 @@ def touch(k):
 print(flush=True)
 for k in range(8):
     threading.Thread(target=touch, args=(k,)).start()
+'''
+
+
+# A guest that touches pages and stays.
+CLONE = '''
+import mmap, os, sys
+ram = mmap.mmap(os.open(sys.argv[1], os.O_RDONLY), 0, mmap.MAP_PRIVATE, mmap.PROT_READ)
+ram.madvise(mmap.MADV_HUGEPAGE)
+for page in sys.stdin.readline().split():
+    ram[int(page) * 4096]
+print(flush=True)
+sys.stdin.read()
+'''
+
+# Maps a hundred thousand times as much as there is.
+LONG = '''
+import ctypes, os, sys
+mmap = ctypes.CDLL(None).mmap
+mmap.restype = ctypes.c_void_p
+mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+PROT_NONE, MAP_PRIVATE, MAP_NORESERVE = 0, 2, 0x4000
+fd = os.open(sys.argv[1], os.O_RDONLY)
+print(mmap(None, 8 << 40, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE, fd, 0), flush=True)
+sys.stdin.read()
 '''
 
 
@@ -105,6 +130,59 @@ class HotTest(FuseCase):
         self.touch([*TOUCHED, 1000], advice=mmap.MADV_HUGEPAGE)
         harness.wait_until(lambda: 1000 in self.learnt(), 10, 'the new page is learnt')
         self.assertEqual(self.learnt()[:len(first)], first)
+
+    def test_who_maps_it_to_read_all_teaches_nothing(self):
+        self.touch()
+        learnt = self.wait_hot()
+        self.mount.remount()
+        self.touch(range(PAGES), advice=mmap.MADV_SEQUENTIAL)
+        time.sleep(0.5)
+        self.assertEqual(harness.read_text(self.hot), learnt)
+
+    def test_clones_teach_what_they_touch(self):
+        """Also those that are not watched, as others are, do no harm."""
+        readers = []
+        for number in range(4):
+            pages = ' '.join(str(page) for page in range(number * 64, PAGES, 1280))
+            readers.append(subprocess.Popen([sys.executable, '-c', CLONE, self.snaps('vm1', 'ram')],
+                                            stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+            readers[-1].stdin.write(pages.encode() + b'\n')
+            readers[-1].stdin.flush()
+            readers[-1].stdout.readline()
+        time.sleep(0.2)
+        for reader in readers:
+            reader.communicate()
+        time.sleep(0.5)
+        touched = {page // 16 for number in range(4) for page in range(number * 64, PAGES, 1280)}
+        self.assertTrue({page // 16 for page in self.learnt()}.issubset(touched))
+        self.assertTrue(set(self.learnt()).issuperset(range(0, PAGES, 1280)))
+
+    def test_the_thread_that_opened_it_may_end(self):
+        opened = []
+        thread = threading.Thread(target=lambda: opened.append(
+            os.open(self.snaps('vm1', 'ram'), os.O_RDONLY)))
+        thread.start()
+        thread.join()
+        with mmap.mmap(opened[0], 0, mmap.MAP_PRIVATE, mmap.PROT_READ) as ram:
+            ram.madvise(mmap.MADV_HUGEPAGE)
+            self.assertEqual(ram[9000 * PAGE], self.flat[9000 * PAGE])
+            time.sleep(0.3)
+        os.close(opened[0])
+        self.assertEqual(self.learnt(), list(range(8992, 9008)))
+
+    def test_a_mapping_far_beyond_the_end_costs_nothing(self):
+        reader = subprocess.Popen([sys.executable, '-c', LONG, self.snaps('vm1', 'ram')],
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        reader.stdout.readline()
+        time.sleep(0.5)
+        start = time.monotonic()
+        self.mount.process.terminate()
+        self.assertEqual(self.mount.process.wait(10), 0)
+        self.assertLess(time.monotonic() - start, 5)
+        reader.communicate()
+        self.mount.process = None
+        self.mount.kill()
+        self.mount.start()
 
     def test_who_only_maps_it_for_a_moment_is_learnt_from_by_reads(self):
         self.touch([16000, 32, 8000], stay=0)
