@@ -188,23 +188,48 @@ static bool bulk_left(const struct bridge *b)
 	return b->bulk_block < b->info->ram.n;
 }
 
-/* Marks pages as planned; false when all of them were, or are sent. */
-static bool plan_range(struct bridge *b, guint block, uint64_t from,
-		       uint64_t end)
+/* Will that page be sent, or has it been? */
+static bool is_planned(const struct bridge *b, guint block, uint64_t at)
 {
-	bool any = false;
+	uint64_t page = bridge_page(b, block, at);
 
-	for (; from < end; from += b->info->target_page) {
-		uint64_t page = bridge_page(b, block, from);
-
-		any |= !bit_get(b->planned, page) && !bit_get(b->sent, page);
-		bit_set(b->planned, page);
-	}
-	return any;
+	return bit_get(b->planned, page) || bit_get(b->sent, page);
 }
 
-/* The next piece of the hot list: what is left of a run, as far as it fits into
- * `room` bytes. */
+/* Marks pages as planned; gives the bytes that were not. */
+static uint64_t plan_range(struct bridge *b, guint block, uint64_t from,
+			   uint64_t end)
+{
+	uint64_t step = b->info->target_page, fresh = 0;
+
+	for (; from < end; from += step) {
+		fresh += is_planned(b, block, from) ? 0 : step;
+		bit_set(b->planned, bridge_page(b, block, from));
+	}
+	return fresh;
+}
+
+/* Steps behind what is planned in the run at hand, or to the next; false when
+ * no run is left. */
+static bool hot_skip(struct bridge *b)
+{
+	while (b->hot_run < b->hot->len) {
+		struct snap_hot_run run =
+			g_array_index(b->hot, struct snap_hot_run, b->hot_run);
+
+		for (; b->hot_page < run.pages; b->hot_page++)
+			if (!is_planned(b, run.block,
+					run.offset + b->hot_page * SNAP_PAGE))
+				return true;
+		b->hot_run++;
+		b->hot_page = 0;
+	}
+	return false;
+}
+
+/* The next piece of the hot list, up to what is planned already, as far as it
+ * fits into `room` bytes. Where that is in the same extent, this has been read
+ * as a whole, and is in memory: the page alone is read then. */
 static struct piece hot_piece(const struct bridge *b, uint64_t room)
 {
 	struct snap_hot_run run =
@@ -212,46 +237,37 @@ static struct piece hot_piece(const struct bridge *b, uint64_t room)
 	uint64_t at = b->hot_page * SNAP_PAGE;
 	struct piece p = near_piece(b, run.block, run.offset + at,
 				    run.pages * SNAP_PAGE - at);
+	uint64_t end = MIN(p.end, p.from + room);
+	uint64_t step = b->info->target_page;
 
-	p.end = MIN(p.end, p.from + room);
+	p.end = p.first + step;
+	while (p.end < end && !is_planned(b, p.block, p.end))
+		p.end += step;
+	if (p.end < end)
+		p.from = p.first;
 	return p;
 }
 
-/* Steps over what a piece holds of the run. */
-static void hot_step(struct bridge *b, const struct piece *p)
-{
-	struct snap_hot_run run =
-		g_array_index(b->hot, struct snap_hot_run, b->hot_run);
-	uint64_t end = MIN(p->end, run.offset + run.pages * SNAP_PAGE);
-
-	b->hot_page = (end - run.offset) / SNAP_PAGE;
-	if (b->hot_page == run.pages) {
-		b->hot_run++;
-		b->hot_page = 0;
-	}
-}
-
-/* Steps over the next pieces of the hot list that can be read at one go; false
- * when nothing of them needs to be read. */
+/* Takes the next piece of the hot list and those that follow it, as far as they
+ * can be read at one go; false when none is left. */
 static bool next_hot(struct bridge *b, struct piece *ret)
 {
 	uint64_t room = b->room[CHUNK_HOT];
-	bool any;
+	struct piece next;
 
+	if (!hot_skip(b))
+		return false;
 	*ret = hot_piece(b, room);
-	hot_step(b, ret);
-	any = plan_range(b, ret->block, ret->first, ret->end);
-	while (any && b->hot_run < b->hot->len) {
-		struct piece next = hot_piece(b, room);
-
+	b->passed += plan_range(b, ret->block, ret->first, ret->end);
+	while (hot_skip(b)) {
+		next = hot_piece(b, room);
 		if (next.block != ret->block || next.from != ret->end ||
-		    next.end - ret->from > room ||
-		    !plan_range(b, next.block, next.first, next.end))
+		    next.end - ret->from > room)
 			break;
-		hot_step(b, &next);
+		b->passed += plan_range(b, next.block, next.from, next.end);
 		ret->end = next.end;
 	}
-	return any;
+	return true;
 }
 
 static void plan_hot(struct bridge *b)
@@ -261,8 +277,7 @@ static void plan_hot(struct bridge *b)
 
 	while (hot_left(b) && (c || (c = idle_chunk(b, CHUNK_HOT)))) {
 		if (!next_hot(b, &p))
-			continue;
-		b->passed += p.end - p.from;
+			return;
 		submit(b, c, &p);
 		c = NULL;
 	}
@@ -366,10 +381,10 @@ static void skip_hole(struct bridge *b, const struct chunk *c)
 	}
 }
 
-/* Remembers the first page that could not be read. */
+/* Remembers the first page that could not be read, of those that are wanted. */
 static void note_bad(struct bridge *b, const struct chunk *c)
 {
-	for (size_t at = 0; at < c->length; at += b->info->target_page) {
+	for (size_t at = c->at; at < c->length; at += b->info->target_page) {
 		if (c->pages[at / b->info->target_page] != PAGE_BAD)
 			continue;
 		if (b->bad_count++ == 0) {

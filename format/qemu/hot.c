@@ -174,9 +174,11 @@ GArray *snap_hot_merge(const GArray *known, const GArray *asked,
 	g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
 	g_autoptr(GArray) fresh = snap_hot_new();
 	GArray *merged = snap_hot_new();
+	uint64_t room = SNAP_HOT_PAGES_MAX;
 
 	add_unseen(merged, known, seen, SNAP_HOT_PAGES_MAX, ram);
-	add_unseen(fresh, asked, seen, SNAP_HOT_PAGES_MAX, ram);
+	room -= MIN(snap_hot_pages(merged), SNAP_HOT_PAGES_MAX / 2);
+	add_unseen(fresh, asked, seen, room, ram);
 	g_hash_table_remove_all(seen);
 	g_array_set_size(merged, 0);
 	add_unseen(merged, known, seen,

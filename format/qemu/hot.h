@@ -53,6 +53,6 @@ char *snap_hot_format(const GArray *runs, const struct snap_ramlist *ram);
 
 /* What is known after a revert: the pages of `known` in their order, then those
  * of `asked` that it does not hold, each once. Where that is too many, the last
- * of `known` give way. */
+ * of `known` give way, up to half of the room. */
 GArray *snap_hot_merge(const GArray *known, const GArray *asked,
 		       const struct snap_ramlist *ram);

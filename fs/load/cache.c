@@ -151,9 +151,6 @@ int snap_cache_get(SnapCache *cache, const struct snap_cache_key *key,
 	if (f)
 		return cache_found_locked(cache, f, ret_frame);
 	cache->stats.misses++;
-	*ret_frame = NULL;
-	if (!load)
-		return 0;
 	f = g_new0(struct frame, 1);
 	f->key = *key;
 	f->held = 1;
@@ -175,6 +172,17 @@ int snap_cache_get(SnapCache *cache, const struct snap_cache_key *key,
 	cache_shrink_locked(cache);
 	*ret_frame = &f->cached;
 	return 0;
+}
+
+int snap_cache_find(SnapCache *cache, const struct snap_cache_key *key,
+		    const struct snap_cached **ret_frame)
+{
+	struct frame wanted = { .key = *key };
+	SNAP_LOCKED(&cache->lock);
+	struct frame *f = g_hash_table_lookup(cache->frames, &wanted);
+
+	*ret_frame = NULL;
+	return f ? cache_found_locked(cache, f, ret_frame) : 0;
 }
 
 void snap_cache_put(SnapCache *cache, const struct snap_cached *frame)

@@ -36,10 +36,14 @@ typedef int (*snap_cache_load)(void *ctx, void **ret_data, size_t *ret_size);
 
 /* Holds the frame of `key`, loading it if need be; who comes while it is being
  * loaded waits for that. -errno from `load`; a failed load is
- * not remembered. Without `load`, a frame that is not there is NULL. */
+ * not remembered. */
 int snap_cache_get(SnapCache *cache, const struct snap_cache_key *key,
 		   snap_cache_load load, void *ctx,
 		   const struct snap_cached **ret_frame);
+
+/* The same for a frame that is there or is being loaded; else it is NULL. */
+int snap_cache_find(SnapCache *cache, const struct snap_cache_key *key,
+		    const struct snap_cached **ret_frame);
 
 /* Lets go of a frame. */
 void snap_cache_put(SnapCache *cache, const struct snap_cached *frame);

@@ -25,6 +25,7 @@ struct SnapLoader {
 	uint64_t readahead;
 	uint64_t bytes_out;
 	uint64_t bytes_read;
+	uint64_t errors; /* beside those of the cache */
 };
 
 #define COUNT(field, n) __atomic_fetch_add(&(field), n, __ATOMIC_RELAXED)
@@ -67,7 +68,7 @@ struct snap_loader_stats snap_loader_stats(SnapLoader *loader)
 		.hits = c.hits,
 		.misses = c.misses,
 		.waits = c.waits,
-		.errors = c.errors,
+		.errors = c.errors + COUNT(loader->errors, 0),
 		.cached = c.bytes,
 		.readahead = COUNT(loader->readahead, 0),
 		.bytes_out = COUNT(loader->bytes_out, 0),
@@ -303,18 +304,31 @@ void snap_pages_put_leaf(SnapPages *pages, struct held_leaf *leaf)
 	*leaf = (struct held_leaf){ 0 };
 }
 
-/* With `load`, an extent that is not in the cache is put there; without, it is
- * NULL. */
+static struct snap_cache_key extent_key(const SnapPages *pages,
+					const struct snap_segment *segment)
+{
+	return (struct snap_cache_key){ pages->id,	 segment->offset,
+					segment->length, segment->crc32c,
+					KIND_EXTENT,	 segment->pages };
+}
+
 static int get_extent(SnapPages *pages, const struct snap_segment *segment,
-		      snap_cache_load load,
 		      const struct snap_cached **ret_frame)
 {
 	struct load l = { .pages = pages, .segment = segment };
-	struct snap_cache_key key = { pages->id,       segment->offset,
-				      segment->length, segment->crc32c,
-				      KIND_EXTENT,     segment->pages };
+	struct snap_cache_key key = extent_key(pages, segment);
 
-	return snap_cache_get(pages->loader->cache, &key, load, &l, ret_frame);
+	return snap_cache_get(pages->loader->cache, &key, load_extent, &l,
+			      ret_frame);
+}
+
+/* The same, if it is there; else NULL. */
+static int find_extent(SnapPages *pages, const struct snap_segment *segment,
+		       const struct snap_cached **ret_frame)
+{
+	struct snap_cache_key key = extent_key(pages, segment);
+
+	return snap_cache_find(pages->loader->cache, &key, ret_frame);
 }
 
 /* ---- reading ---- */
@@ -336,11 +350,14 @@ static int read_segment(SnapPages *pages, const struct snap_segment *s,
 		       to - from);
 		return 0;
 	}
-	r = get_extent(pages, s, once ? NULL : load_extent, &frame);
+	r = once ? find_extent(pages, s, &frame) : get_extent(pages, s, &frame);
 	if (r < 0)
 		return r;
-	if (!frame)
-		return fetch_extent(pages, s, buf);
+	if (!frame) {
+		r = fetch_extent(pages, s, buf);
+		COUNT(pages->loader->errors, r < 0);
+		return r;
+	}
 	skip = from - (uint64_t)s->page * SNAP_PAGE +
 	       (uint64_t)s->first * SNAP_PAGE;
 	g_assert(skip + (to - from) <= frame->size);
@@ -406,8 +423,7 @@ static void ahead_load(const struct ahead *a)
 
 		if (s->kind != SNAP_SEGMENT_EXTENT || begin < a->from)
 			continue;
-		if (begin >= a->to ||
-		    get_extent(a->pages, s, load_extent, &frame) < 0)
+		if (begin >= a->to || get_extent(a->pages, s, &frame) < 0)
 			break;
 		COUNT(a->pages->loader->readahead, 1);
 		snap_cache_put(cache, frame);

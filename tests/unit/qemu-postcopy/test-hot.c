@@ -155,6 +155,21 @@ static void where_it_is_too_much_the_end_of_the_known_gives_way(void **state)
 						  "a%20b%25%0a 0x0 2\n");
 }
 
+static void what_is_known_keeps_half_of_the_room(void **state)
+{
+	g_autoptr(GArray) known = snap_hot_new();
+	g_autoptr(GArray) asked = snap_hot_new();
+	g_autoptr(GArray) merged = NULL;
+	g_autofree char *text = NULL;
+
+	snap_hot_add(known, 0, 0x40000000, SNAP_HOT_PAGES_MAX);
+	snap_hot_add(asked, 0, 0x00000000, SNAP_HOT_PAGES_MAX);
+	merged = snap_hot_merge(known, asked, &ram);
+	text = snap_hot_format(merged, &ram);
+	assert_string_equal(text, SNAP_HOT_HEADER "pc.ram 0x40000000 131072\n"
+						  "pc.ram 0x0 131072\n");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -167,6 +182,7 @@ int main(void)
 		cmocka_unit_test(what_was_learnt_comes_behind_what_was_known),
 		cmocka_unit_test(
 			where_it_is_too_much_the_end_of_the_known_gives_way),
+		cmocka_unit_test(what_is_known_keeps_half_of_the_room),
 	};
 
 	return cmocka_run_group_tests(tests, make_ram, free_ram);
