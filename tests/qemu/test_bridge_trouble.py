@@ -3,6 +3,7 @@
 """Reverts that cannot be: a clear word, QEMU's own error, never a guest with
 wrong memory and never a hang."""
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -112,6 +113,20 @@ class Snapshots(Trouble):
         with open(self.own('devstate'), 'wb') as file:
             file.write(b'no stream')
         self.check_nothing_sent('/devstate: offset 0: expected the magic QEVM')
+
+    def test_a_hot_list_in_an_unlucky_order(self):
+        """What is read beside a hot page counts neither as sent nor as read
+        anew for each."""
+        pages = range(MIB, 40 * MIB, PAGE)
+        for order in (reversed(pages), pages[15::32], pages[::3]):
+            with open(os.path.join(self.folder, 'hot'), 'w') as file:
+                file.write('snapfs-hot 1\n' + ''.join(f'pc.ram {at:#x} 1\n' for at in order))
+            with self.fake('--precopy=30%') as fake:
+                fake.wait_for(RUN)
+                with open(f'/proc/{fake.process.pid}/io') as file:
+                    read = int(re.search(r'rchar: (\d+)', file.read())[1])
+                self.assertGreater(len(fake.received), 17 * MIB)
+                self.assertLess(read, 3 * len(fake.received))
 
     def test_an_empty_devstate(self):
         with open(self.own('devstate'), 'wb'):
