@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -61,13 +62,13 @@ static bool find_device(const char *point, char ret[32])
 }
 
 /* Writes the length of a request as that of reading ahead. Best effort. */
-static void raise_readahead(const char *point)
+static void raise_readahead(const char *device)
 {
-	char device[32], path[128], text[16];
+	char path[128], text[16];
 	snap_autofd int fd = -1;
 	int n;
 
-	if (geteuid() != 0 || !find_device(point, device))
+	if (geteuid() != 0)
 		return;
 	snprintf(path, sizeof(path), "/sys/class/bdi/%s/read_ahead_kb", device);
 	n = snprintf(text, sizeof(text), "%u\n", SNAP_REQUEST_MAX / 1024);
@@ -78,11 +79,15 @@ static void raise_readahead(const char *point)
 
 int snap_ready_wait(const char *point, dev_t *ret_device)
 {
-	struct stat st;
+	unsigned high = 0, low = 0;
+	struct statfs st;
+	char device[32];
 
-	if (stat(point, &st) < 0)
+	if (statfs(point, &st) < 0)
 		return -errno;
-	raise_readahead(point);
-	*ret_device = st.st_dev;
+	if (find_device(point, device) &&
+	    sscanf(device, "%u:%u", &high, &low) == 2)
+		raise_readahead(device);
+	*ret_device = makedev(high, low);
 	return 0;
 }

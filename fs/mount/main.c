@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "format/base/error.h"
@@ -40,9 +41,11 @@ static int check_point(struct mount *m, GError **error)
 {
 	char *store = m->store, *point = realpath(m->opts.point, NULL);
 	size_t length = strlen(store);
+	struct statfs fs;
 	struct stat st;
 
-	if (!point || stat(point, &st) < 0) {
+	/* What stat(2) says of a mount that has ended may be remembered. */
+	if (!point || stat(point, &st) < 0 || statfs(point, &fs) < 0) {
 		int code = errno;
 
 		free(point);

@@ -96,6 +96,9 @@ static int list_views(SnapList *list, SnapNode *folder)
 	r = snap_sealed_get(folder, &sealed);
 	if (r < 0 && r != -ENOENT)
 		return r;
+	/* Parts that a mount left which ended while it made the snapshot. */
+	if (sealed && !folder->tree->read_only)
+		snap_parts_check(folder);
 	for (guint i = 0; sealed && i < snap_n_views; i++) {
 		if (!snap_sealed_shows(sealed, i))
 			continue;

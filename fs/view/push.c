@@ -13,12 +13,12 @@
 
 /* What is given to the kernel at once, in units. */
 #define PUSH_UNITS 4u
-/* Threads that give pages of one snapshot, and of all. */
+/* Threads that give pages of one snapshot, and snapshots at a time. */
 #define PUSH_THREADS 3u
-#define PUSH_THREADS_MAX (4 * PUSH_THREADS)
+#define PUSHES_MAX 4u
 
 /* What is given: the units that the list touches, in its order. Some threads
- * share it; each is counted in tree->pushes. */
+ * share it. */
 struct push {
 	SnapNode *node; /* of `ram`; a reference */
 	GArray *units;
@@ -85,21 +85,22 @@ static int push_units(const struct push *p, uint64_t at, size_t size,
 	return r;
 }
 
-/* The last thread leaves nothing. */
-static void push_end(struct push *p)
+/* So many threads are done; the last leaves nothing. */
+static void push_done(struct push *p, guint n)
 {
 	SnapNode *node = p->node;
 	SnapTree *tree = node->tree;
 	bool last;
 
 	g_mutex_lock(&tree->lock);
-	last = --p->refs == 0;
+	p->refs -= n;
+	last = p->refs == 0;
 	g_mutex_unlock(&tree->lock);
-	if (last) {
-		g_array_unref(p->units);
-		g_free(p);
-		snap_node_unref(node, 1);
-	}
+	if (!last)
+		return;
+	g_array_unref(p->units);
+	g_free(p);
+	snap_node_unref(node, 1);
 	g_mutex_lock(&tree->lock);
 	tree->pushes--;
 	g_cond_broadcast(&tree->idle);
@@ -116,7 +117,7 @@ static gpointer push_thread(gpointer data)
 	while (push_take(p, &at, &size))
 		if (push_units(p, at, size, buf) < 0)
 			break;
-	push_end(p);
+	push_done(p, 1);
 	return NULL;
 }
 
@@ -129,25 +130,25 @@ void snap_tree_end_pushes(SnapTree *tree)
 		g_cond_wait(&tree->idle, &tree->lock);
 }
 
-/* Counts the threads of a push in, the first of a node; false when there was
- * one, when the tree ends, or when enough are under way. */
+/* Counts a push in, the first of a node; false when there was one, when the
+ * tree ends, or when enough are under way. */
 static bool push_admit(SnapViewNode *v)
 {
 	SnapTree *tree = v->node.tree;
 	SNAP_LOCKED(&tree->lock);
 
-	if (v->pushed || tree->ending ||
-	    tree->pushes + PUSH_THREADS > PUSH_THREADS_MAX)
+	if (v->pushed || tree->ending || tree->pushes >= PUSHES_MAX)
 		return false;
 	v->pushed = true;
-	tree->pushes += PUSH_THREADS;
+	tree->pushes++;
 	return true;
 }
 
-/* Gives units, which are taken, by the threads that were admitted. */
+/* Gives units, which are taken, in the background. */
 static void push_begin(SnapNode *node, GArray *units)
 {
 	struct push *p = g_new0(struct push, 1);
+	guint failed = 0;
 
 	p->node = snap_node_ref(node);
 	p->units = units;
@@ -159,8 +160,10 @@ static void push_begin(SnapNode *node, GArray *units)
 		if (thread)
 			g_thread_unref(thread);
 		else
-			push_end(p);
+			failed++;
 	}
+	if (failed)
+		push_done(p, failed);
 }
 
 static bool was_pushed(SnapViewNode *v)

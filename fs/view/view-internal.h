@@ -128,7 +128,7 @@ struct SnapTree {
 	uint64_t serial;
 	guint writes;	      /* not answered yet, and parts looked at */
 	dev_t device;	      /* of the mount; 0 until it is known */
-	guint pushes;	      /* threads that push hot pages */
+	guint pushes;	      /* of hot pages, under way */
 	bool ending;	      /* the mount goes: push no more */
 	GHashTable *nodes;    /* by key; not references */
 	GQueue plain;	      /* those that are no folders of the store */

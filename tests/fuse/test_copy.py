@@ -274,6 +274,16 @@ class PartsTest(CopyCase):
             self.run_ok('rm', *(self.snaps('vm1', view) for view in VIEWS))
         self.assertEqual(read_file(self.snaps('vm1', 'ram.orphan')), b'the first')
 
+    def test_left_beside_the_snapshot_that_was_made_of_them(self):
+        """As by a daemon that was killed before it had removed them."""
+        self.copy('stream')
+        self.mount.unmount()
+        for view in ('ram', 'devstate'):
+            shutil.copyfile(self.saved(view), self.store('vm1', view))
+        self.mount.start()
+        self.assertEqual(sorted(os.listdir(self.snaps('vm1'))), VIEWS)
+        self.check_same()
+
     def test_written_while_the_snapshot_comes_otherwise(self):
         fd = os.open(self.snaps('vm1', 'ram'), os.O_WRONLY | os.O_CREAT)
         write_all(fd, self.views['ram'][:MIB])
