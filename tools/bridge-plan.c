@@ -229,7 +229,7 @@ static bool hot_skip(struct bridge *b)
 
 /* The next piece of the hot list, up to what is planned already, as far as it
  * fits into `room` bytes. Where that is in the same extent, this has been read
- * as a whole, and is in memory: the page alone is read then. */
+ * as a whole, and is in memory: what is missing is read alone then. */
 static struct piece hot_piece(const struct bridge *b, uint64_t room)
 {
 	struct snap_hot_run run =

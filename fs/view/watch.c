@@ -159,7 +159,7 @@ static void look_at(SnapWatch *w, int pagemap, const struct mapping *m,
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 	uint64_t at = m->start;
 
-	while (at<m->end && * budget> 0 && !is_stopped(w)) {
+	while (*budget && at < m->end && !is_stopped(w)) {
 		size_t want = MIN(ENTRIES, (m->end - at + page - 1) / page);
 		ssize_t n = pread(pagemap, entries, want * sizeof(*entries),
 				  (off_t)(at / page * sizeof(*entries)));

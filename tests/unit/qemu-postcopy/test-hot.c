@@ -119,55 +119,56 @@ static void bytes_of_any_kind_do_no_harm(void **state)
 		g_array_unref(snap_hot_parse(text, size, &ram));
 }
 
+/* What two lists make. */
+static void check_merged(const GArray *known, const GArray *asked,
+			 const char *expected)
+{
+	g_autoptr(GArray) merged = snap_hot_merge(known, asked, &ram);
+	g_autofree char *text = snap_hot_format(merged, &ram);
+
+	assert_string_equal(text, expected);
+}
+
 static void what_was_learnt_comes_behind_what_was_known(void **state)
 {
 	g_autoptr(GArray) known = snap_hot_new();
 	g_autoptr(GArray) asked = snap_hot_new();
-	g_autoptr(GArray) merged = NULL;
-	g_autofree char *text = NULL;
 
 	snap_hot_add(known, 0, 0x9000, 2);
 	snap_hot_add(known, 0, 0x1000, 1);
 	snap_hot_add(asked, 0, 0x0000, 3);
 	snap_hot_add(asked, 0, 0xa000, 1);
 	snap_hot_add(asked, 1, 0x0000, 1);
-	merged = snap_hot_merge(known, asked, &ram);
-	text = snap_hot_format(merged, &ram);
-	assert_string_equal(text, SNAP_HOT_HEADER "pc.ram 0x9000 2\n"
-						  "pc.ram 0x1000 1\n"
-						  "pc.ram 0x0 1\n"
-						  "pc.ram 0x2000 1\n"
-						  "a%20b%25%0a 0x0 1\n");
+	check_merged(known, asked,
+		     SNAP_HOT_HEADER "pc.ram 0x9000 2\n"
+				     "pc.ram 0x1000 1\n"
+				     "pc.ram 0x0 1\n"
+				     "pc.ram 0x2000 1\n"
+				     "a%20b%25%0a 0x0 1\n");
 }
 
 static void where_it_is_too_much_the_end_of_the_known_gives_way(void **state)
 {
 	g_autoptr(GArray) known = snap_hot_new();
 	g_autoptr(GArray) asked = snap_hot_new();
-	g_autoptr(GArray) merged = NULL;
-	g_autofree char *text = NULL;
 
 	snap_hot_add(known, 0, 0x0000, SNAP_HOT_PAGES_MAX);
 	snap_hot_add(asked, 1, 0x0000, 2);
-	merged = snap_hot_merge(known, asked, &ram);
-	text = snap_hot_format(merged, &ram);
-	assert_string_equal(text, SNAP_HOT_HEADER "pc.ram 0x0 262142\n"
-						  "a%20b%25%0a 0x0 2\n");
+	check_merged(known, asked,
+		     SNAP_HOT_HEADER "pc.ram 0x0 262142\n"
+				     "a%20b%25%0a 0x0 2\n");
 }
 
 static void what_is_known_keeps_half_of_the_room(void **state)
 {
 	g_autoptr(GArray) known = snap_hot_new();
 	g_autoptr(GArray) asked = snap_hot_new();
-	g_autoptr(GArray) merged = NULL;
-	g_autofree char *text = NULL;
 
 	snap_hot_add(known, 0, 0x40000000, SNAP_HOT_PAGES_MAX);
 	snap_hot_add(asked, 0, 0x00000000, SNAP_HOT_PAGES_MAX);
-	merged = snap_hot_merge(known, asked, &ram);
-	text = snap_hot_format(merged, &ram);
-	assert_string_equal(text, SNAP_HOT_HEADER "pc.ram 0x40000000 131072\n"
-						  "pc.ram 0x0 131072\n");
+	check_merged(known, asked,
+		     SNAP_HOT_HEADER "pc.ram 0x40000000 131072\n"
+				     "pc.ram 0x0 131072\n");
 }
 
 int main(void)
