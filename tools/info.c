@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "format/base/error.h"
-#include "tools/before.h"
+#include "tools/preamble.h"
 #include "tools/each.h"
 #include "tools/figures.h"
 #include "tools/verb.h"
@@ -30,7 +30,7 @@ struct subject {
 	struct snap_figures figures;
 	uint64_t regions;
 	uint64_t used; /* regions with a page that is not zero */
-	struct snap_before before;
+	struct snap_preamble before;
 };
 
 /* Counts the regions that hold something; the nodes are a few for each GiB. */
@@ -75,7 +75,7 @@ static const char *kind_text(enum snap_block_kind kind)
 		return "state";
 	case SNAP_BLOCK_STREAM:
 		return "stream";
-	case SNAP_BLOCK_BEFORE:
+	case SNAP_BLOCK_PREAMBLE:
 		return "before";
 	}
 	return "unknown";
@@ -124,7 +124,7 @@ static void print_ram(const struct snap_figures *f)
 	snap_print_field("Device state", "%s", state);
 }
 
-static void print_before(const struct snap_before *before)
+static void print_before(const struct snap_preamble *before)
 {
 	g_autofree char *length = snap_size_format(before->length);
 	bool libvirt = !strcmp(before->kind, "libvirt");
@@ -254,7 +254,7 @@ static int tell_snapshot(const char *path, int folder_fd, void *data)
 	s.meta = snap_reader_meta(reader);
 	s.figures = snap_figures_get(reader);
 	if (count_regions(reader, &s, &error) < 0 ||
-	    snap_before_look(s.meta, folder_fd, &s.before, &error) < 0)
+	    snap_preamble_look(s.meta, folder_fd, &s.before, &error) < 0)
 		snap_each_fail(&t->each, name, error->message);
 	else
 		tell_subject(t, &s);

@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #include "format/base/error.h"
-#include "tools/before.h"
+#include "tools/preamble.h"
 #include "tools/each.h"
 #include "tools/progress.h"
 #include "tools/verb.h"
@@ -32,7 +32,7 @@ static int check(const char *name, int folder_fd, uint64_t *ret_size,
 {
 	g_autoptr(SnapProgress) progress = snap_progress_new(name);
 	g_autoptr(SnapReader) reader = NULL;
-	struct snap_before before;
+	struct snap_preamble before;
 	int r = snap_catalog_find(folder_fd, &reader, error);
 
 	if (r < 0)
@@ -41,8 +41,8 @@ static int check(const char *name, int folder_fd, uint64_t *ret_size,
 	r = snap_verify(reader, show_progress, progress, error);
 	if (r < 0)
 		return r;
-	return snap_before_look(snap_reader_meta(reader), folder_fd, &before,
-				error);
+	return snap_preamble_look(snap_reader_meta(reader), folder_fd, &before,
+				  error);
 }
 
 static void tell_json(SnapJson *json, const char *name, uint64_t size,

@@ -32,8 +32,8 @@ enum snap_block_kind {
 	SNAP_BLOCK_RAM = 1,
 	SNAP_BLOCK_STATE = 2,
 	SNAP_BLOCK_STREAM = 3,
-	SNAP_BLOCK_BEFORE = 4, /* what stands before QEMU's stream; may be
-				* missing */
+	SNAP_BLOCK_PREAMBLE = 4, /* what stands before QEMU's stream; may be
+				  * missing */
 };
 
 /* A run of the page space that has a name; lengths and places in bytes. */

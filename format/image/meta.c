@@ -133,14 +133,14 @@ static guint blocks_needed(const struct snap_meta *meta)
 {
 	guint n = meta->n_blocks;
 
-	return n && meta->blocks[n - 1].kind == SNAP_BLOCK_BEFORE ? n - 1 : n;
+	return n && meta->blocks[n - 1].kind == SNAP_BLOCK_PREAMBLE ? n - 1 : n;
 }
 
 /* Which kind block `i` of `n` must have. */
 static enum snap_block_kind kind_at(enum snap_form form, guint i, guint n)
 {
 	if (i == n)
-		return SNAP_BLOCK_BEFORE;
+		return SNAP_BLOCK_PREAMBLE;
 	if (form == SNAP_FORM_VERBATIM)
 		return SNAP_BLOCK_STREAM;
 	return i + 1 < n ? SNAP_BLOCK_RAM : SNAP_BLOCK_STATE;

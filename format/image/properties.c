@@ -152,7 +152,7 @@ static int get_block(struct parse *p, struct record *rec, GError **error)
 	for (size_t i = 0; i < sizeof(d.reserved); i++)
 		if (d.reserved[i])
 			return damaged(error, "block");
-	if (d.kind < SNAP_BLOCK_RAM || d.kind > SNAP_BLOCK_BEFORE)
+	if (d.kind < SNAP_BLOCK_RAM || d.kind > SNAP_BLOCK_PREAMBLE)
 		return snap_fail(error, EOPNOTSUPP,
 				 "a block of kind %u, which this program does "
 				 "not know",

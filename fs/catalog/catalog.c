@@ -66,7 +66,7 @@ bool snap_catalog_read_only(const SnapCatalog *c)
 bool snap_catalog_reserved(const char *name)
 {
 	return !strcmp(name, SNAP_CATALOG_SNAPSHOT) ||
-	       !strcmp(name, SNAP_CATALOG_HEAD) ||
+	       !strcmp(name, SNAP_CATALOG_PREAMBLE) ||
 	       !strncmp(name, SNAP_CATALOG_PRIVATE,
 			strlen(SNAP_CATALOG_PRIVATE));
 }
@@ -201,7 +201,7 @@ int snap_catalog_remove(int folder_fd)
 {
 	if (unlinkat(folder_fd, SNAP_CATALOG_SNAPSHOT, 0) < 0)
 		return -errno;
-	snap_catalog_head_drop(folder_fd);
+	snap_catalog_preamble_drop(folder_fd);
 	snap_catalog_note(folder_fd, NULL);
 	return 0;
 }

@@ -23,9 +23,9 @@
 #include "format/store/store.h"
 
 #define SNAP_CATALOG_SNAPSHOT "snapshot.zst"
-/* What stands before QEMU's stream, since it was written again (head.c). */
-#define SNAP_CATALOG_HEAD "snapshot.head"
-#define SNAP_CATALOG_HEAD_MAX (16u << 20)
+/* What stands before QEMU's stream, since it was written again (preamble.c). */
+#define SNAP_CATALOG_PREAMBLE "snapshot.head"
+#define SNAP_CATALOG_PREAMBLE_MAX (16u << 20)
 /* The pages that a revert needed first: an ordinary file, but one that is
  * about the snapshot beside it. */
 #define SNAP_CATALOG_HOT "hot"
@@ -63,22 +63,22 @@ int snap_catalog_find(int folder_fd, SnapReader **ret_reader, GError **error);
  * -errno. */
 int snap_catalog_remove(int folder_fd);
 
-/* ---- what stands before the stream of a sealed snapshot (head.c) ---- */
+/* ---- what stands before the stream of a sealed snapshot (preamble.c) ---- */
 
 /* Reads the side file of a folder: *ret_head is NULL where there is none, or
  * one of another snapshot than that of `uuid`. -EBADMSG damaged, -errno. */
-int snap_catalog_head_read(int folder_fd, const uint8_t uuid[16],
-			   GBytes **ret_head, GError **error);
+int snap_catalog_preamble_read(int folder_fd, const uint8_t uuid[16],
+			       GBytes **ret_head, GError **error);
 
 /* Writes the side file anew, durably, for the snapshot of `uuid`, to which its
  * owner and mode are alike. `size` is that of the block "before", all of which
  * it stands for. -errno; then the old one is still there. */
-int snap_catalog_head_write(SnapCatalog *c, int folder_fd,
-			    const uint8_t uuid[16], const void *data,
-			    size_t size, GError **error);
+int snap_catalog_preamble_write(SnapCatalog *c, int folder_fd,
+				const uint8_t uuid[16], const void *data,
+				size_t size, GError **error);
 
 /* Removes it: another snapshot has come. */
-void snap_catalog_head_drop(int folder_fd);
+void snap_catalog_preamble_drop(int folder_fd);
 
 /* Who a new snapshot belongs to; uid and gid -1: to this process. */
 struct snap_catalog_owner {

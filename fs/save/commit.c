@@ -82,7 +82,7 @@ static uint64_t before_size(const SnapIngest *in)
 static void before_list(const SnapIngest *in, struct snap_meta *meta)
 {
 	if (before_size(in))
-		snap_meta_add_block(meta, SNAP_BLOCK_BEFORE, "before",
+		snap_meta_add_block(meta, SNAP_BLOCK_PREAMBLE, "before",
 				    before_size(in));
 }
 

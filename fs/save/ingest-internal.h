@@ -4,7 +4,7 @@
 #pragma once
 
 #include "format/qemu/parse.h"
-#include "fs/save/before.h"
+#include "fs/save/preamble.h"
 #include "fs/save/gather.h"
 #include "fs/save/ingest.h"
 #include "fs/save/mapped.h"
@@ -29,7 +29,7 @@ struct SnapIngest {
 	SnapWriter *writer; /* whoever appends has it to himself */
 	GMutex lock;
 	struct snap_writer_stats stats; /* of it; protected by lock */
-	struct snap_before before;
+	struct snap_preamble before;
 	uint64_t at;	    /* where in the file the parser stands */
 	SnapMapped *mapped; /* NULL unless it is mapped-ram */
 	enum space space;

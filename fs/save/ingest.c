@@ -2,7 +2,7 @@
 /*
  * From a stream's file to a page space.
  *
- * A write is cut where the file is: what stands before the stream (before.c),
+ * A write is cut where the file is: what stands before the stream (preamble.c),
  * the bitmaps and pages of mapped-ram (mapped.c), and the stream itself, which
  * the parser reads from its beginning to its end.
  *
@@ -92,7 +92,7 @@ int snap_ingest_new(const struct snap_ingest_opts *opts,
 	in->first = opts->first;
 	in->pool = opts->pool;
 	in->parser = snap_parser_new();
-	snap_before_init(&in->before, opts->hole);
+	snap_preamble_init(&in->before, opts->hole);
 	if (in->before.known)
 		stream_begin(in);
 	in->head = g_byte_array_new();
@@ -118,7 +118,7 @@ void snap_ingest_free(SnapIngest *in)
 	snap_lane_free(in->lane);
 	snap_writer_free(in->writer);
 	snap_parser_free(in->parser);
-	snap_before_clear(&in->before);
+	snap_preamble_clear(&in->before);
 	g_byte_array_unref(in->head);
 	g_mutex_clear(&in->lock);
 	g_free(in->path);
@@ -340,8 +340,8 @@ static ssize_t take_part(SnapIngest *in, const void *data, size_t size,
 	ssize_t n;
 
 	if (!in->before.known || offset < in->before.begin)
-		return snap_before_write(&in->before, data, size, offset,
-					 error);
+		return snap_preamble_write(&in->before, data, size, offset,
+					   error);
 	n = in->mapped
 		    ? snap_mapped_write(in->mapped, data, size, offset, error)
 		    : 0;
@@ -378,19 +378,19 @@ bool snap_ingest_scattered(const SnapIngest *in)
 bool snap_ingest_begun(const SnapIngest *in)
 {
 	return in->before.known ? in->at > in->before.begin
-				: snap_before_position(&in->before) > 0;
+				: snap_preamble_position(&in->before) > 0;
 }
 
 bool snap_ingest_takes(const SnapIngest *in, const void *data, size_t size,
 		       uint64_t offset)
 {
 	uint64_t here =
-		in->before.known ? in->at : snap_before_position(&in->before);
+		in->before.known ? in->at : snap_preamble_position(&in->before);
 
 	return snap_ingest_scattered(in) || offset == here ||
 	       is_hole(in, offset) ||
-	       snap_before_takes(&in->before, data, size, offset,
-				 snap_ingest_begun(in));
+	       snap_preamble_takes(&in->before, data, size, offset,
+				   snap_ingest_begun(in));
 }
 
 void snap_ingest_idle(SnapIngest *in)

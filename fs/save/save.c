@@ -219,7 +219,7 @@ static void save_done(SnapSave *save, const struct snap_ingest_result *res)
 			 save->path, save->name);
 	snap_catalog_note(save->folder_fd, NULL);
 	/* It was about the snapshot that was there before. */
-	snap_catalog_head_drop(save->folder_fd);
+	snap_catalog_preamble_drop(save->folder_fd);
 	save_set_state(save, SNAP_SAVE_DONE, NULL);
 }
 

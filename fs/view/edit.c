@@ -18,22 +18,22 @@
 static int write_head(SnapIncoming *in, SnapSealed *sealed, const void *buf,
 		      size_t size, uint64_t offset)
 {
-	uint64_t before = snap_before_size(sealed);
+	uint64_t before = snap_preamble_size(sealed);
 	g_autofree uint8_t *head = NULL;
 	g_autofree char *path = snap_folder_path(in->folder, in->view->name);
 	g_autoptr(GError) error = NULL;
 	int r;
 
-	if (before > SNAP_CATALOG_HEAD_MAX)
+	if (before > SNAP_CATALOG_PREAMBLE_MAX)
 		return snap_incoming_refuse(
 			in, EINVAL,
 			"has more before its stream than can be changed");
 	head = g_malloc(before);
-	r = snap_before_read(sealed, head, before, 0);
+	r = snap_preamble_read(sealed, head, before, 0);
 	if (r < 0)
 		return snap_told(r);
 	memcpy(head + offset, buf, size);
-	r = snap_catalog_head_write(
+	r = snap_catalog_preamble_write(
 		in->node.tree->opts.catalog, snap_store_node(in->folder)->fd,
 		snap_sealed_meta(sealed)->uuid, head, before, &error);
 	if (r < 0)
@@ -68,7 +68,7 @@ ssize_t snap_incoming_edit_locked(SnapIncoming *in, const void *buf,
 				  size_t size, uint64_t offset)
 {
 	g_autoptr(SnapSealed) sealed = sealed_locked(in);
-	uint64_t before = sealed ? snap_before_size(sealed) : 0;
+	uint64_t before = sealed ? snap_preamble_size(sealed) : 0;
 	int r;
 
 	if (offset < before && size <= before - offset) {

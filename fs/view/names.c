@@ -383,11 +383,11 @@ static bool clear_leftovers(SnapNode *parent, const char *name)
 	while (!other && (d = readdir(dir)) != NULL)
 		if (strcmp(d->d_name, ".") && strcmp(d->d_name, "..") &&
 		    strcmp(d->d_name, SNAP_CATALOG_ERROR) &&
-		    strcmp(d->d_name, SNAP_CATALOG_HEAD))
+		    strcmp(d->d_name, SNAP_CATALOG_PREAMBLE))
 			other = g_strdup(d->d_name);
 	if (!other) {
 		unlinkat(dirfd(dir), SNAP_CATALOG_ERROR, 0);
-		snap_catalog_head_drop(dirfd(dir));
+		snap_catalog_preamble_drop(dirfd(dir));
 	}
 	closedir(dir);
 	if (other && snap_tree_name(other, NULL) != SNAP_NAME_ORDINARY &&

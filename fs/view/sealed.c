@@ -24,8 +24,8 @@ static int look(int folder_fd, int snapshot_fd, struct snap_sealed_key *key)
 	struct stat st;
 
 	memset(key, 0, sizeof(*key));
-	if (fstatat(folder_fd, SNAP_CATALOG_HEAD, &st, AT_SYMLINK_NOFOLLOW) ==
-	    0) {
+	if (fstatat(folder_fd, SNAP_CATALOG_PREAMBLE, &st,
+		    AT_SYMLINK_NOFOLLOW) == 0) {
 		key->head_ino = st.st_ino;
 		key->head_size = (uint64_t)st.st_size;
 		key->head_mtime_sec = st.st_mtim.tv_sec;
@@ -192,7 +192,7 @@ static int open_both(SnapSealed *s, SnapNode *folder)
 		return 0;
 	}
 	if (r == 0) {
-		r = snap_before_open(s, snap_store_node(folder)->fd, &error);
+		r = snap_preamble_open(s, snap_store_node(folder)->fd, &error);
 		if (snap_is_damage(r)) {
 			s->head_error = -EBADMSG;
 			s->why = g_strdup(error->message);

@@ -26,7 +26,7 @@ static bool stream_present(const SnapSealed *s)
 static int stream_size(SnapSealed *s, uint64_t *ret_size)
 {
 	const SnapLayout *layout = s->layout;
-	uint64_t before = snap_before_size(s);
+	uint64_t before = snap_preamble_size(s);
 	int r;
 
 	if (form(s) == SNAP_FORM_VERBATIM) {
@@ -73,13 +73,13 @@ static int read_stream(SnapSealed *s, void *buf, size_t size, uint64_t offset,
 static int stream_read(SnapSealed *s, void *buf, size_t size, uint64_t offset,
 		       struct snap_pages_hint *hint)
 {
-	uint64_t before = snap_before_size(s), n = 0;
+	uint64_t before = snap_preamble_size(s), n = 0;
 
 	if (offset < before) {
 		int r;
 
 		n = MIN(size, before - offset);
-		r = snap_before_read(s, buf, n, offset);
+		r = snap_preamble_read(s, buf, n, offset);
 		if (r < 0 || n == size)
 			return r;
 	}
@@ -90,14 +90,14 @@ static int stream_read(SnapSealed *s, void *buf, size_t size, uint64_t offset,
 static int stream_seek(SnapSealed *s, uint64_t offset, bool hole,
 		       uint64_t *ret_offset)
 {
-	uint64_t before = snap_before_size(s), size = 0;
+	uint64_t before = snap_preamble_size(s), size = 0;
 	const SnapLayout *layout;
 	int r = stream_size(s, &size);
 
 	if (r < 0)
 		return r;
 	if (offset < before) {
-		r = snap_before_seek(s, offset, hole, &offset);
+		r = snap_preamble_seek(s, offset, hole, &offset);
 		if (r < 0 || offset < before) {
 			*ret_offset = offset;
 			return r;

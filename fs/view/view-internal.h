@@ -385,15 +385,15 @@ int snap_records_read(SnapSealed *sealed, const struct snap_run *run, void *buf,
 int snap_mapped_layout(SnapSealed *sealed, uint64_t begin,
 		       const SnapLayout **ret_layout);
 
-/* Bytes before QEMU's stream in the file `stream` (before.c). */
-uint64_t snap_before_size(const SnapSealed *sealed);
+/* Bytes before QEMU's stream in the file `stream` (preamble.c). */
+uint64_t snap_preamble_size(const SnapSealed *sealed);
 /* Takes the side file of the folder into account. -EBADMSG, -errno. */
-int snap_before_open(SnapSealed *sealed, int folder_fd, GError **error);
+int snap_preamble_open(SnapSealed *sealed, int folder_fd, GError **error);
 /* Reads within them; finds data (or a hole) among them. */
-int snap_before_read(SnapSealed *sealed, void *buf, size_t size,
-		     uint64_t offset);
-int snap_before_seek(SnapSealed *sealed, uint64_t offset, bool hole,
-		     uint64_t *ret_offset);
+int snap_preamble_read(SnapSealed *sealed, void *buf, size_t size,
+		       uint64_t offset);
+int snap_preamble_seek(SnapSealed *sealed, uint64_t offset, bool hole,
+		       uint64_t *ret_offset);
 
 /* ---- views of sealed snapshots (view.c) ---- */
 

@@ -84,9 +84,9 @@ static uint64_t sum_blocks(const struct about *a, bool ram_only, bool stored)
 	return sum;
 }
 
-static char *get_before(const struct about *a)
+static char *get_preamble(const struct about *a)
 {
-	uint64_t size = a->sealed ? snap_before_size(a->sealed) : 0;
+	uint64_t size = a->sealed ? snap_preamble_size(a->sealed) : 0;
 
 	return size ? number(size) : NULL;
 }
@@ -148,7 +148,7 @@ static const struct {
 } attributes[] = {
 	{ "form", get_form },	    { "why", get_why },
 	{ "uuid", get_uuid },	    { "created", get_created },
-	{ "machine", get_machine }, { "before", get_before },
+	{ "machine", get_machine }, { "preamble", get_preamble },
 	{ "logical", get_logical }, { "physical", get_physical },
 	{ "ratio", get_ratio },	    { "ram", get_ram },
 	{ "pages", get_pages },	    { "pages_zero", get_pages_zero },

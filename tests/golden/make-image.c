@@ -251,7 +251,7 @@ static void make_mapped(struct crash_disk *disk)
 	put_bytes(w, 3, state);
 	put_bytes(w, 4, before);
 	snap_meta_add_block(&meta, SNAP_BLOCK_STATE, "devstate", state->len);
-	snap_meta_add_block(&meta, SNAP_BLOCK_BEFORE, "before", before->len);
+	snap_meta_add_block(&meta, SNAP_BLOCK_PREAMBLE, "before", before->len);
 	end(w, &meta);
 }
 

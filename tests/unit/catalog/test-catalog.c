@@ -363,11 +363,11 @@ static char *read_head(int fd, int expected)
 	GBytes *head = NULL;
 	char *text;
 
-	assert_int_equal(snap_catalog_head_read(fd, uuid, &head, &error),
+	assert_int_equal(snap_catalog_preamble_read(fd, uuid, &head, &error),
 			 expected);
 	if (expected < 0) {
 		assert_null(head);
-		assert_non_null(strstr(error->message, SNAP_CATALOG_HEAD));
+		assert_non_null(strstr(error->message, SNAP_CATALOG_PREAMBLE));
 	}
 	if (!head)
 		return NULL;
@@ -379,7 +379,8 @@ static char *read_head(int fd, int expected)
 static int write_head(SnapCatalog *c, int fd, const uint8_t *whose,
 		      const char *text)
 {
-	return snap_catalog_head_write(c, fd, whose, text, strlen(text), NULL);
+	return snap_catalog_preamble_write(c, fd, whose, text, strlen(text),
+					   NULL);
 }
 
 static void keeps_a_head_of_one_snapshot(void **state)
@@ -397,7 +398,7 @@ static void keeps_a_head_of_one_snapshot(void **state)
 	assert_int_equal(write_head(c, fd, uuid, "and second"), 0);
 	text = read_head(fd, 0);
 	assert_string_equal(text, "and second");
-	assert_int_equal(fstatat(fd, SNAP_CATALOG_HEAD, &st, 0), 0);
+	assert_int_equal(fstatat(fd, SNAP_CATALOG_PREAMBLE, &st, 0), 0);
 	assert_int_equal(st.st_mode & 0777, 0640);
 	assert_int_equal(st.st_size, 32 + strlen("and second"));
 	assert_int_equal(count_tmp(*state), 0);
@@ -405,7 +406,7 @@ static void keeps_a_head_of_one_snapshot(void **state)
 	assert_int_equal(write_head(c, fd, other, "third"), 0);
 	assert_null(read_head(fd, 0));
 	assert_int_equal(snap_catalog_remove(fd), 0);
-	assert_int_equal(fstatat(fd, SNAP_CATALOG_HEAD, &st, 0), -1);
+	assert_int_equal(fstatat(fd, SNAP_CATALOG_PREAMBLE, &st, 0), -1);
 }
 
 static void writes_no_head_where_it_cannot(void **state)
@@ -430,7 +431,7 @@ static void refuses_a_head_with_any_bit_flipped(void **state)
 {
 	g_autoptr(SnapCatalog) c = open_store(*state);
 	g_autofree char *path =
-		g_build_filename(*state, "vm1", SNAP_CATALOG_HEAD, NULL);
+		g_build_filename(*state, "vm1", SNAP_CATALOG_PREAMBLE, NULL);
 	g_autofree char *bytes = NULL;
 	snap_autofd int fd = -1;
 	gsize size;
@@ -458,7 +459,7 @@ static void refuses_a_head_with_any_bit_flipped(void **state)
 static void refuses_a_head_that_is_no_file(void **state)
 {
 	g_autofree char *path =
-		g_build_filename(*state, SNAP_CATALOG_HEAD, NULL);
+		g_build_filename(*state, SNAP_CATALOG_PREAMBLE, NULL);
 	snap_autofd int fd = open_folder(*state, "");
 
 	assert_int_equal(symlink("/etc/passwd", path), 0);

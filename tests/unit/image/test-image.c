@@ -295,13 +295,13 @@ static void something_may_stand_before_the_stream(void **state)
 
 	meta.form = SNAP_FORM_MAPPED;
 	check_written(&meta);
-	snap_meta_add_block(&meta, SNAP_BLOCK_BEFORE, "before", 70001);
+	snap_meta_add_block(&meta, SNAP_BLOCK_PREAMBLE, "before", 70001);
 	check_written(&meta);
 	meta.form = SNAP_FORM_CLASSIC;
 	check_written(&meta);
 	snap_meta_clear(&meta);
 	snap_meta_add_block(&verbatim, SNAP_BLOCK_STREAM, "stream", 10000);
-	snap_meta_add_block(&verbatim, SNAP_BLOCK_BEFORE, "before", 92);
+	snap_meta_add_block(&verbatim, SNAP_BLOCK_PREAMBLE, "before", 92);
 	check_written(&verbatim);
 	snap_meta_clear(&verbatim);
 }
@@ -348,7 +348,7 @@ static void never_writes_what_it_would_refuse_to_read(void **state)
 	refuse(&meta, 0);
 	snap_meta_clear(&meta);
 	meta = (struct snap_meta){ .form = SNAP_FORM_VERBATIM };
-	snap_meta_add_block(&meta, SNAP_BLOCK_BEFORE, "before", 92);
+	snap_meta_add_block(&meta, SNAP_BLOCK_PREAMBLE, "before", 92);
 	refuse(&meta, 0); /* nothing but that */
 	snap_meta_add_block(&meta, SNAP_BLOCK_STREAM, "stream", 1000);
 	refuse(&meta, 0); /* not last */

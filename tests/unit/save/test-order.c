@@ -227,7 +227,7 @@ static void a_snapshot_may_be_shown_as_classic(void **state)
 	assert_saved(&w);
 	saved_meta(&w, &meta);
 	assert_int_equal(meta.form, SNAP_FORM_CLASSIC);
-	assert_null(snap_meta_find(&meta, SNAP_BLOCK_BEFORE));
+	assert_null(snap_meta_find(&meta, SNAP_BLOCK_PREAMBLE));
 	snap_meta_clear(&meta);
 	world_close(&w);
 }

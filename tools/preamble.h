@@ -5,7 +5,7 @@
 #include "format/image/image.h"
 
 /* In a few words; `length` 0: nothing does. */
-struct snap_before {
+struct snap_preamble {
 	uint64_t length;
 	const char *kind; /* "libvirt", "zeros" or "other" */
 	const char *state;
@@ -14,5 +14,5 @@ struct snap_before {
 
 /* Looks at what stands before the stream of the snapshot in a folder, by the
  * side file if there is one, which is checked. -EBADMSG, -errno. */
-int snap_before_look(const struct snap_meta *meta, int folder_fd,
-		     struct snap_before *ret_before, GError **error);
+int snap_preamble_look(const struct snap_meta *meta, int folder_fd,
+		       struct snap_preamble *ret_before, GError **error);

@@ -14,17 +14,17 @@ static const struct snap_block *before_block(const SnapSealed *s)
 {
 	const struct snap_meta *meta = snap_sealed_meta(s);
 
-	return meta ? snap_meta_find(meta, SNAP_BLOCK_BEFORE) : NULL;
+	return meta ? snap_meta_find(meta, SNAP_BLOCK_PREAMBLE) : NULL;
 }
 
-uint64_t snap_before_size(const SnapSealed *sealed)
+uint64_t snap_preamble_size(const SnapSealed *sealed)
 {
 	const struct snap_block *block = before_block(sealed);
 
 	return block ? block->length : 0;
 }
 
-int snap_before_open(SnapSealed *sealed, int folder_fd, GError **error)
+int snap_preamble_open(SnapSealed *sealed, int folder_fd, GError **error)
 {
 	const struct snap_block *block = before_block(sealed);
 	GBytes *head = NULL;
@@ -32,13 +32,13 @@ int snap_before_open(SnapSealed *sealed, int folder_fd, GError **error)
 
 	if (!block || !sealed->key.head_ino)
 		return 0;
-	r = snap_catalog_head_read(folder_fd, snap_sealed_meta(sealed)->uuid,
-				   &head, error);
+	r = snap_catalog_preamble_read(
+		folder_fd, snap_sealed_meta(sealed)->uuid, &head, error);
 	if (r < 0 || !head)
 		return r;
 	if (g_bytes_get_size(head) != block->length) {
 		r = snap_fail(error, EBADMSG,
-			      SNAP_CATALOG_HEAD
+			      SNAP_CATALOG_PREAMBLE
 			      ": it has %zu bytes, and %" G_GUINT64_FORMAT
 			      " stand before the stream",
 			      g_bytes_get_size(head), block->length);
@@ -49,8 +49,8 @@ int snap_before_open(SnapSealed *sealed, int folder_fd, GError **error)
 	return 0;
 }
 
-int snap_before_read(SnapSealed *sealed, void *buf, size_t size,
-		     uint64_t offset)
+int snap_preamble_read(SnapSealed *sealed, void *buf, size_t size,
+		       uint64_t offset)
 {
 	const struct snap_block *block = before_block(sealed);
 
@@ -65,8 +65,8 @@ int snap_before_read(SnapSealed *sealed, void *buf, size_t size,
 	return 0;
 }
 
-int snap_before_seek(SnapSealed *sealed, uint64_t offset, bool hole,
-		     uint64_t *ret_offset)
+int snap_preamble_seek(SnapSealed *sealed, uint64_t offset, bool hole,
+		       uint64_t *ret_offset)
 {
 	const struct snap_block *block = before_block(sealed);
 

@@ -9,7 +9,7 @@
  * While the stream comes, and behind it, what stands before it may be written
  * again; libvirt does so when the stream is whole.
  */
-#include "fs/save/before.h"
+#include "fs/save/preamble.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -20,21 +20,21 @@
 #include "format/qemu/libvirt.h"
 #include "format/qemu/parse.h"
 
-void snap_before_init(struct snap_before *b, uint64_t hole)
+void snap_preamble_init(struct snap_preamble *b, uint64_t hole)
 {
-	*b = (struct snap_before){
+	*b = (struct snap_preamble){
 		.known = hole > 0,
 		.begin = hole,
 		.bytes = g_byte_array_new(),
 	};
 }
 
-void snap_before_clear(struct snap_before *b)
+void snap_preamble_clear(struct snap_preamble *b)
 {
 	g_clear_pointer(&b->bytes, g_byte_array_unref);
 }
 
-uint64_t snap_before_position(const struct snap_before *b)
+uint64_t snap_preamble_position(const struct snap_preamble *b)
 {
 	return b->zeros + b->bytes->len;
 }
@@ -47,8 +47,8 @@ static bool is_padded_stream(const uint8_t *data, size_t size)
 	return snap_stream_begins(data + n, size - n);
 }
 
-bool snap_before_takes(const struct snap_before *b, const void *data,
-		       size_t size, uint64_t offset, bool begun)
+bool snap_preamble_takes(const struct snap_preamble *b, const void *data,
+			 size_t size, uint64_t offset, bool begun)
 {
 	if (b->known && begun)
 		return offset + size <= MIN(b->begin, SNAP_LIBVIRT_MAX);
@@ -60,7 +60,7 @@ bool snap_before_takes(const struct snap_before *b, const void *data,
 }
 
 /* Keeps bytes; between them and others that came there are zeros. */
-static ssize_t keep(struct snap_before *b, const void *data, size_t size,
+static ssize_t keep(struct snap_preamble *b, const void *data, size_t size,
 		    uint64_t offset, GError **error)
 {
 	guint had = b->bytes->len;
@@ -80,7 +80,7 @@ static ssize_t keep(struct snap_before *b, const void *data, size_t size,
 	return (ssize_t)size;
 }
 
-static ssize_t begin_at(struct snap_before *b, uint64_t begin, ssize_t used)
+static ssize_t begin_at(struct snap_preamble *b, uint64_t begin, ssize_t used)
 {
 	b->known = true;
 	b->begin = begin;
@@ -89,7 +89,7 @@ static ssize_t begin_at(struct snap_before *b, uint64_t begin, ssize_t used)
 }
 
 /* A file that begins with zeros. */
-static ssize_t skip_zeros(struct snap_before *b, const uint8_t *data,
+static ssize_t skip_zeros(struct snap_preamble *b, const uint8_t *data,
 			  size_t size, uint64_t offset, GError **error)
 {
 	size_t n = snap_zeros_before(data, size);
@@ -104,8 +104,8 @@ static ssize_t skip_zeros(struct snap_before *b, const uint8_t *data,
 }
 
 /* A file that begins as libvirt's do. */
-static ssize_t read_header(struct snap_before *b, const void *data, size_t size,
-			   GError **error)
+static ssize_t read_header(struct snap_preamble *b, const void *data,
+			   size_t size, GError **error)
 {
 	size_t n = MIN(size, SNAP_LIBVIRT_HEADER - b->bytes->len);
 	struct snap_libvirt header;
@@ -132,8 +132,8 @@ static ssize_t read_header(struct snap_before *b, const void *data, size_t size,
 	return begin_at(b, header.stream, (ssize_t)n);
 }
 
-ssize_t snap_before_write(struct snap_before *b, const void *data, size_t size,
-			  uint64_t offset, GError **error)
+ssize_t snap_preamble_write(struct snap_preamble *b, const void *data,
+			    size_t size, uint64_t offset, GError **error)
 {
 	const uint8_t *first = data;
 

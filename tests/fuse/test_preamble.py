@@ -53,7 +53,7 @@ class GoldenTest(FuseCase):
         self.check_views()
         self.assertEqual(sorted(os.listdir(self.snaps('vm1'))), VIEWS)
         self.assertEqual(os.getxattr(self.stream, 'user.snapfs.form'), b'mapped-ram')
-        self.assertEqual(os.getxattr(self.stream, 'user.snapfs.before'), b'6000')
+        self.assertEqual(os.getxattr(self.stream, 'user.snapfs.preamble'), b'6000')
 
     def test_stream_is_the_mapped_ram_file_where_it_began(self):
         reader = mappedram.Reader(lambda at, size: self.whole[at:at + size], BEFORE)

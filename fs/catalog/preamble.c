@@ -52,18 +52,18 @@ static uint32_t head_sum(const struct disk_head *head, const void *data,
 static int head_open(int folder_fd, uint64_t *ret_size, GError **error)
 {
 	snap_autofd int fd =
-		openat(folder_fd, SNAP_CATALOG_HEAD,
+		openat(folder_fd, SNAP_CATALOG_PREAMBLE,
 		       O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	struct stat st;
 
 	if (fd < 0 && errno == ELOOP)
 		return snap_fail(error, EBADMSG,
-				 SNAP_CATALOG_HEAD " is a symbolic link");
+				 SNAP_CATALOG_PREAMBLE " is a symbolic link");
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return snap_fail_errno(error, errno, SNAP_CATALOG_HEAD);
+		return snap_fail_errno(error, errno, SNAP_CATALOG_PREAMBLE);
 	if (!S_ISREG(st.st_mode))
 		return snap_fail(error, EBADMSG,
-				 SNAP_CATALOG_HEAD " is no file");
+				 SNAP_CATALOG_PREAMBLE " is no file");
 	*ret_size = (uint64_t)st.st_size;
 	return snap_steal_fd(&fd);
 }
@@ -97,25 +97,27 @@ static int head_read_bytes(int fd, uint64_t file_size,
 	g_autofree uint8_t *data = NULL;
 	int r;
 
-	if (length == 0 || length > SNAP_CATALOG_HEAD_MAX ||
+	if (length == 0 || length > SNAP_CATALOG_PREAMBLE_MAX ||
 	    file_size != sizeof(*head) + (uint64_t)length)
 		return snap_fail(error, EBADMSG,
-				 SNAP_CATALOG_HEAD ": %u bytes in a file of "
-						   "%" G_GUINT64_FORMAT,
+				 SNAP_CATALOG_PREAMBLE
+				 ": %u bytes in a file of "
+				 "%" G_GUINT64_FORMAT,
 				 length, file_size);
 	data = g_malloc(length);
 	r = read_full(fd, data, length, sizeof(*head));
 	if (r < 0)
-		return snap_fail_errno(error, -r, SNAP_CATALOG_HEAD);
+		return snap_fail_errno(error, -r, SNAP_CATALOG_PREAMBLE);
 	if (head_sum(head, data, length) != snap_le32(head->crc32c))
 		return snap_fail(error, EBADMSG,
-				 SNAP_CATALOG_HEAD ": its sum does not hold");
+				 SNAP_CATALOG_PREAMBLE
+				 ": its sum does not hold");
 	*ret_head = g_bytes_new_take(g_steal_pointer(&data), length);
 	return 0;
 }
 
-int snap_catalog_head_read(int folder_fd, const uint8_t uuid[16],
-			   GBytes **ret_head, GError **error)
+int snap_catalog_preamble_read(int folder_fd, const uint8_t uuid[16],
+			       GBytes **ret_head, GError **error)
 {
 	g_autoptr(GError) cause = NULL;
 	struct disk_head head;
@@ -137,9 +139,10 @@ int snap_catalog_head_read(int folder_fd, const uint8_t uuid[16],
 		r = -EBADMSG;
 	if (r == -EBADMSG)
 		return snap_fail(error, EBADMSG,
-				 SNAP_CATALOG_HEAD " does not begin as one");
+				 SNAP_CATALOG_PREAMBLE
+				 " does not begin as one");
 	if (r < 0)
-		return snap_fail_errno(error, -r, SNAP_CATALOG_HEAD);
+		return snap_fail_errno(error, -r, SNAP_CATALOG_PREAMBLE);
 	if (memcmp(head.uuid, uuid, sizeof(head.uuid)))
 		return 0;
 	return head_read_bytes(fd, size, &head, ret_head, error);
@@ -207,16 +210,17 @@ static int head_publish(int tmp_fd, const char *name, int folder_fd,
 		r = write_full(fd, data, size);
 	if (r == 0 && fsync(fd) < 0)
 		r = -errno;
-	if (r == 0 && renameat(tmp_fd, name, folder_fd, SNAP_CATALOG_HEAD) < 0)
+	if (r == 0 &&
+	    renameat(tmp_fd, name, folder_fd, SNAP_CATALOG_PREAMBLE) < 0)
 		r = -errno;
 	if (r < 0)
 		unlinkat(tmp_fd, name, 0);
 	return r < 0 ? r : sync_folder(folder_fd);
 }
 
-int snap_catalog_head_write(SnapCatalog *c, int folder_fd,
-			    const uint8_t uuid[16], const void *data,
-			    size_t size, GError **error)
+int snap_catalog_preamble_write(SnapCatalog *c, int folder_fd,
+				const uint8_t uuid[16], const void *data,
+				size_t size, GError **error)
 {
 	g_autofree char *name = g_uuid_string_random();
 	struct disk_head head;
@@ -225,9 +229,9 @@ int snap_catalog_head_write(SnapCatalog *c, int folder_fd,
 	if (snap_catalog_read_only(c))
 		return snap_fail(error, EROFS, "store %s is read-only",
 				 snap_catalog_path(c));
-	if (size == 0 || size > SNAP_CATALOG_HEAD_MAX)
+	if (size == 0 || size > SNAP_CATALOG_PREAMBLE_MAX)
 		return snap_fail(error, EINVAL,
-				 SNAP_CATALOG_HEAD " cannot hold %zu bytes",
+				 SNAP_CATALOG_PREAMBLE " cannot hold %zu bytes",
 				 size);
 	memcpy(head.magic, HEAD_MAGIC, sizeof(head.magic));
 	memcpy(head.uuid, uuid, sizeof(head.uuid));
@@ -236,11 +240,11 @@ int snap_catalog_head_write(SnapCatalog *c, int folder_fd,
 	r = head_publish(snap_catalog_tmp_fd(c), name, folder_fd, &head, data,
 			 size);
 	if (r < 0)
-		return snap_fail_errno(error, -r, SNAP_CATALOG_HEAD);
+		return snap_fail_errno(error, -r, SNAP_CATALOG_PREAMBLE);
 	return 0;
 }
 
-void snap_catalog_head_drop(int folder_fd)
+void snap_catalog_preamble_drop(int folder_fd)
 {
-	unlinkat(folder_fd, SNAP_CATALOG_HEAD, 0);
+	unlinkat(folder_fd, SNAP_CATALOG_PREAMBLE, 0);
 }

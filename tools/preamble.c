@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "tools/before.h"
+#include "tools/preamble.h"
 
 #include <string.h>
 
@@ -31,7 +31,7 @@ static int read_block(int folder_fd, const struct snap_block *b, void *buf,
 }
 
 /* Says what the first bytes are. */
-static void tell(struct snap_before *before, const uint8_t *data, size_t size)
+static void tell(struct snap_preamble *before, const uint8_t *data, size_t size)
 {
 	struct snap_libvirt header;
 
@@ -44,11 +44,11 @@ static void tell(struct snap_before *before, const uint8_t *data, size_t size)
 	before->state = header.complete ? "complete" : "not complete";
 }
 
-int snap_before_look(const struct snap_meta *meta, int folder_fd,
-		     struct snap_before *ret_before, GError **error)
+int snap_preamble_look(const struct snap_meta *meta, int folder_fd,
+		       struct snap_preamble *ret_before, GError **error)
 {
-	const struct snap_block *b = snap_meta_find(meta, SNAP_BLOCK_BEFORE);
-	struct snap_before before = { .kind = "zeros", .state = "" };
+	const struct snap_block *b = snap_meta_find(meta, SNAP_BLOCK_PREAMBLE);
+	struct snap_preamble before = { .kind = "zeros", .state = "" };
 	uint8_t first[SNAP_LIBVIRT_HEADER] = { 0 };
 	GBytes *head = NULL;
 	size_t size;
@@ -59,13 +59,13 @@ int snap_before_look(const struct snap_meta *meta, int folder_fd,
 		return 0;
 	before.length = b->length;
 	size = MIN(sizeof(first), b->length);
-	r = snap_catalog_head_read(folder_fd, meta->uuid, &head, error);
+	r = snap_catalog_preamble_read(folder_fd, meta->uuid, &head, error);
 	if (r < 0)
 		return r;
 	before.rewritten = head != NULL;
 	if (head && g_bytes_get_size(head) != b->length)
 		r = snap_fail(error, EBADMSG,
-			      SNAP_CATALOG_HEAD
+			      SNAP_CATALOG_PREAMBLE
 			      ": it is not as long as what stands before the "
 			      "stream");
 	else if (head)

@@ -42,7 +42,7 @@ static void assert_before(struct world *w, enum snap_form form,
 
 	saved_meta(w, &meta);
 	assert_int_equal(meta.form, form);
-	block = snap_meta_find(&meta, SNAP_BLOCK_BEFORE);
+	block = snap_meta_find(&meta, SNAP_BLOCK_PREAMBLE);
 	assert_non_null(block);
 	assert_int_equal(block->length, size);
 	bytes = saved_bytes(w, block->base, size);
