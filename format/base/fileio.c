@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "format/base/fileio.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib.h>
+#include <stdio.h>
+
+#include "format/base/cleanup.h"
+
+/* ---- reading and writing ---- */
+
+ssize_t snap_pread_all(int fd, void *buf, size_t size, uint64_t offset)
+{
+	size_t done = 0;
+
+	while (done < size) {
+		ssize_t n = pread(fd, (char *)buf + done, size - done,
+				  (off_t)(offset + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+int snap_pread_exact(int fd, void *buf, size_t size, uint64_t offset)
+{
+	ssize_t n = snap_pread_all(fd, buf, size, offset);
+
+	if (n < 0)
+		return (int)n;
+	return (size_t)n < size ? -ENODATA : 0;
+}
+
+int snap_pwrite_all(int fd, const void *buf, size_t size, uint64_t offset)
+{
+	size_t done = 0;
+
+	while (done < size) {
+		ssize_t n = pwrite(fd, (const char *)buf + done, size - done,
+				   (off_t)(offset + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+int snap_write_all(int fd, const void *buf, size_t size)
+{
+	size_t done = 0;
+
+	while (done < size) {
+		ssize_t n = write(fd, (const char *)buf + done, size - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+/* ---- whole files ---- */
+
+int snap_open_regular(int dirfd, const char *name, struct stat *ret_st)
+{
+	snap_autofd int fd = openat(
+		dirfd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0)
+		return errno == ELOOP ? -EINVAL : -errno;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -EINVAL;
+	if (ret_st)
+		*ret_st = st;
+	return snap_steal_fd(&fd);
+}
+
+int snap_read_fd(int fd, size_t max, char **ret_data, size_t *ret_size)
+{
+	/* One byte more: the NUL's, which also shows a file that is larger. */
+	g_autofree char *data = g_malloc(max + 1);
+	ssize_t n = snap_pread_all(fd, data, max + 1, 0);
+
+	if (n < 0)
+		return (int)n;
+	if ((size_t)n > max)
+		return -EFBIG;
+	data[n] = '\0';
+	*ret_data = g_realloc(g_steal_pointer(&data), (size_t)n + 1);
+	if (ret_size)
+		*ret_size = (size_t)n;
+	return 0;
+}
+
+int snap_read_file(int dirfd, const char *name, size_t max, char **ret_data,
+		   size_t *ret_size)
+{
+	snap_autofd int fd = snap_open_regular(dirfd, name, NULL);
+
+	return fd < 0 ? fd : snap_read_fd(fd, max, ret_data, ret_size);
+}
+
+/* Gives the temporary file its owner and mode. */
+static int set_owner(int fd, const struct snap_replace *how)
+{
+	struct stat like, st;
+	mode_t mode = how->mode;
+
+	if (how->like_fd >= 0) {
+		if (fstat(how->like_fd, &like) < 0 || fstat(fd, &st) < 0)
+			return -errno;
+		if ((like.st_uid != st.st_uid || like.st_gid != st.st_gid) &&
+		    fchown(fd, like.st_uid, like.st_gid) < 0)
+			return -errno;
+		mode &= like.st_mode;
+	}
+	return fchmod(fd, mode) < 0 ? -errno : 0;
+}
+
+/* Writes the temporary file and gives it the name of the other. */
+static int write_and_rename(int fd, const struct snap_replace *how,
+			    const void *data, size_t size)
+{
+	snap_autofd int folder =
+		how->durable ? snap_open_folder(how->dirfd) : -1;
+	int r = set_owner(fd, how);
+
+	if (r < 0)
+		return r;
+	r = snap_write_all(fd, data, size);
+	if (r < 0)
+		return r;
+	if (how->durable && folder < 0)
+		return folder;
+	if (how->durable && fsync(fd) < 0)
+		return -errno;
+	if (renameat(how->tmp_dirfd, how->tmp_name, how->dirfd, how->name) < 0)
+		return -errno;
+	return how->durable ? snap_sync_folder(folder) : 0;
+}
+
+int snap_replace_file(const struct snap_replace *how, const void *data,
+		      size_t size)
+{
+	snap_autofd int fd = -1;
+	int r;
+
+	unlinkat(how->tmp_dirfd, how->tmp_name, 0);
+	fd = openat(how->tmp_dirfd, how->tmp_name,
+		    O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	r = write_and_rename(fd, how, data, size);
+	if (r < 0)
+		unlinkat(how->tmp_dirfd, how->tmp_name, 0);
+	return r;
+}
+
+/* ---- folders ---- */
+
+int snap_open_folder(int dirfd)
+{
+	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int snap_sync_folder(int fd)
+{
+	/* Some file systems, FUSE ones among them, cannot fsync a folder. */
+	if (fsync(fd) < 0 && errno != EINVAL && errno != ENOSYS)
+		return -errno;
+	return 0;
+}
+
+/* ---- holes ---- */
+
+void snap_next_data(int fd, uint64_t at, uint64_t end, uint64_t *ret_from,
+		    uint64_t *ret_to)
+{
+	off_t from = lseek(fd, (off_t)at, SEEK_DATA), to;
+
+	if (from < 0 && errno != ENXIO)
+		from = (off_t)at;
+	if (from < 0 || (uint64_t)from >= end) {
+		*ret_from = *ret_to = end;
+		return;
+	}
+	to = lseek(fd, from, SEEK_HOLE);
+	*ret_from = (uint64_t)from;
+	*ret_to = to > from ? MIN((uint64_t)to, end) : end;
+}
