@@ -2,12 +2,13 @@
 /*
  * Where bytes rest.
  *
- * A SnapFile is a table of operations with a private payload: file.c is the
- * reference (plain pread and pwrite), uring.c writes through io_uring, tests
- * bring one that remembers its writes and crashes, a remote store is one more.
+ * A SnapFile is a table of operations with private data. plain.c is the
+ * reference (pread and pwrite), uring.c writes through io_uring, and the tests
+ * have a file that replays its writes as after a crash. A remote store would be
+ * one more.
  *
- * Files are written once, front to back, under a name nobody looks at, and then
- * published: what has a name is whole.
+ * A file is written once, front to back, under a temporary name, and then
+ * published under its real name. So a file with a real name is complete.
  */
 #pragma once
 
@@ -18,28 +19,30 @@
 
 typedef struct SnapFile SnapFile;
 
+/* Offsets and sizes are in bytes. What returns int returns 0 or -errno. pread
+ * may be called from any thread at any time; the other operations may be called
+ * from any thread, but only one at a time. */
 struct snap_file_ops {
 	const char *name; /* of the back end, for the log */
-	/* Reads up to `size` bytes at `offset`: their count, less only at the
-	 * end of the file, or -errno. Any thread. */
+	/* Reads up to `size` bytes at `offset`. Returns the number of bytes,
+	 * less than `size` only at the end of the file, or -errno. */
 	ssize_t (*pread)(SnapFile *f, void *buf, size_t size, uint64_t offset);
-	/* Writes `size` bytes at `offset`. The bytes are copied or written when
-	 * it returns; an error may be told by a later call. This and all below
-	 * are called one at a time, from any thread. */
+	/* Writes `size` bytes at `offset`, or copies them to be written later;
+	 * then a later call may return the error. */
 	int (*pwrite)(SnapFile *f, const void *buf, size_t size,
 		      uint64_t offset);
-	/* Waits until what was written can be read by pread; tells errors, also
-	 * those of earlier writes. */
+	/* Waits until pread can read all bytes written. Also returns the errors
+	 * of earlier writes. */
 	int (*drain)(SnapFile *f);
-	/* drain, and all of it is on disk (fdatasync). */
+	/* drain, then waits until all bytes are on disk (fdatasync). */
 	int (*sync)(SnapFile *f);
-	/* The size in bytes now. */
+	/* Gives the current size. */
 	int (*size)(SnapFile *f, uint64_t *ret_size);
-	/* Gives the file its name `name` in the folder `dirfd`, in the place of
-	 * what stood there, and makes that durable (rename, fsync of the
-	 * folder). -ENOENT when the folder was removed. */
+	/* Renames the file to `name` in the folder `dirfd`, replacing a file of
+	 * that name, and makes that durable (fsync of the folders). -ENOENT
+	 * where the folder was removed. */
 	int (*publish)(SnapFile *f, int dirfd, const char *name);
-	/* Closes it; one that was created and not published is removed. */
+	/* Closes the file. Removes it if it was created but not published. */
 	void (*close)(SnapFile *f);
 };
 
@@ -48,10 +51,10 @@ struct SnapFile {
 	const struct snap_file_ops *ops;
 };
 
-/* Opens `path` below `dirfd` to be read. -errno. */
+/* Opens `path` below `dirfd` for reading. Returns 0 or -errno. */
 int snap_file_open(int dirfd, const char *path, SnapFile **ret_file);
 
-/* Wraps a descriptor (which it owns from now on) to be read. */
+/* Makes a file for reading of a descriptor, which it owns from then on. */
 SnapFile *snap_file_wrap(int fd);
 
 /* How new files are written. */
@@ -61,19 +64,21 @@ enum snap_file_driver {
 	SNAP_FILE_URING, /* io_uring, or an error */
 };
 
-/* A new file `name` (-EEXIST where it is) in the folder `dirfd`, which is
- * borrowed until close, of the given mode, to be written and then published.
- * -errno. */
+/* Creates the file `name`, of mode `mode`, in the folder `dirfd`, to be written
+ * and then published. `dirfd` must stay open until the file is closed. Returns
+ * 0, -EEXIST where the name exists, or -errno. */
 int snap_file_create(int dirfd, const char *name, mode_t mode,
 		     enum snap_file_driver driver, SnapFile **ret_file);
 
-/* A file without a name in the folder `dirfd`, for what does not fit in memory;
- * it may be written in any order, and is gone when closed. -errno. */
+/* Creates a file without a name in the folder `dirfd`, for data that does not
+ * fit in memory. It may be written in any order, and close removes it. Returns
+ * 0 or -errno. */
 int snap_file_scratch(int dirfd, SnapFile **ret_file);
 
 /* Closes a file; NULL is fine. */
 void snap_file_close(SnapFile *f);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapFile, snap_file_close)
 
-/* Reads exactly `size` bytes: 0, -EBADMSG when the file ends before, -errno. */
+/* Reads exactly `size` bytes at `offset`. Returns 0, -EBADMSG where the file
+ * ends earlier, or -errno. */
 int snap_file_read(SnapFile *f, void *buf, size_t size, uint64_t offset);

@@ -2,21 +2,22 @@
 /*
  * Writes through io_uring: the caller goes on while the kernel copies.
  *
- * pwrite copies into one of four buffers of 1 MiB; appends run together, and a
- * full buffer is submitted. So at most four writes are under way, and a caller
- * that is faster than the file system waits for a buffer: that is the bound on
- * memory. Every 8 MiB the kernel is told to begin writing back what has
- * arrived, so the disk works during the save, and the sync at its end is short.
+ * pwrite copies the bytes into one of four buffers of 256 KiB. Bytes that
+ * append to the last ones join them in a buffer, and a full buffer is
+ * submitted. So at most four writes are in flight, and a caller that is faster
+ * than the file system waits for a buffer: this bounds the memory. After every
+ * 8 MiB the kernel is asked to start writing to the disk, so that the disk
+ * works during the save and the sync at its end is short.
  *
- * A buffer is free, filling (at most one), or in flight. An error is remembered
- * and told by every later call. Writes in flight never overlap: one that does
- * not append waits for all before it.
+ * A buffer is free, filling (at most one), or in flight. The first error is
+ * kept, and every later call returns it. Writes in flight never overlap: a
+ * write that does not append waits for all earlier ones.
  *
- * Calls come one at a time, but not from one thread, so the ring is set up
- * without the flags that bind it to one. When a thread ends, the kernel cancels
- * what that thread submitted; such a write is done again, by hand. Five
- * requests at most are under way and the completion queue holds sixteen, so it
- * cannot overflow.
+ * Calls come one at a time, but from several threads, so the ring is set up
+ * without the flags that bind it to one thread. When a thread ends, the kernel
+ * cancels what that thread submitted; such a write is repeated with pwrite. At
+ * most five requests are in flight and the completion queue holds sixteen, so
+ * it cannot overflow.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,9 +25,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "format/base/error.h"
+#include "format/base/fileio.h"
 #include "format/base/units.h"
-#include "format/store/file-internal.h"
+#include "format/store/uring-internal.h"
 
 #define BUFFERS 4u
 #define BUFFER_SIZE (256 * SNAP_KIB)
@@ -47,8 +48,8 @@ struct uring_file {
 	struct buffer *filling; /* or NULL */
 	guint in_flight;	/* buffers */
 	bool writing_back;
-	uint64_t end; /* of what was written last */
-	int error;
+	uint64_t end; /* the offset after the last byte written */
+	int error;    /* the first one, or 0 */
 };
 
 static struct uring_file *uring(SnapFile *f)
@@ -74,23 +75,23 @@ static int submit(struct uring_file *u)
 	return r < 0 ? r : 0;
 }
 
-/* What is left of a buffer, without the ring. */
-static void write_by_hand(struct uring_file *u, struct buffer *b)
+/* Writes the rest of a buffer without the ring. */
+static void write_directly(struct uring_file *u, struct buffer *b)
 {
-	int r = snap_plain_write(u->plain.fd, b->data + b->done,
-				 b->size - b->done, b->offset + b->done);
+	int r = snap_pwrite_all(u->plain.fd, b->data + b->done,
+				b->size - b->done, b->offset + b->done);
 
 	if (r < 0)
 		remember(u, r);
 }
 
-/* Hands what is left of a buffer to the kernel. */
+/* Submits the rest of a buffer. */
 static void submit_buffer(struct uring_file *u, struct buffer *b)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
 
 	if (!sqe) {
-		write_by_hand(u, b);
+		write_directly(u, b);
 		return;
 	}
 	io_uring_prep_write(sqe, u->plain.fd, b->data + b->done,
@@ -100,14 +101,14 @@ static void submit_buffer(struct uring_file *u, struct buffer *b)
 		/* The entry stays in the queue, so it must become harmless. */
 		io_uring_prep_nop(sqe);
 		io_uring_sqe_set_data(sqe, NULL);
-		write_by_hand(u, b);
+		write_directly(u, b);
 		return;
 	}
 	b->in_flight = true;
 	u->in_flight++;
 }
 
-/* Up to where all has arrived. */
+/* The offset up to which all bytes are in the kernel's page cache. */
 static uint64_t arrived(const struct uring_file *u)
 {
 	uint64_t low = u->filling ? u->filling->offset : u->end;
@@ -118,7 +119,7 @@ static uint64_t arrived(const struct uring_file *u)
 	return low;
 }
 
-/* Begins to write back what has arrived, if that is enough. */
+/* Asks the kernel to write to the disk once enough bytes have arrived. */
 static void writeback(struct uring_file *u)
 {
 	uint64_t until = arrived(u);
@@ -155,7 +156,7 @@ static void complete_buffer(struct uring_file *u, struct buffer *b, int res)
 		return;
 	}
 	if (res == -ECANCELED || res == -EAGAIN || res == -EINTR || res == 0)
-		write_by_hand(u, b);
+		write_directly(u, b);
 	else
 		remember(u, res);
 }
@@ -167,12 +168,13 @@ static void complete(struct uring_file *u, struct io_uring_cqe *cqe)
 
 	io_uring_cqe_seen(&u->ring, cqe);
 	if (data == u)
-		u->writing_back = false; /* advice: fdatasync tells errors */
+		u->writing_back =
+			false; /* only advice: fdatasync reports errors */
 	else if (data)
 		complete_buffer(u, data, res);
 }
 
-/* Waits for one completion, and takes those that are there. */
+/* Waits for a completion, then handles all that are there. */
 static void wait_one(struct uring_file *u)
 {
 	struct io_uring_cqe *cqe;
@@ -181,7 +183,7 @@ static void wait_one(struct uring_file *u)
 	do
 		r = io_uring_wait_cqe(&u->ring, &cqe);
 	while (r == -EINTR || r == -EAGAIN);
-	g_assert(r == 0); /* the ring is ours, and so is what we wait for */
+	g_assert(r == 0); /* the ring is valid and has requests in flight */
 	do
 		complete(u, cqe);
 	while (io_uring_peek_cqe(&u->ring, &cqe) == 0);
@@ -203,7 +205,7 @@ static void wait_writes(struct uring_file *u)
 		wait_one(u);
 }
 
-/* A free buffer, to be filled from `offset` on. */
+/* Waits for a free buffer; it will hold bytes from `offset` on. */
 static struct buffer *buffer_get(struct uring_file *u, uint64_t offset)
 {
 	while (u->in_flight == BUFFERS)
@@ -300,7 +302,7 @@ static const struct snap_file_ops uring_ops = {
 	.close = uring_close,
 };
 
-/* Rings are older than the operations that we want of them. */
+/* A kernel may have io_uring without the operations that are used here. */
 static bool ring_can_write(struct io_uring *ring)
 {
 	struct io_uring_probe *probe = io_uring_get_probe_ring(ring);

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The reference back end: pread, pwrite, fdatasync.
+ *
+ * A new file has a temporary name. Publish renames it; a file that is closed
+ * without publish is removed. Publish opens both folders before it renames, so
+ * that a shortage of descriptors shows while nothing has changed.
+ */
+#include "format/store/plain-internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "format/base/cleanup.h"
+#include "format/base/fileio.h"
+
+static struct snap_plain_file *plain(SnapFile *f)
+{
+	return (struct snap_plain_file *)f;
+}
+
+ssize_t snap_plain_pread(SnapFile *f, void *buf, size_t size, uint64_t offset)
+{
+	return snap_pread_all(plain(f)->fd, buf, size, offset);
+}
+
+static int plain_pwrite(SnapFile *f, const void *buf, size_t size,
+			uint64_t offset)
+{
+	struct snap_plain_file *p = plain(f);
+	uint64_t end = offset + size;
+	int r = snap_pwrite_all(p->fd, buf, size, offset);
+
+	if (r < 0 || !p->is_stream || end < p->begun + SNAP_WRITEBACK)
+		return r;
+	/* Only advice: fdatasync reports the errors of the disk. */
+	sync_file_range(p->fd, (off_t)p->begun, (off_t)(end - p->begun),
+			SYNC_FILE_RANGE_WRITE);
+	p->begun = end;
+	return 0;
+}
+
+static int plain_drain(SnapFile *f)
+{
+	return 0;
+}
+
+static int plain_sync(SnapFile *f)
+{
+	return fdatasync(plain(f)->fd) < 0 ? -errno : 0;
+}
+
+int snap_plain_size(SnapFile *f, uint64_t *ret_size)
+{
+	struct stat st;
+
+	if (fstat(plain(f)->fd, &st) < 0)
+		return -errno;
+	*ret_size = (uint64_t)st.st_size;
+	return 0;
+}
+
+int snap_plain_publish(SnapFile *f, int dirfd, const char *name)
+{
+	struct snap_plain_file *p = plain(f);
+	snap_autofd int from = -1, to = -1;
+	int r;
+
+	if (!p->name)
+		return -EINVAL;
+	from = snap_open_folder(p->dirfd);
+	if (from < 0)
+		return from;
+	to = snap_open_folder(dirfd);
+	if (to < 0)
+		return to;
+	if (renameat(from, p->name, to, name) < 0)
+		return -errno;
+	g_clear_pointer(&p->name, g_free);
+	r = snap_sync_folder(to);
+	return r < 0 ? r : snap_sync_folder(from);
+}
+
+void snap_plain_close(SnapFile *f)
+{
+	struct snap_plain_file *p = plain(f);
+
+	if (p->name)
+		unlinkat(p->dirfd, p->name, 0);
+	snap_close_fd(&p->fd);
+	g_free(p->name);
+	g_free(p);
+}
+
+static const struct snap_file_ops plain_ops = {
+	.name = "plain",
+	.pread = snap_plain_pread,
+	.pwrite = plain_pwrite,
+	.drain = plain_drain,
+	.sync = plain_sync,
+	.size = snap_plain_size,
+	.publish = snap_plain_publish,
+	.close = snap_plain_close,
+};
+
+struct snap_plain_file *snap_plain_new(int fd)
+{
+	struct snap_plain_file *p = g_new0(struct snap_plain_file, 1);
+
+	p->file.ops = &plain_ops;
+	p->fd = fd;
+	p->dirfd = -1;
+	return p;
+}
