@@ -2,21 +2,35 @@
 /* What the files of fs/catalog share. */
 #pragma once
 
+#include <sys/stat.h>
+
 #include "fs/catalog/catalog.h"
 
-/* What stands behind a file's name in the symbolic link that says which folder
- * it is for. */
+/* A temporary file N has a symbolic link beside it: N with this suffix. The
+ * link's target is the folder that the file is meant for. */
 #define SNAP_TEMPORARY_FOR ".for"
 
-/* A new file in the folder `tmp_fd` that is meant for the folder `path`, and
- * says so in a symbolic link beside it for as long as it is open. -errno. */
+/* Creates a temporary file, and its link to the folder `path`, in the folder
+ * `tmp_fd`. The link is removed when the file is closed. Returns 0 or -errno.
+ */
 int snap_temporary_create(int tmp_fd, const char *path,
 			  const struct snap_catalog_owner *owner,
 			  SnapFile **ret_file);
 
-/* Removes the files that a killed writer left in `tmp_fd`, and notes in the
- * folders below `root_fd` that they were for what happened. Best effort. */
+/* Removes the temporary files that a killed writer left in `tmp_fd`, and leaves
+ * a note in each folder below `root_fd` that such a file was meant for. Errors
+ * are ignored. */
 void snap_temporary_clear(int root_fd, int tmp_fd);
 
-/* The folder of files on their way in; -1 where the catalog is read-only. */
+/* The folder of the temporary files; -1 where the catalog is read-only. */
 int snap_catalog_tmp_fd(const SnapCatalog *c);
+
+/* Opens the folder `path` below `fd` with O_PATH, name by name, without
+ * following links. Returns the descriptor, -EINVAL for "..", or -errno. */
+int snap_catalog_descend(int fd, const char *path);
+
+/* Opens the regular file `name` of a folder for reading, and fills in *ret_st
+ * unless it is NULL. Returns the descriptor, -EBADMSG where `name` is not a
+ * regular file, or -errno. */
+int snap_catalog_open_file(int folder_fd, const char *name, struct stat *ret_st,
+			   GError **error);

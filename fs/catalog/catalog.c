@@ -1,11 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * A store: opening it, its lock, its snapshots one by one.
- *
- * Names are bytes, and whoever can write a store can put symbolic links into
- * it. So names are never joined into paths here but looked up one by one below
- * an open folder, without following links.
- */
+/* A store: opens it, takes its lock, finds and creates single snapshots. */
 #include "fs/catalog/catalog-internal.h"
 
 #include <fcntl.h>
@@ -14,8 +8,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "format/base/cleanup.h"
 #include "format/base/error.h"
+#include "format/base/fileio.h"
+
+/* The longest text that is read from the lock, in bytes. */
+#define HOLDER_MAX 512
 
 struct SnapCatalog {
 	char *path;
@@ -30,7 +27,7 @@ void snap_catalog_free(SnapCatalog *c)
 	if (!c)
 		return;
 	if (c->lock_fd >= 0) {
-		/* Who looks at the file by hand finds nobody. */
+		/* An empty file tells the reader that no process holds it. */
 		if (ftruncate(c->lock_fd, 0) < 0)
 			errno = 0;
 		close(c->lock_fd);
@@ -71,7 +68,7 @@ bool snap_catalog_reserved(const char *name)
 			strlen(SNAP_CATALOG_PRIVATE));
 }
 
-/* Makes a folder of ours where there is none. */
+/* Makes a private folder unless it exists. */
 static int make_folder(SnapCatalog *c, const char *name, GError **error)
 {
 	struct stat st;
@@ -86,23 +83,22 @@ static int make_folder(SnapCatalog *c, const char *name, GError **error)
 				       name);
 	if (!S_ISDIR(st.st_mode))
 		return snap_fail(error, ENOTDIR,
-				 "store %s: %s is there and is no folder",
+				 "store %s: %s exists and is not a folder",
 				 c->path, name);
 	return 0;
 }
 
-/* What the holder of the lock wrote into it. */
+/* Reads what the holder of the lock wrote into it. */
 static char *read_holder(int fd)
 {
-	char text[512];
-	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+	g_autofree char *text = NULL;
 
-	text[MAX(n, 0)] = '\0';
-	g_strstrip(text);
-	return g_strdup(*text ? text : "by another process");
+	if (snap_read_fd(fd, HOLDER_MAX, &text, NULL) == 0 && *g_strstrip(text))
+		return g_steal_pointer(&text);
+	return g_strdup("by another process");
 }
 
-/* Takes the lock and says in it who we are. */
+/* Takes the lock, and writes into it which process holds it. */
 static int take_lock(SnapCatalog *c, const char *holder, GError **error)
 {
 	g_autofree char *text = NULL;
@@ -127,12 +123,12 @@ static int take_lock(SnapCatalog *c, const char *holder, GError **error)
 	}
 	text = g_strdup_printf("%s (process %d)\n", holder, (int)getpid());
 	if (ftruncate(c->lock_fd, 0) < 0 ||
-	    pwrite(c->lock_fd, text, strlen(text), 0) < 0)
-		return 0; /* the lock holds without its text */
+	    snap_pwrite_all(c->lock_fd, text, strlen(text), 0) < 0)
+		return 0; /* the text is not needed for the lock to hold */
 	return 0;
 }
 
-/* The part of opening that is only for who writes. */
+/* Does the part of opening that only a writer needs. */
 static int open_to_write(SnapCatalog *c, const char *holder, GError **error)
 {
 	int r = make_folder(c, SNAP_CATALOG_PRIVATE, error);
@@ -167,7 +163,8 @@ int snap_catalog_open(const char *path, bool read_only, const char *holder,
 	c->tmp_fd = c->lock_fd = -1;
 	c->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (c->fd < 0 && errno == ENOTDIR)
-		return snap_fail(error, ENOTDIR, "store %s is no folder", path);
+		return snap_fail(error, ENOTDIR, "store %s is not a folder",
+				 path);
 	if (c->fd < 0)
 		return snap_fail_errno(error, errno,
 				       "store %s cannot be opened", path);
@@ -180,30 +177,11 @@ int snap_catalog_open(const char *path, bool read_only, const char *holder,
 
 int snap_catalog_find(int folder_fd, SnapReader **ret_reader, GError **error)
 {
-	snap_autofd int fd =
-		openat(folder_fd, SNAP_CATALOG_SNAPSHOT,
-		       O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	struct stat st;
+	int fd = snap_catalog_open_file(folder_fd, SNAP_CATALOG_SNAPSHOT, NULL,
+					error);
 
-	if (fd < 0 && errno == ELOOP)
-		return snap_fail(error, EBADMSG,
-				 SNAP_CATALOG_SNAPSHOT " is a symbolic link");
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return snap_fail_errno(error, errno, SNAP_CATALOG_SNAPSHOT);
-	if (!S_ISREG(st.st_mode))
-		return snap_fail(error, EBADMSG,
-				 SNAP_CATALOG_SNAPSHOT " is no file");
-	return snap_reader_open(snap_file_wrap(snap_steal_fd(&fd)), ret_reader,
-				error);
-}
-
-int snap_catalog_remove(int folder_fd)
-{
-	if (unlinkat(folder_fd, SNAP_CATALOG_SNAPSHOT, 0) < 0)
-		return -errno;
-	snap_catalog_preamble_drop(folder_fd);
-	snap_catalog_note(folder_fd, NULL);
-	return 0;
+	return fd < 0 ? fd
+		      : snap_reader_open(snap_file_wrap(fd), ret_reader, error);
 }
 
 int snap_catalog_create(SnapCatalog *c, const char *path,

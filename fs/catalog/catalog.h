@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Names: what lies in STORE.
+ * The names in a store.
  *
- *	STORE/.snapfs/lock        held by who may write
- *	STORE/.snapfs/tmp/        files on their way in; emptied with the lock
- *	STORE/a/b/snapshot.zst    a snapshot: folder a/b
- *	STORE/a/b/snapshot.head   what now stands before its stream
+ *	STORE/.snapfs/lock        locked by the process that may write
+ *	STORE/.snapfs/tmp/        temporary files; emptied by that process
+ *	STORE/a/b/snapshot.zst    the snapshot of folder a/b
+ *	STORE/a/b/snapshot.head   its preamble, if it was rewritten
  *	STORE/a/b/.snapfs-error   why the last save into a/b failed
  *	STORE/a/b/anything        ordinary files, as they are
  *
- * Nothing of the tree is kept in memory: the folders are the catalog, so
- * rename, rm and a store copied by rsync need no help from us.
+ * The tree is not kept in memory: it is read from the folders each time. So
+ * rename, rm, and a store that rsync copied work without any bookkeeping.
  */
 #pragma once
 
@@ -23,89 +23,93 @@
 #include "format/store/store.h"
 
 #define SNAP_CATALOG_SNAPSHOT "snapshot.zst"
-/* What stands before QEMU's stream, since it was written again (preamble.c). */
+/* The rewritten preamble of a snapshot (preamble.c). */
 #define SNAP_CATALOG_PREAMBLE "snapshot.head"
-#define SNAP_CATALOG_PREAMBLE_MAX (16u << 20)
-/* The pages that a revert needed first: an ordinary file, but one that is
- * about the snapshot beside it. */
+#define SNAP_CATALOG_PREAMBLE_MAX (16u << 20) /* bytes */
+/* The list of pages that a revert needed first: an ordinary file, but it
+ * belongs to the snapshot beside it. */
 #define SNAP_CATALOG_HOT "hot"
 #define SNAP_CATALOG_ERROR ".snapfs-error"
 #define SNAP_CATALOG_PRIVATE ".snapfs"
-/* The folder of files on their way in. */
+/* The folder of temporary files. */
 #define SNAP_CATALOG_TMP SNAP_CATALOG_PRIVATE "/tmp"
 
 typedef struct SnapCatalog SnapCatalog;
 
-/* Opens the store at `path`. To write: makes .snapfs where there is none, takes
- * the lock (-EBUSY naming who holds it), and clears away what a killed writer
- * left, noting why in the folders it was for. `holder` is what others are told
- * ("mounted at /snaps"). Read-only: takes and touches nothing. */
+/* Opens the store at `path`. For writing, it creates .snapfs if needed, takes
+ * the lock (-EBUSY, with the name of the holder), and removes what a killed
+ * writer left, with a note in the folder of each such file. `holder` is the
+ * text that other processes see ("mounted at /snaps"). Read-only, it changes
+ * nothing. Returns 0 or -errno. */
 int snap_catalog_open(const char *path, bool read_only, const char *holder,
 		      SnapCatalog **ret_catalog, GError **error);
 void snap_catalog_free(SnapCatalog *c);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapCatalog, snap_catalog_free)
 
-/* The folder of the store (borrowed); its path as it was given; whether it may
- * not be written. */
+/* A descriptor of the store's folder (borrowed); its path as it was given;
+ * whether the store was opened read-only. */
 int snap_catalog_fd(const SnapCatalog *c);
 const char *snap_catalog_path(const SnapCatalog *c);
 bool snap_catalog_read_only(const SnapCatalog *c);
 
-/* True for the names that snapfs keeps to itself in a store's folders. */
+/* True for the names in a store's folders that snapfs keeps to itself. */
 bool snap_catalog_reserved(const char *name);
 
-/* Opens the snapshot of a folder: -ENOENT where there is none, else as
- * snap_reader_open. */
+/* Opens the snapshot of a folder. Returns 0, -ENOENT where there is none, or
+ * an error of snap_reader_open. */
 int snap_catalog_find(int folder_fd, SnapReader **ret_reader, GError **error);
 
-/* Removes the snapshot of a folder (readers that have it open keep it), what
- * was written before its stream since, and the note of an error. -ENOENT,
+/* Removes the snapshot of a folder, its rewritten preamble and its note. A
+ * process that has the snapshot open can still read it. Returns 0, -ENOENT or
  * -errno. */
 int snap_catalog_remove(int folder_fd);
 
-/* ---- what stands before the stream of a sealed snapshot (preamble.c) ---- */
+/* ---- the rewritten preamble of a sealed snapshot (preamble.c) ---- */
 
-/* Reads the side file of a folder: *ret_head is NULL where there is none, or
- * one of another snapshot than that of `uuid`. -EBADMSG damaged, -errno. */
+/* Reads the rewritten preamble of a folder. *ret_preamble becomes NULL where
+ * there is none, or where it belongs to a snapshot other than `uuid`. Returns
+ * 0, -EBADMSG where it is damaged, or -errno. */
 int snap_catalog_preamble_read(int folder_fd, const uint8_t uuid[16],
-			       GBytes **ret_head, GError **error);
+			       GBytes **ret_preamble, GError **error);
 
-/* Writes the side file anew, durably, for the snapshot of `uuid`, to which its
- * owner and mode are alike. `size` is that of the block "before", all of which
- * it stands for. -errno; then the old one is still there. */
+/* Replaces the preamble of the snapshot `uuid` durably. `data` is the whole
+ * preamble, so `size` is that of the preamble in the snapshot, in bytes. The
+ * file gets the snapshot's owner and mode. Returns 0, or -errno; then the old
+ * preamble is still there. */
 int snap_catalog_preamble_write(SnapCatalog *c, int folder_fd,
 				const uint8_t uuid[16], const void *data,
 				size_t size, GError **error);
 
-/* Removes it: another snapshot has come. */
+/* Removes the rewritten preamble, after another snapshot was published. */
 void snap_catalog_preamble_drop(int folder_fd);
 
-/* Who a new snapshot belongs to; uid and gid -1: to this process. */
+/* The owner and mode of a new snapshot. uid or gid -1: that of this process. */
 struct snap_catalog_owner {
 	uid_t uid;
 	gid_t gid;
 	mode_t mode;
 };
 
-/* The files of a new snapshot: the file itself and, unless ret_scratch is NULL,
- * the map's overflow. `path` (for the note after a crash) is the folder's
- * within the store. */
+/* Creates the file of a new snapshot and, unless ret_scratch is NULL, a scratch
+ * file for the part of the map that does not fit in memory. `path` is the
+ * snapshot's folder within the store; if this process is killed, the note goes
+ * there. Returns 0 or -errno. */
 int snap_catalog_create(SnapCatalog *c, const char *path,
 			const struct snap_catalog_owner *owner,
 			SnapFile **ret_file, SnapFile **ret_scratch,
 			GError **error);
 
-/* Notes in a folder why the last save into it failed (NULL: forget it). Best
- * effort. */
+/* Writes into a folder why the last save into it failed; NULL removes the note.
+ * Errors are ignored. */
 void snap_catalog_note(int folder_fd, const char *sentence);
 
-/* The note, or NULL; g_free. */
+/* Reads the note; NULL where there is none. The caller frees it with g_free. */
 char *snap_catalog_noted(int folder_fd);
 
-/* Calls `visit` for each snapshot below `path` ("" is all), in the order of
- * their names; stops when it returns non-zero, and returns that. The paths are
- * within the store. A folder that we may not read is left out, with a line in
- * the log. */
+/* Calls `visit` for each snapshot below the folder `path` ("" is the store), in
+ * the order of their names. A path is within the store. Stops when `visit`
+ * returns non-zero, and returns that. A folder that this process may not read
+ * is skipped, with a line in the log. Returns 0 or -errno. */
 typedef int (*snap_catalog_visit)(const char *path, int folder_fd, void *data);
 int snap_catalog_list(SnapCatalog *c, const char *path,
 		      snap_catalog_visit visit, void *data, GError **error);

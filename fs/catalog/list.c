@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* All snapshots of a store, folder by folder. */
-#include "fs/catalog/catalog.h"
+/* Visits all snapshots of a store, folder by folder. */
+#include "fs/catalog/catalog-internal.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -9,13 +9,14 @@
 
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
+#include "format/base/fileio.h"
 #include "format/base/log.h"
 
 /* A walk through a store. */
 struct walk {
 	snap_catalog_visit visit;
 	void *data;
-	GString *path; /* of the folder where the walk stands */
+	GString *path; /* of the current folder */
 	GError **error;
 };
 
@@ -24,12 +25,11 @@ static gint compare_names(gconstpointer a, gconstpointer b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* The names of the folders in `fd`, in order. Takes `fd` over. */
+/* Adds the names of the folders in `fd`, sorted. Closes `fd`. */
 static int read_folders(int fd, GPtrArray *names)
 {
 	DIR *dir = fdopendir(fd);
 	struct dirent *d;
-
 	int r;
 
 	if (!dir) {
@@ -52,7 +52,7 @@ static int read_folders(int fd, GPtrArray *names)
 
 static int walk_folder(struct walk *w, int fd);
 
-/* Goes into a folder of the one that is open, and comes back. */
+/* Walks the folder `name` of the folder `fd`. */
 static int walk_into(struct walk *w, int fd, const char *name)
 {
 	gsize length = w->path->len;
@@ -60,13 +60,13 @@ static int walk_into(struct walk *w, int fd, const char *name)
 		fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	int r = 0;
 
-	/* Not a folder after all, or gone meanwhile. */
+	/* It is not a folder, or was removed meanwhile. */
 	if (child < 0 &&
 	    (errno == ENOTDIR || errno == ENOENT || errno == ELOOP))
 		return 0;
 	g_string_append_printf(w->path, "%s%s", length ? "/" : "", name);
 	if (child < 0 && (errno == EACCES || errno == EPERM))
-		snap_log(SNAP_LOG_WARNING, "folder %s is left out: %s",
+		snap_log(SNAP_LOG_WARNING, "folder %s is skipped: %s",
 			 w->path->str, g_strerror(errno));
 	else if (child < 0)
 		r = snap_fail_errno(w->error, errno, "folder %s", w->path->str);
@@ -86,8 +86,8 @@ static int walk_folder(struct walk *w, int fd)
 		r = w->visit(w->path->str, fd, w->data);
 	if (r != 0)
 		return r;
-	r = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	r = r < 0 ? -errno : read_folders(r, names);
+	r = snap_open_folder(fd);
+	r = r < 0 ? r : read_folders(r, names);
 	if (r < 0)
 		return snap_fail_errno(w->error, -r, "folder %s",
 				       *w->path->str ? w->path->str : ".");
@@ -96,34 +96,10 @@ static int walk_folder(struct walk *w, int fd)
 	return r;
 }
 
-/* Opens the folder `path` below `fd`, name by name, following no links. */
-static int open_below(int fd, const char *path)
-{
-	g_auto(GStrv) names = g_strsplit(path, "/", -1);
-	snap_autofd int at =
-		openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	for (char **name = names; *name && at >= 0; name++) {
-		int next;
-
-		if (!**name || !strcmp(*name, "."))
-			continue;
-		if (!strcmp(*name, ".."))
-			return -EINVAL;
-		next = openat(at, *name,
-			      O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (next < 0)
-			return -errno;
-		close(at);
-		at = next;
-	}
-	return at < 0 ? -errno : snap_steal_fd(&at);
-}
-
 int snap_catalog_list(SnapCatalog *c, const char *path,
 		      snap_catalog_visit visit, void *data, GError **error)
 {
-	snap_autofd int fd = open_below(snap_catalog_fd(c), path);
+	snap_autofd int fd = snap_catalog_descend(snap_catalog_fd(c), path);
 	struct walk w = { .visit = visit, .data = data, .error = error };
 	int r;
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Why the last save into a folder failed: a small text beside it. */
+/* Why the last save into a folder failed: a small text file in that folder. */
 #include "fs/catalog/catalog.h"
 
 #include <fcntl.h>
@@ -7,13 +7,13 @@
 #include <unistd.h>
 
 #include "format/base/cleanup.h"
+#include "format/base/fileio.h"
 
 #define NOTE_MAX 4096
 
 void snap_catalog_note(int folder_fd, const char *sentence)
 {
 	snap_autofd int fd = -1;
-	size_t size;
 
 	if (!sentence) {
 		unlinkat(folder_fd, SNAP_CATALOG_ERROR, 0);
@@ -23,22 +23,17 @@ void snap_catalog_note(int folder_fd, const char *sentence)
 		    O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK |
 			    O_CLOEXEC,
 		    0644);
-	size = MIN(strlen(sentence), NOTE_MAX);
-	if (fd < 0 || write(fd, sentence, size) < 0)
-		return;
+	if (fd >= 0)
+		snap_write_all(fd, sentence, MIN(strlen(sentence), NOTE_MAX));
 }
 
 char *snap_catalog_noted(int folder_fd)
 {
-	snap_autofd int fd =
-		openat(folder_fd, SNAP_CATALOG_ERROR,
-		       O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	char text[NOTE_MAX + 1];
-	ssize_t n = fd < 0 ? -1 : read(fd, text, NOTE_MAX);
+	g_autofree char *text = NULL;
 
-	if (n <= 0)
+	if (snap_read_file(folder_fd, SNAP_CATALOG_ERROR, NOTE_MAX, &text,
+			   NULL) < 0)
 		return NULL;
-	text[n] = '\0';
 	g_strchomp(text);
-	return *text ? g_strdup(text) : NULL;
+	return *text ? g_steal_pointer(&text) : NULL;
 }

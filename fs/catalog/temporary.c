@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Files on their way in.
+ * Temporary files: snapshots that are being written.
  *
- * A file lies in STORE/.snapfs/tmp under a random name N until it is published.
- * Beside it stands a symbolic link N.for, whose target is the folder that the
- * file is meant for. It leads nowhere and is only read: when the writer is
- * killed, whoever opens the store next removes both, and notes in that folder
- * what happened. An ordinary end removes the link with the file's close.
+ * Such a file lies in STORE/.snapfs/tmp under a random name N until it is
+ * published. Beside it is a symbolic link N.for, whose target is the folder
+ * that the file is meant for. No program follows the link; it is only read. If
+ * the writer is killed, the next process that opens the store for writing
+ * removes both, and leaves a note in that folder. In all other cases the link
+ * is removed when the file is closed.
  */
 #include "fs/catalog/catalog-internal.h"
 
@@ -18,10 +19,11 @@
 #include <unistd.h>
 
 #include "format/base/cleanup.h"
+#include "format/base/fileio.h"
 
-#define CUT_OFF "the save was cut off: the program that took it ended"
+#define CUT_OFF "the save was cut off: the process that wrote it ended"
 
-/* A file of the store, and the link beside it. */
+/* A file of format/store, and its link. */
 struct temporary {
 	SnapFile file; /* first */
 	SnapFile *inner;
@@ -87,7 +89,7 @@ static const struct snap_file_ops temporary_ops = {
 	.close = temporary_close,
 };
 
-/* Gives a new file to its owner. */
+/* Gives a new file its owner and mode. */
 static int set_owner(int tmp_fd, const char *name,
 		     const struct snap_catalog_owner *owner)
 {
@@ -108,8 +110,8 @@ int snap_temporary_create(int tmp_fd, const char *path,
 	struct temporary *t;
 	int r;
 
-	/* A store that has no links, or a path too long for one, only costs
-	 * the note. */
+	/* Where the file system has no links, or the path is too long for one,
+	 * only the note is lost. */
 	if (symlinkat(*path ? path : ".", tmp_fd, link) < 0 &&
 	    (errno == EIO || errno == ENOSPC || errno == EDQUOT ||
 	     errno == EROFS))
@@ -130,57 +132,38 @@ int snap_temporary_create(int tmp_fd, const char *path,
 	return 0;
 }
 
-/* Notes in the folder that the link names that its save was cut off. */
+/* Leaves the note in the folder that the link names. */
 static void note_cut_off(int root_fd, int tmp_fd, const char *link)
 {
 	char path[PATH_MAX];
 	ssize_t n = readlinkat(tmp_fd, link, path, sizeof(path) - 1);
-	g_auto(GStrv) names = NULL;
-	int fd, next;
+	snap_autofd int fd = -1;
 
 	if (n <= 0)
 		return;
 	path[n] = '\0';
-	names = g_strsplit(path, "/", -1);
-	fd = openat(root_fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	for (char **name = names; *name && fd >= 0; name++) {
-		if (!**name || !strcmp(*name, "."))
-			continue;
-		next = strcmp(*name, "..") == 0
-			       ? -1
-			       : openat(fd, *name,
-					O_PATH | O_DIRECTORY | O_NOFOLLOW |
-						O_CLOEXEC);
-		close(fd);
-		fd = next;
-	}
-	if (fd < 0)
-		return;
-	snap_catalog_note(fd, CUT_OFF);
-	close(fd);
+	fd = snap_catalog_descend(root_fd, path);
+	if (fd >= 0)
+		snap_catalog_note(fd, CUT_OFF);
 }
 
-/* Removes one name of the folder; a link that still has its file is read
- * before. */
-static void clear_name(int root_fd, int tmp_fd, const char *name)
+/* Removes a link and its file. The link counts only if its file exists. */
+static void clear_link(int root_fd, int tmp_fd, const char *link)
 {
-	g_autofree char *file = g_strdup(name);
+	g_autofree char *file =
+		g_strndup(link, strlen(link) - strlen(SNAP_TEMPORARY_FOR));
 	struct stat st;
 
-	if (g_str_has_suffix(name, SNAP_TEMPORARY_FOR)) {
-		file[strlen(name) - strlen(SNAP_TEMPORARY_FOR)] = '\0';
-		if (fstatat(tmp_fd, file, &st, AT_SYMLINK_NOFOLLOW) == 0)
-			note_cut_off(root_fd, tmp_fd, name);
-		unlinkat(tmp_fd, file, 0);
-	}
-	if (unlinkat(tmp_fd, name, 0) < 0 && errno == EISDIR)
-		unlinkat(tmp_fd, name, AT_REMOVEDIR);
+	if (fstatat(tmp_fd, file, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		note_cut_off(root_fd, tmp_fd, link);
+	unlinkat(tmp_fd, file, 0);
+	unlinkat(tmp_fd, link, 0);
 }
 
 void snap_temporary_clear(int root_fd, int tmp_fd)
 {
 	g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
-	int fd = openat(tmp_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = snap_open_folder(tmp_fd);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *d;
 
@@ -192,11 +175,11 @@ void snap_temporary_clear(int root_fd, int tmp_fd)
 		if (strcmp(d->d_name, ".") && strcmp(d->d_name, ".."))
 			g_ptr_array_add(names, g_strdup(d->d_name));
 	closedir(dir);
-	/* Links first: they are of use only beside their files. */
 	for (guint i = 0; i < names->len; i++)
 		if (g_str_has_suffix(names->pdata[i], SNAP_TEMPORARY_FOR))
-			clear_name(root_fd, tmp_fd, names->pdata[i]);
+			clear_link(root_fd, tmp_fd, names->pdata[i]);
+	/* What is left had no link, or is a folder. */
 	for (guint i = 0; i < names->len; i++)
-		if (!g_str_has_suffix(names->pdata[i], SNAP_TEMPORARY_FOR))
-			clear_name(root_fd, tmp_fd, names->pdata[i]);
+		if (unlinkat(tmp_fd, names->pdata[i], 0) < 0 && errno == EISDIR)
+			unlinkat(tmp_fd, names->pdata[i], AT_REMOVEDIR);
 }

@@ -185,8 +185,8 @@ class RefusedTest(BackgroundCase):
             pass
         self.assertIn('/none', self.refused(FAILED, self.path('none'), self.snaps))
         self.assertIn('/none', self.refused(FAILED, self.store, self.path('none')))
-        self.assertIn('no folder', self.refused(FAILED, file, self.snaps))
-        self.assertIn('no folder', self.refused(FAILED, self.store, file))
+        self.assertIn('not a folder', self.refused(FAILED, file, self.snaps))
+        self.assertIn('not a folder', self.refused(FAILED, self.store, file))
         os.mkdir(os.path.join(self.store, 'inner'))
         self.assertIn('within the store',
                       self.refused(FAILED, self.store, os.path.join(self.store, 'inner')))

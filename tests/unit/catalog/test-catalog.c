@@ -351,39 +351,41 @@ static void stops_when_the_visitor_says_so(void **state)
 	assert_string_equal(found->str, "a;stop;");
 }
 
-/* ---- what stands before the stream ---- */
+/* ---- the preamble ---- */
 
 static const uint8_t uuid[16] = "the snapshot's";
 static const uint8_t other[16] = "another one's";
 
 /* The bytes of the side file, or NULL. */
-static char *read_head(int fd, int expected)
+static char *read_preamble(int fd, int expected)
 {
 	g_autoptr(GError) error = NULL;
-	GBytes *head = NULL;
+	GBytes *preamble = NULL;
 	char *text;
 
-	assert_int_equal(snap_catalog_preamble_read(fd, uuid, &head, &error),
-			 expected);
+	assert_int_equal(
+		snap_catalog_preamble_read(fd, uuid, &preamble, &error),
+		expected);
 	if (expected < 0) {
-		assert_null(head);
+		assert_null(preamble);
 		assert_non_null(strstr(error->message, SNAP_CATALOG_PREAMBLE));
 	}
-	if (!head)
+	if (!preamble)
 		return NULL;
-	text = g_strndup(g_bytes_get_data(head, NULL), g_bytes_get_size(head));
-	g_bytes_unref(head);
+	text = g_strndup(g_bytes_get_data(preamble, NULL),
+			 g_bytes_get_size(preamble));
+	g_bytes_unref(preamble);
 	return text;
 }
 
-static int write_head(SnapCatalog *c, int fd, const uint8_t *whose,
-		      const char *text)
+static int write_preamble(SnapCatalog *c, int fd, const uint8_t *whose,
+			  const char *text)
 {
 	return snap_catalog_preamble_write(c, fd, whose, text, strlen(text),
 					   NULL);
 }
 
-static void keeps_a_head_of_one_snapshot(void **state)
+static void keeps_the_preamble_of_one_snapshot(void **state)
 {
 	g_autoptr(SnapCatalog) c = open_store(*state);
 	g_autofree char *text = NULL;
@@ -393,23 +395,23 @@ static void keeps_a_head_of_one_snapshot(void **state)
 	put_snapshot(*state, "vm1");
 	fd = open_folder(*state, "vm1");
 	assert_int_equal(fchmodat(fd, SNAP_CATALOG_SNAPSHOT, 0640, 0), 0);
-	assert_null(read_head(fd, 0));
-	assert_int_equal(write_head(c, fd, uuid, "first"), 0);
-	assert_int_equal(write_head(c, fd, uuid, "and second"), 0);
-	text = read_head(fd, 0);
+	assert_null(read_preamble(fd, 0));
+	assert_int_equal(write_preamble(c, fd, uuid, "first"), 0);
+	assert_int_equal(write_preamble(c, fd, uuid, "and second"), 0);
+	text = read_preamble(fd, 0);
 	assert_string_equal(text, "and second");
 	assert_int_equal(fstatat(fd, SNAP_CATALOG_PREAMBLE, &st, 0), 0);
 	assert_int_equal(st.st_mode & 0777, 0640);
 	assert_int_equal(st.st_size, 32 + strlen("and second"));
 	assert_int_equal(count_tmp(*state), 0);
-	/* One of another snapshot is no head of this. */
-	assert_int_equal(write_head(c, fd, other, "third"), 0);
-	assert_null(read_head(fd, 0));
+	/* That of another snapshot is ignored. */
+	assert_int_equal(write_preamble(c, fd, other, "third"), 0);
+	assert_null(read_preamble(fd, 0));
 	assert_int_equal(snap_catalog_remove(fd), 0);
 	assert_int_equal(fstatat(fd, SNAP_CATALOG_PREAMBLE, &st, 0), -1);
 }
 
-static void writes_no_head_where_it_cannot(void **state)
+static void writes_no_preamble_where_it_cannot(void **state)
 {
 	g_autoptr(SnapCatalog) c = open_store(*state);
 	g_autoptr(SnapCatalog) reader = NULL;
@@ -417,17 +419,17 @@ static void writes_no_head_where_it_cannot(void **state)
 
 	put_snapshot(*state, "vm1");
 	fd = open_folder(*state, "vm1");
-	assert_int_equal(write_head(c, fd, uuid, ""), -EINVAL);
+	assert_int_equal(write_preamble(c, fd, uuid, ""), -EINVAL);
 	assert_int_equal(snap_catalog_open(*state, true, "me", &reader, NULL),
 			 0);
-	assert_int_equal(write_head(reader, fd, uuid, "x"), -EROFS);
+	assert_int_equal(write_preamble(reader, fd, uuid, "x"), -EROFS);
 	assert_int_equal(snap_catalog_remove(fd), 0);
-	assert_int_equal(write_head(c, fd, uuid, "x"), -ENOENT);
+	assert_int_equal(write_preamble(c, fd, uuid, "x"), -ENOENT);
 	assert_int_equal(count_tmp(*state), 0);
-	assert_null(read_head(fd, 0));
+	assert_null(read_preamble(fd, 0));
 }
 
-static void refuses_a_head_with_any_bit_flipped(void **state)
+static void refuses_a_preamble_with_any_bit_flipped(void **state)
 {
 	g_autoptr(SnapCatalog) c = open_store(*state);
 	g_autofree char *path =
@@ -438,38 +440,38 @@ static void refuses_a_head_with_any_bit_flipped(void **state)
 
 	put_snapshot(*state, "vm1");
 	fd = open_folder(*state, "vm1");
-	assert_int_equal(write_head(c, fd, uuid, "what libvirt wrote"), 0);
+	assert_int_equal(write_preamble(c, fd, uuid, "what libvirt wrote"), 0);
 	assert_true(g_file_get_contents(path, &bytes, &size, NULL));
 	for (gsize i = 0; i < size; i++) {
-		/* With another uuid it is another's. */
+		/* With another uuid it belongs to another snapshot. */
 		bool stale = i >= 8 && i < 24;
 
 		bytes[i] ^= 4;
 		assert_true(
 			g_file_set_contents(path, bytes, (gssize)size, NULL));
-		assert_null(read_head(fd, stale ? 0 : -EBADMSG));
+		assert_null(read_preamble(fd, stale ? 0 : -EBADMSG));
 		bytes[i] ^= 4;
 	}
 	for (gsize n = 0; n < size; n++) {
 		assert_true(g_file_set_contents(path, bytes, (gssize)n, NULL));
-		assert_null(read_head(fd, -EBADMSG));
+		assert_null(read_preamble(fd, -EBADMSG));
 	}
 }
 
-static void refuses_a_head_that_is_no_file(void **state)
+static void refuses_a_preamble_that_is_not_a_file(void **state)
 {
 	g_autofree char *path =
 		g_build_filename(*state, SNAP_CATALOG_PREAMBLE, NULL);
 	snap_autofd int fd = open_folder(*state, "");
 
 	assert_int_equal(symlink("/etc/passwd", path), 0);
-	assert_null(read_head(fd, -EBADMSG));
+	assert_null(read_preamble(fd, -EBADMSG));
 	unlink(path);
 	assert_int_equal(mkfifo(path, 0600), 0);
-	assert_null(read_head(fd, -EBADMSG));
+	assert_null(read_preamble(fd, -EBADMSG));
 	unlink(path);
 	assert_int_equal(g_mkdir(path, 0700), 0);
-	assert_null(read_head(fd, -EBADMSG));
+	assert_null(read_preamble(fd, -EBADMSG));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -488,10 +490,10 @@ int main(void)
 		TEST(remembers_a_note_until_it_is_forgotten),
 		TEST(finds_and_removes_a_snapshot),
 		TEST(refuses_what_is_no_snapshot),
-		TEST(keeps_a_head_of_one_snapshot),
-		TEST(writes_no_head_where_it_cannot),
-		TEST(refuses_a_head_with_any_bit_flipped),
-		TEST(refuses_a_head_that_is_no_file),
+		TEST(keeps_the_preamble_of_one_snapshot),
+		TEST(writes_no_preamble_where_it_cannot),
+		TEST(refuses_a_preamble_with_any_bit_flipped),
+		TEST(refuses_a_preamble_that_is_not_a_file),
 		TEST(lists_snapshots_by_name_and_follows_no_links),
 		TEST(stops_when_the_visitor_says_so),
 	};
