@@ -53,6 +53,24 @@ SNAP_BYTES_DEFINE(be16, uint16_t, SNAP_BE(16))
 SNAP_BYTES_DEFINE(be32, uint32_t, SNAP_BE(32))
 SNAP_BYTES_DEFINE(be64, uint64_t, SNAP_BE(64))
 
+/* Reads a big-endian integer of 32 bits at any address. */
+static inline uint32_t snap_get_be32(const void *data)
+{
+	be32 v;
+
+	memcpy(&v, data, sizeof(v));
+	return snap_be32(v);
+}
+
+/* Reads a big-endian integer of 64 bits at any address. */
+static inline uint64_t snap_get_be64(const void *data)
+{
+	be64 v;
+
+	memcpy(&v, data, sizeof(v));
+	return snap_be64(v);
+}
+
 /* Bytes not yet read: [at, end). */
 struct snap_cursor {
 	const uint8_t *at;

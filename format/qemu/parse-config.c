@@ -52,12 +52,12 @@ static int version_run(SnapParser *p, struct snap_event *ev)
 
 	if (!data)
 		return SNAP_PHASE_MORE;
-	if (snap_parse_be32(data) != WIRE_VERSION)
+	if (snap_get_be32(data) != WIRE_VERSION)
 		return snap_parse_fail(p, EPROTO,
 				       "expected version %u of the stream, "
 				       "found %" PRIu32 "%s",
-				       WIRE_VERSION, snap_parse_be32(data),
-				       snap_parse_be32(data) ==
+				       WIRE_VERSION, snap_get_be32(data),
+				       snap_get_be32(data) ==
 						       WIRE_VERSION_OBSOLETE
 					       ? " (obsolete)"
 					       : "");
@@ -92,7 +92,7 @@ static int configuration_run(SnapParser *p, struct snap_event *ev)
 	data = snap_parse_peek(p, 5);
 	if (!data)
 		return SNAP_PHASE_MORE;
-	length = snap_parse_be32(data + 1);
+	length = snap_get_be32(data + 1);
 	if (length >= sizeof(p->info.machine))
 		return snap_parse_fail(p, EPROTO,
 				       "the machine type's name has %" PRIu32
@@ -158,7 +158,7 @@ static int subsection_run(SnapParser *p, struct snap_event *ev)
 	data = snap_parse_peek(p, 2 + length + 4);
 	if (!data)
 		return SNAP_PHASE_MORE;
-	version = snap_parse_be32(data + 2 + length);
+	version = snap_get_be32(data + 2 + length);
 	phase = subsection_find(data + 2, length, version);
 	if (!phase) {
 		g_autofree char *name = snap_parse_printable(data + 2, length);
@@ -187,7 +187,7 @@ static int page_bits_run(SnapParser *p, struct snap_event *ev)
 
 	if (!data)
 		return SNAP_PHASE_MORE;
-	bits = snap_parse_be32(data);
+	bits = snap_get_be32(data);
 	if (bits < WIRE_PAGE_BITS_DEFAULT || bits > WIRE_PAGE_BITS_MAX)
 		return snap_parse_fail(
 			p, EOPNOTSUPP,
@@ -302,7 +302,7 @@ static int caps_run(SnapParser *p, struct snap_event *ev)
 
 	if (!data)
 		return SNAP_PHASE_MORE;
-	n = snap_parse_be32(data + CAPS_COUNT);
+	n = snap_get_be32(data + CAPS_COUNT);
 	if (n == 0 || n > CAPS_MAX)
 		return snap_parse_fail(p, EPROTO,
 				       "a list of %" PRIu32

@@ -28,6 +28,7 @@
 
 #include "format/base/bytes.h"
 #include "format/qemu/parse.h"
+#include "format/qemu/tail-internal.h"
 #include "format/qemu/wire.h"
 
 /* The largest item: a target page. */
@@ -74,15 +75,6 @@ struct snap_section {
 	uint32_t id;
 };
 
-/* The look-out for the end of the device state; see tail.c. */
-struct snap_tail {
-	uint64_t at;	    /* bytes seen */
-	uint64_t window;    /* the last 8 of them, the newest lowest */
-	uint64_t text;	    /* where the description's text begins */
-	uint64_t text_end;  /* and ends; 0: none in sight */
-	uint32_t ids[2048]; /* a bit for each id that a FULL may have had */
-};
-
 struct SnapParser {
 	const struct snap_phase *phase;
 	struct snap_cursor in; /* fed and not yet read */
@@ -119,24 +111,6 @@ struct SnapParser {
 	struct snap_tail tail;
 	char *why;
 };
-
-/* A be32 within an item. */
-static inline uint32_t snap_parse_be32(const uint8_t *data)
-{
-	be32 v;
-
-	memcpy(&v, data, sizeof(v));
-	return snap_be32(v);
-}
-
-/* A be64 within an item. */
-static inline uint64_t snap_parse_be64(const uint8_t *data)
-{
-	be64 v;
-
-	memcpy(&v, data, sizeof(v));
-	return snap_be64(v);
-}
 
 /* Where the current item begins in the stream. */
 static inline uint64_t snap_parse_at(const SnapParser *p)
@@ -193,12 +167,3 @@ static inline bool snap_parse_keeps(const SnapParser *p)
 
 /* The device state begins here. Returns SNAP_PHASE_AGAIN. */
 int snap_parse_devices(SnapParser *p);
-
-/* Takes note of the next `size` bytes of the device state. */
-void snap_tail_see(struct snap_tail *t, const uint8_t *data, size_t size);
-
-/* True when the bytes seen end in a whole description. */
-bool snap_tail_described(const struct snap_tail *t);
-
-/* True when they end in the footer of a device's section and the end mark. */
-bool snap_tail_ended(const struct snap_tail *t);

@@ -61,7 +61,7 @@ static int mapped_read(SnapParser *p, const uint8_t *data,
 		       const struct snap_ram_block *block,
 		       struct mapped_header *ret)
 {
-	uint64_t page = snap_parse_be64(data + 4);
+	uint64_t page = snap_get_be64(data + 4);
 
 	if (page != p->info.target_page)
 		return snap_parse_fail(p, EPROTO,
@@ -69,8 +69,8 @@ static int mapped_read(SnapParser *p, const uint8_t *data,
 				       " bytes, but the target page has %u",
 				       block->name, page, p->info.target_page);
 	*ret = (struct mapped_header){
-		.bitmap = snap_parse_be64(data + 12),
-		.pages = snap_parse_be64(data + 20),
+		.bitmap = snap_get_be64(data + 12),
+		.pages = snap_get_be64(data + 20),
 	};
 	/* A shared block that QEMU left out. */
 	if (p->ignore_shared && !ret->bitmap && !ret->pages)
@@ -88,11 +88,11 @@ static int mapped_run(SnapParser *p, struct snap_event *ev)
 
 	if (!data)
 		return SNAP_PHASE_MORE;
-	if (snap_parse_be32(data) != WIRE_MAPPED_VERSION)
+	if (snap_get_be32(data) != WIRE_MAPPED_VERSION)
 		return snap_parse_fail(p, EOPNOTSUPP,
 				       "RAM block %s: a mapped-ram header of "
 				       "version %" PRIu32 ", only %u is known",
-				       block->name, snap_parse_be32(data),
+				       block->name, snap_get_be32(data),
 				       WIRE_MAPPED_VERSION);
 	data = snap_parse_peek(p, WIRE_MAPPED_HEADER);
 	if (!data)

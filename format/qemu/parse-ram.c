@@ -36,7 +36,7 @@ static int total_run(SnapParser *p, struct snap_event *ev)
 
 	if (!data)
 		return SNAP_PHASE_MORE;
-	total = snap_parse_be64(data);
+	total = snap_get_be64(data);
 	if ((total & (p->info.target_page - 1)) != WIRE_RAM_MEM_SIZE)
 		return snap_parse_fail(p, EPROTO,
 				       "expected the size of RAM, "
@@ -86,7 +86,7 @@ static int block_run(SnapParser *p, struct snap_event *ev)
 	if (length == 0 || memchr(data + 1, '\0', length))
 		return snap_parse_fail(p, EPROTO,
 				       "expected the name of a RAM block");
-	p->ram_length = snap_parse_be64(data + 1 + length);
+	p->ram_length = snap_get_be64(data + 1 + length);
 	if (p->ram_length > p->ram_left)
 		return snap_parse_fail(p, EPROTO,
 				       "a RAM block of 0x%" PRIx64
@@ -138,7 +138,7 @@ static int block_extra_run(SnapParser *p, struct snap_event *ev)
 		data = snap_parse_peek(p, 8);
 		if (!data)
 			return SNAP_PHASE_MORE;
-		value = snap_parse_be64(data);
+		value = snap_get_be64(data);
 	}
 	if (!p->ignore_shared)
 		r = block_page_size(p, value, &listed);
@@ -164,7 +164,7 @@ static int list_end_run(SnapParser *p, struct snap_event *ev)
 
 	if (!data)
 		return SNAP_PHASE_MORE;
-	value = snap_parse_be64(data);
+	value = snap_get_be64(data);
 	if (value == WIRE_RAM_MULTIFD_FLUSH)
 		return snap_parse_state(p, ev, 8, &phase_list_end);
 	if (value != WIRE_RAM_EOS)
@@ -247,7 +247,7 @@ static uint64_t record_run_on(SnapParser *p, uint8_t fill)
 	while (at < end && snap_cursor_left(&p->in) >= 9) {
 		const uint8_t *data = p->in.at;
 
-		if (snap_parse_be64(data) !=
+		if (snap_get_be64(data) !=
 			    (at | WIRE_RAM_ZERO | WIRE_RAM_CONTINUE) ||
 		    data[8] != fill)
 			break;
@@ -320,7 +320,7 @@ static int record_run(SnapParser *p, struct snap_event *ev)
 
 	if (!data)
 		return SNAP_PHASE_MORE;
-	value = snap_parse_be64(data);
+	value = snap_get_be64(data);
 	if ((p->info.mapped || p->devstate) && value != WIRE_RAM_EOS)
 		return snap_parse_fail(p, EPROTO,
 				       "expected the end of a section of RAM "

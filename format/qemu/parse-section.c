@@ -52,10 +52,10 @@ static bool section_header(SnapParser *p, struct section_header *ret)
 	if (!data)
 		return false;
 	*ret = (struct section_header){
-		.id = snap_parse_be32(data + 1),
+		.id = snap_get_be32(data + 1),
 		.name = data + 6,
 		.name_length = length,
-		.version = snap_parse_be32(data + size - 4),
+		.version = snap_get_be32(data + size - 4),
 		.size = size,
 	};
 	return true;
@@ -161,13 +161,13 @@ static int section_more(SnapParser *p, struct snap_event *ev)
 
 	if (!data)
 		return SNAP_PHASE_MORE;
-	kind = section_find(p, snap_parse_be32(data + 1));
+	kind = section_find(p, snap_get_be32(data + 1));
 	if (kind == SNAP_SECTION_KINDS)
 		return snap_parse_fail(p, EPROTO,
 				       "section %" PRIu32
 				       " goes on, but none of that number "
 				       "was begun",
-				       snap_parse_be32(data + 1));
+				       snap_get_be32(data + 1));
 	section = &p->sections[kind];
 	if (section->ended)
 		return snap_parse_fail(p, EPROTO,
@@ -248,13 +248,13 @@ static int footer(SnapParser *p, struct snap_event *ev)
 
 	if (!data)
 		return SNAP_PHASE_MORE;
-	if (data[0] != WIRE_FOOTER || snap_parse_be32(data + 1) != id)
+	if (data[0] != WIRE_FOOTER || snap_get_be32(data + 1) != id)
 		return snap_parse_fail(p, EPROTO,
 				       "expected the footer of section %" PRIu32
 				       " (\"%s\"), found 0x%02x and "
 				       "0x%08" PRIx32,
 				       id, section_known[p->kind].name, data[0],
-				       snap_parse_be32(data + 1));
+				       snap_get_be32(data + 1));
 	if (snap_parse_keeps(p))
 		return snap_parse_state(p, ev, 5, &snap_phase_element);
 	snap_parse_drop(p, 5);

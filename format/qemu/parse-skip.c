@@ -71,7 +71,7 @@ static int dirty_bitmap_run(SnapParser *p, struct snap_event *ev)
 	if (!(flags &
 	      (WIRE_DIRTY_START | WIRE_DIRTY_COMPLETE | WIRE_DIRTY_ZEROES)) &&
 	    (flags & WIRE_DIRTY_BITS))
-		bits = snap_parse_be64(data + size - 8);
+		bits = snap_get_be64(data + size - 8);
 	if (bits > WIRE_DIRTY_BITS_MAX)
 		return snap_parse_fail(p, EPROTO,
 				       "a dirty bitmap's chunk of %" PRIu64
@@ -128,7 +128,7 @@ static int stattrib_run(SnapParser *p, struct snap_event *ev)
 
 	if (!data)
 		return SNAP_PHASE_MORE;
-	value = snap_parse_be64(data);
+	value = snap_get_be64(data);
 	switch (value & WIRE_STATTRIB_MASK) {
 	case WIRE_STATTRIB_EOS:
 		return snap_parse_state(p, ev, 8, &snap_phase_section_end);
@@ -138,7 +138,7 @@ static int stattrib_run(SnapParser *p, struct snap_event *ev)
 		data = snap_parse_peek(p, 16);
 		if (!data)
 			return SNAP_PHASE_MORE;
-		snap_parse_skip(p, snap_parse_be64(data + 8),
+		snap_parse_skip(p, snap_get_be64(data + 8),
 				&snap_phase_stattrib);
 		return snap_parse_state(p, ev, 16, &snap_phase_skip);
 	default:

@@ -2,31 +2,34 @@
 /*
  * Where the device state ends.
  *
- * The state of a device has no length, so nobody but QEMU can tell where the
- * end mark is. But what follows the mark can be told:
+ * The state of a device has no length, so only QEMU knows where the end mark
+ * is. But this parser knows what follows the mark:
  *
  *	00  06  be32 length  { … }
  *
- * is a description whose length says where the stream ends, and its text has
- * no byte below a space. So the last such beginning in the stream is the true
- * one (one inside its text would need a 00), and it is enough to remember the
- * latest, and to forget it when its text turns out not to be text or when the
- * stream goes on behind its end. This takes one pass and no memory, whatever
- * the bytes are.
+ * This is the description of the devices (QEMU migration/savevm.c, vmdesc). Its
+ * length says where the stream ends, and its text has no byte below a space
+ * except tabs and line ends. So the last such beginning in the stream is the
+ * true one: another one inside the text would need a 00. It is enough to
+ * remember the latest one, and to forget it when a byte is not text or when the
+ * stream goes on after its end. This takes one pass and a fixed amount of
+ * memory for any input.
  *
  * Without a description (machine property suppress-vmdesc) the last bytes are
  *
  *	7e  be32 id  00
  *
- * where the same id stood behind the 04 of a section's header.
+ * where the same id followed the 04 of a section's header.
  */
-#include "format/qemu/parse-internal.h"
+#include "format/qemu/tail-internal.h"
 
+#include <glib.h>
 #include <string.h>
 
+#include "format/base/bytes.h"
 #include "format/qemu/wire.h"
 
-/* JSON that QEMU writes: {"… since 6.0, { "… before. */
+/* QEMU's JSON begins with {" since version 6.0, and with { " earlier. */
 static bool tail_is_text(const struct snap_tail *t, uint8_t byte)
 {
 	if (t->at == t->text + 1)
@@ -34,7 +37,7 @@ static bool tail_is_text(const struct snap_tail *t, uint8_t byte)
 	return byte >= ' ' || byte == '\t' || byte == '\n' || byte == '\r';
 }
 
-/* The byte '{' was seen: does EOF, DESCRIPTION and a length stand before? */
+/* True when EOF, DESCRIPTION and a length precede the '{' just seen. */
 static bool tail_is_begun(const struct snap_tail *t)
 {
 	uint32_t length = (uint32_t)t->window;
@@ -57,7 +60,7 @@ static void tail_see_byte(struct snap_tail *t, uint8_t byte)
 	t->at++;
 }
 
-/* Section ids are counted up from 0 as devices come: small numbers. */
+/* QEMU counts section ids up from 0, so they are small. */
 static void tail_see_id(struct snap_tail *t, uint32_t id)
 {
 	if (id < G_N_ELEMENTS(t->ids) * 32)
@@ -70,7 +73,7 @@ static bool tail_knows_id(const struct snap_tail *t, uint32_t id)
 	       (t->ids[id / 32] & 1u << id % 32);
 }
 
-/* Notes every be32 behind a 04; the first ones may have begun in the window. */
+/* Notes every be32 after a 04. The first ones may begin in the window. */
 static void tail_see_ids(struct snap_tail *t, const uint8_t *data, size_t size)
 {
 	const uint8_t *end = data + size;
@@ -87,7 +90,7 @@ static void tail_see_ids(struct snap_tail *t, const uint8_t *data, size_t size)
 				    (size_t)(end - at) - 4);
 		if (!at)
 			break;
-		tail_see_id(t, snap_parse_be32(at + 1));
+		tail_see_id(t, snap_get_be32(at + 1));
 	}
 }
 
@@ -102,7 +105,7 @@ void snap_tail_see(struct snap_tail *t, const uint8_t *data, size_t size)
 			size_t next = brace ? (size_t)(brace - data) : size;
 
 			t->at += next - i;
-			t->window = snap_parse_be64(data + next - 8);
+			t->window = snap_get_be64(data + next - 8);
 			i = next;
 			if (!brace)
 				break;

@@ -1,11 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * What came becomes a snapshot.
- *
- * A stream that sends pages again leaves dead extents behind. When they
- * outweigh what is alive, or at the end when they are a good part of it,
- * the live ones are moved to a fresh file.
- */
+/* Makes a snapshot of the bytes that an ingest took. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -15,62 +9,6 @@
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "fs/save/ingest-internal.h"
-
-/* Dead bytes that are never worth a copy. */
-#define DEAD_MIN (1 * SNAP_MIB)
-/* Per cent of what is alive: while the stream comes, so that each byte is moved
- * once at most for each that came; at its end, when the guest may be waiting.
- */
-#define DEAD_WHILE 100
-#define DEAD_AT_END 15
-
-/* ---- dead extents ---- */
-
-static struct snap_writer_stats writer_stats(SnapIngest *in)
-{
-	SNAP_LOCKED(&in->lock);
-
-	return in->stats;
-}
-
-static int compact(SnapIngest *in, GError **error)
-{
-	g_autoptr(SnapCodec) codec = snap_codec_new(in->level);
-	SnapFile *fresh;
-	int r;
-
-	snap_gather_flush(in->gather);
-	r = snap_lane_wait(in->lane);
-	if (r < 0)
-		return snap_fail_errno(error, -r, "writing the snapshot");
-	r = snap_catalog_create(in->catalog, in->path, &in->owner, &fresh, NULL,
-				error);
-	if (r < 0)
-		return r;
-	in->result.compactions++;
-	r = snap_writer_compact(in->writer, fresh, codec, error);
-	g_mutex_lock(&in->lock);
-	in->stats = snap_writer_stats(in->writer);
-	g_mutex_unlock(&in->lock);
-	return r;
-}
-
-/* Compacts when dead bytes are more than `percent` of what is alive. */
-static int compact_if(SnapIngest *in, unsigned percent, GError **error)
-{
-	struct snap_writer_stats s = writer_stats(in);
-
-	if (s.dead < DEAD_MIN || s.dead * 100 <= (s.written - s.dead) * percent)
-		return 0;
-	return compact(in, error);
-}
-
-int snap_ingest_compact(SnapIngest *in, GError **error)
-{
-	return compact_if(in, DEAD_WHILE, error);
-}
-
-/* ---- commit ---- */
 
 /* What stands before the stream lies behind all else; one that is shown as
  * another than it was saved as has nothing before it. */
@@ -193,13 +131,13 @@ int snap_ingest_commit(SnapIngest *in, int folder_fd,
 
 	if (r < 0)
 		return r;
-	snap_ingest_settle(in);
+	snap_ingest_finish(in);
 	before_put(in);
 	snap_gather_flush(in->gather);
 	r = snap_lane_wait(in->lane);
 	if (r < 0)
 		return snap_fail_errno(error, -r, "writing the snapshot");
-	r = compact_if(in, DEAD_AT_END, error);
+	r = snap_ingest_compact(in, SNAP_DEAD_AT_END, error);
 	if (r == 0)
 		r = check_first(in, folder_fd, error);
 	if (r < 0)

@@ -40,10 +40,16 @@ struct SnapIngest {
 	struct snap_ingest_result result;
 };
 
-/* Bytes that came are all there are: the page space is as it will be, and its
- * state gathered. */
-void snap_ingest_settle(SnapIngest *in);
+/* All bytes have come: decides the page space if that is still open, and
+ * gathers the rest of the state. */
+void snap_ingest_finish(SnapIngest *in);
 
-/* While the stream comes: moves what is alive to a fresh file once dead bytes
- * outweigh it. */
-int snap_ingest_compact(SnapIngest *in, GError **error);
+/* When to compact: dead bytes in per cent of the live ones. While the stream
+ * comes, a byte is moved at most once for each byte that came. At the end the
+ * guest may be waiting, but the file is kept for long. */
+#define SNAP_DEAD_WHILE 100
+#define SNAP_DEAD_AT_END 15
+
+/* Copies the live extents to a new file if the dead bytes are more than
+ * `percent` of the live ones (compact.c). Returns 0 or -errno. */
+int snap_ingest_compact(SnapIngest *in, unsigned percent, GError **error);

@@ -168,7 +168,7 @@ static void space_decide(SnapIngest *in, enum space space)
 	g_byte_array_set_size(in->head, 0);
 }
 
-void snap_ingest_settle(SnapIngest *in)
+void snap_ingest_finish(SnapIngest *in)
 {
 	if (in->space == SPACE_UNDECIDED)
 		space_decide(in, SPACE_SPLIT);
@@ -367,7 +367,7 @@ int snap_ingest_write(SnapIngest *in, const void *data, size_t size,
 			stream_begin(in);
 		done += (size_t)n;
 	}
-	return snap_ingest_compact(in, error);
+	return snap_ingest_compact(in, SNAP_DEAD_WHILE, error);
 }
 
 bool snap_ingest_scattered(const SnapIngest *in)

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "format/qemu/parse-internal.h"
+#include "format/qemu/tail-internal.h"
 #include "format/qemu/wire.h"
 #include "tests/lib/stream.h"
 

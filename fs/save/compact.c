@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Dead extents: room in the new file that no page uses.
+ *
+ * A stream that sends a page again leaves the page's older extent dead. When
+ * too many bytes are dead, the live extents are copied to a new file, which
+ * replaces the old one.
+ */
+#include "format/base/cleanup.h"
+#include "format/base/error.h"
+#include "fs/save/ingest-internal.h"
+
+/* With fewer dead bytes than this, a copy is never worth its cost. */
+#define DEAD_MIN (1 * SNAP_MIB)
+
+static struct snap_writer_stats writer_stats(SnapIngest *in)
+{
+	SNAP_LOCKED(&in->lock);
+
+	return in->stats;
+}
+
+static int compact(SnapIngest *in, GError **error)
+{
+	g_autoptr(SnapCodec) codec = snap_codec_new(in->level);
+	SnapFile *fresh;
+	int r;
+
+	snap_gather_flush(in->gather);
+	r = snap_lane_wait(in->lane);
+	if (r < 0)
+		return snap_fail_errno(error, -r, "writing the snapshot");
+	r = snap_catalog_create(in->catalog, in->path, &in->owner, &fresh, NULL,
+				error);
+	if (r < 0)
+		return r;
+	in->result.compactions++;
+	r = snap_writer_compact(in->writer, fresh, codec, error);
+	g_mutex_lock(&in->lock);
+	in->stats = snap_writer_stats(in->writer);
+	g_mutex_unlock(&in->lock);
+	return r;
+}
+
+int snap_ingest_compact(SnapIngest *in, unsigned percent, GError **error)
+{
+	struct snap_writer_stats s = writer_stats(in);
+
+	if (s.dead < DEAD_MIN || s.dead * 100 <= (s.written - s.dead) * percent)
+		return 0;
+	return compact(in, error);
+}
