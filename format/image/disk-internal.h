@@ -74,14 +74,6 @@ void snap_disk_put_trailer(const struct snap_trailer *t,
 int snap_disk_get_trailer(const struct snap_disk_trailer *d, uint64_t file_size,
 			  struct snap_trailer *ret, GError **error);
 
-/* Writes an entry. */
-void snap_disk_put_entry(const struct snap_entry *e,
-			 struct snap_disk_entry *ret);
-
-/* -EBADMSG; -EOPNOTSUPP where it lies in another layer. */
-int snap_disk_get_entry(const struct snap_disk_entry *d,
-			const struct snap_range *range, struct snap_entry *ret);
-
 /* Writes a node (or the top, which is one) of `n` entries to `ret`, which holds
  * snap_disk_node_size(n) bytes. */
 void snap_disk_put_node(const char *kind, guint index,

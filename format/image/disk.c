@@ -100,6 +100,55 @@ int snap_disk_get_superblock(const struct snap_disk_superblock *d,
 	return 0;
 }
 
+/* ---- entries ---- */
+
+static void put_entry(const struct snap_entry *e, struct snap_disk_entry *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	ret->where = snap_to_le64(e->offset);
+	ret->length = snap_to_le32(e->length);
+	ret->crc32c = snap_to_le32(e->crc32c);
+	ret->stored = snap_to_le32(e->stored);
+}
+
+/* Splits `where`, and checks that [offset, offset + length) lies among the
+ * frames. */
+static int get_place(le64 where, uint32_t length, uint64_t end,
+		     uint64_t *ret_offset)
+{
+	uint64_t offset = snap_le64(where) & OFFSET_MASK;
+
+	if (snap_le64(where) >> SNAP_DISK_WHERE_BITS)
+		return -EOPNOTSUPP;
+	if (offset < sizeof(struct snap_disk_superblock) || offset > end ||
+	    length > end - offset)
+		return -EBADMSG;
+	*ret_offset = offset;
+	return 0;
+}
+
+static int get_entry(const struct snap_disk_entry *d,
+		     const struct snap_range *range, struct snap_entry *ret)
+{
+	struct snap_entry e = { .length = snap_le32(d->length),
+				.crc32c = snap_le32(d->crc32c),
+				.stored = snap_le32(d->stored) };
+	int r;
+
+	if (all_zero(d, sizeof(*d))) {
+		*ret = (struct snap_entry){ 0 };
+		return 0;
+	}
+	r = get_place(d->where, e.length, range->end, &e.offset);
+	if (r < 0)
+		return r;
+	if (e.length < sizeof(struct snap_disk_frame) || !e.stored ||
+	    e.stored > range->pages || snap_le32(d->reserved))
+		return -EBADMSG;
+	*ret = e;
+	return 0;
+}
+
 /* ---- trailer ---- */
 
 void snap_disk_put_trailer(const struct snap_trailer *t,
@@ -111,8 +160,8 @@ void snap_disk_put_trailer(const struct snap_trailer *t,
 	memcpy(ret->uuid, t->uuid, sizeof(ret->uuid));
 	ret->file_size = snap_to_le64(t->file_size);
 	ret->regions = snap_to_le64(t->regions);
-	snap_disk_put_entry(&t->top, &ret->top);
-	snap_disk_put_entry(&t->properties, &ret->properties);
+	put_entry(&t->top, &ret->top);
+	put_entry(&t->properties, &ret->properties);
 	ret->body_crc32c = snap_to_le32(t->body_crc32c);
 	memcpy(ret->magic, SNAP_DISK_END_MAGIC, sizeof(ret->magic));
 	ret->crc32c = snap_to_le32(snap_crc32c(
@@ -131,7 +180,7 @@ static int get_trailer_entry(const struct snap_disk_entry *d, uint64_t end,
 	if (snap_le32(d->stored) || !snap_le32(d->length))
 		return -EBADMSG;
 	entry.stored = snap_to_le32(1);
-	r = snap_disk_get_entry(&entry, &range, ret);
+	r = get_entry(&entry, &range, ret);
 	ret->stored = 0;
 	return r;
 }
@@ -194,55 +243,7 @@ int snap_disk_get_trailer(const struct snap_disk_trailer *d, uint64_t file_size,
 	return r;
 }
 
-/* ---- entries and nodes ---- */
-
-void snap_disk_put_entry(const struct snap_entry *e,
-			 struct snap_disk_entry *ret)
-{
-	memset(ret, 0, sizeof(*ret));
-	ret->where = snap_to_le64(e->offset);
-	ret->length = snap_to_le32(e->length);
-	ret->crc32c = snap_to_le32(e->crc32c);
-	ret->stored = snap_to_le32(e->stored);
-}
-
-/* Splits `where`, and checks that [offset, offset + length) lies among the
- * frames. */
-static int get_place(le64 where, uint32_t length, uint64_t end,
-		     uint64_t *ret_offset)
-{
-	uint64_t offset = snap_le64(where) & OFFSET_MASK;
-
-	if (snap_le64(where) >> SNAP_DISK_WHERE_BITS)
-		return -EOPNOTSUPP;
-	if (offset < sizeof(struct snap_disk_superblock) || offset > end ||
-	    length > end - offset)
-		return -EBADMSG;
-	*ret_offset = offset;
-	return 0;
-}
-
-int snap_disk_get_entry(const struct snap_disk_entry *d,
-			const struct snap_range *range, struct snap_entry *ret)
-{
-	struct snap_entry e = { .length = snap_le32(d->length),
-				.crc32c = snap_le32(d->crc32c),
-				.stored = snap_le32(d->stored) };
-	int r;
-
-	if (all_zero(d, sizeof(*d))) {
-		*ret = (struct snap_entry){ 0 };
-		return 0;
-	}
-	r = get_place(d->where, e.length, range->end, &e.offset);
-	if (r < 0)
-		return r;
-	if (e.length < sizeof(struct snap_disk_frame) || !e.stored ||
-	    e.stored > range->pages || snap_le32(d->reserved))
-		return -EBADMSG;
-	*ret = e;
-	return 0;
-}
+/* ---- nodes ---- */
 
 void snap_disk_put_node(const char *kind, guint index,
 			const struct snap_entry *entries, guint n, void *ret)
@@ -254,7 +255,7 @@ void snap_disk_put_node(const char *kind, guint index,
 	d->index = snap_to_le32(index);
 	d->n = snap_to_le32(n);
 	for (guint i = 0; i < n; i++)
-		snap_disk_put_entry(&entries[i], &d->entries[i]);
+		put_entry(&entries[i], &d->entries[i]);
 }
 
 int snap_disk_get_node(const void *data, const char *kind, guint index, guint n,
@@ -268,8 +269,7 @@ int snap_disk_get_node(const void *data, const char *kind, guint index, guint n,
 	    snap_le32(d->reserved))
 		return -EBADMSG;
 	for (guint i = 0; i < n; i++) {
-		int r = snap_disk_get_entry(&d->entries[i], range,
-					    &ret_entries[i]);
+		int r = get_entry(&d->entries[i], range, &ret_entries[i]);
 
 		if (r < 0)
 			return r;

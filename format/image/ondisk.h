@@ -151,7 +151,7 @@ static_assert(sizeof(struct snap_disk_property) == 8, "property");
 #define SNAP_DISK_BLOCK_RAM 1u
 #define SNAP_DISK_BLOCK_STATE 2u  /* devstate */
 #define SNAP_DISK_BLOCK_STREAM 3u /* a stream kept verbatim */
-#define SNAP_DISK_BLOCK_BEFORE 4u /* of the stream, in its file; last */
+#define SNAP_DISK_BLOCK_PREAMBLE 4u /* stands before the stream; last */
 #define SNAP_DISK_BLOCKS_MAX 8192u
 /* The stream did not carry the block's memory (QEMU's x-ignore-shared). */
 #define SNAP_DISK_BLOCK_IGNORED 1u

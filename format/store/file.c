@@ -7,16 +7,6 @@
 #include "format/store/plain-internal.h"
 #include "format/store/uring-internal.h"
 
-int snap_file_open(int dirfd, const char *path, SnapFile **ret_file)
-{
-	int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return -errno;
-	*ret_file = snap_file_wrap(fd);
-	return 0;
-}
-
 SnapFile *snap_file_wrap(int fd)
 {
 	return &snap_plain_new(fd)->file;

@@ -51,9 +51,6 @@ struct SnapFile {
 	const struct snap_file_ops *ops;
 };
 
-/* Opens `path` below `dirfd` for reading. Returns 0 or -errno. */
-int snap_file_open(int dirfd, const char *path, SnapFile **ret_file);
-
 /* Makes a file for reading of a descriptor, which it owns from then on. */
 SnapFile *snap_file_wrap(int fd);
 

@@ -121,11 +121,6 @@ const char *snap_pages_name(const SnapPages *pages)
 	return pages->name;
 }
 
-uint64_t snap_pages_file_size(const SnapPages *pages)
-{
-	return snap_reader_file_size(pages->reader);
-}
-
 /* Is it new that the place is damaged? The last few places are remembered. */
 static bool is_news(SnapPages *pages, uint64_t offset)
 {

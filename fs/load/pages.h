@@ -57,9 +57,6 @@ const struct snap_meta *snap_pages_meta(const SnapPages *pages);
 /* What it is called in the log; owned by it. */
 const char *snap_pages_name(const SnapPages *pages);
 
-/* Bytes of the snapshot file. */
-uint64_t snap_pages_file_size(const SnapPages *pages);
-
 /* One stream of reads, from which readahead guesses what comes next; one an
  * open file. Zeroed at first; wrong guesses cost time only, so it needs no
  * lock. */

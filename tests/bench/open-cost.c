@@ -79,7 +79,7 @@ static SnapReader *open_once(int dirfd)
 	SnapReader *r;
 	SnapFile *file;
 
-	must("opening", snap_file_open(dirfd, NAME, &file));
+	file = snap_file_wrap(openat(dirfd, NAME, O_RDONLY | O_CLOEXEC));
 	must("opening", snap_reader_open(file, &r, &error));
 	return r;
 }

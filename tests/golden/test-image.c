@@ -101,10 +101,10 @@ static char *print(SnapReader *r)
 
 static int open_path(const char *path, SnapReader **ret_reader, GError **error)
 {
-	SnapFile *file;
-	int r = snap_file_open(AT_FDCWD, path, &file);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
 
-	return r < 0 ? r : snap_reader_open(file, ret_reader, error);
+	return fd < 0 ? -errno
+		      : snap_reader_open(snap_file_wrap(fd), ret_reader, error);
 }
 
 /* ---- the tests ---- */

@@ -139,7 +139,8 @@ SnapReader *image_fixture_open(const struct image_fixture *f)
 	SnapReader *reader;
 	SnapFile *file;
 
-	must(snap_file_open(f->fd, "snapshot.zst", &file), NULL);
+	file = snap_file_wrap(
+		openat(f->fd, "snapshot.zst", O_RDONLY | O_CLOEXEC));
 	must(snap_reader_open(file, &reader, &error), error);
 	return reader;
 }
