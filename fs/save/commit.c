@@ -10,27 +10,27 @@
 #include "format/base/error.h"
 #include "fs/save/ingest-internal.h"
 
-/* What stands before the stream lies behind all else; one that is shown as
- * another than it was saved as has nothing before it. */
-static uint64_t before_size(const SnapIngest *in)
+/* The preamble follows all other blocks. A stream that is shown in another form
+ * than it came in has no preamble. */
+static uint64_t preamble_size(const SnapIngest *in)
 {
-	return in->classic ? 0 : in->before.begin;
+	return in->classic ? 0 : in->preamble.begin;
 }
 
-static void before_list(const SnapIngest *in, struct snap_meta *meta)
+static void preamble_list(const SnapIngest *in, struct snap_meta *meta)
 {
-	if (before_size(in))
+	if (preamble_size(in))
 		snap_meta_add_block(meta, SNAP_BLOCK_PREAMBLE, "before",
-				    before_size(in));
+				    preamble_size(in));
 }
 
-static void before_put(SnapIngest *in)
+static void preamble_put(SnapIngest *in)
 {
-	const GByteArray *bytes = in->before.bytes;
+	const GByteArray *bytes = in->preamble.bytes;
 	uint64_t base =
 		snap_round_up(in->state_base + in->state_size, SNAP_REGION);
 
-	for (guint at = 0; before_size(in) && at < bytes->len;
+	for (guint at = 0; preamble_size(in) && at < bytes->len;
 	     at += SNAP_PAGE) {
 		guint n = MIN(bytes->len - at, SNAP_PAGE);
 
@@ -51,7 +51,7 @@ static void meta_fill(const SnapIngest *in, struct snap_meta *meta)
 		g_strlcpy(meta->why, in->result.why, sizeof(meta->why));
 		snap_meta_add_block(meta, SNAP_BLOCK_STREAM, "stream",
 				    in->state_size);
-		before_list(in, meta);
+		preamble_list(in, meta);
 		return;
 	}
 	meta->form = info->mapped && !in->classic ? SNAP_FORM_MAPPED
@@ -71,7 +71,7 @@ static void meta_fill(const SnapIngest *in, struct snap_meta *meta)
 		g_assert(to->base == from->flat);
 	}
 	snap_meta_add_block(meta, SNAP_BLOCK_STATE, "devstate", in->state_size);
-	before_list(in, meta);
+	preamble_list(in, meta);
 }
 
 static void result_fill(SnapIngest *in, const struct snap_meta *meta)
@@ -86,7 +86,8 @@ static void result_fill(SnapIngest *in, const struct snap_meta *meta)
 	res->file = snap_writer_stats(in->writer).written;
 }
 
-/* One that replaces none gives way to a snapshot that has come meanwhile. */
+/* A save that may not replace a snapshot fails if one was published meanwhile.
+ */
 static int check_first(const SnapIngest *in, int folder_fd, GError **error)
 {
 	struct stat st;
@@ -94,11 +95,11 @@ static int check_first(const SnapIngest *in, int folder_fd, GError **error)
 	if (!in->first || fstatat(folder_fd, SNAP_CATALOG_SNAPSHOT, &st,
 				  AT_SYMLINK_NOFOLLOW) < 0)
 		return 0;
-	return snap_fail(error, EEXIST, "another snapshot has come meanwhile");
+	return snap_fail(error, EEXIST, "another snapshot was saved meanwhile");
 }
 
-/* Whether two snapshots have the same memory, as far as that shows at a
- * glance: the same blocks, with as many pages stored. Enough for a hint. */
+/* True when two snapshots seem to have the same memory: the same blocks with
+ * the same number of stored pages. That is enough for a hint. */
 static bool same_memory(const struct snap_meta *a, const struct snap_meta *b)
 {
 	if (a->n_blocks != b->n_blocks)
@@ -113,10 +114,11 @@ static bool same_memory(const struct snap_meta *a, const struct snap_meta *b)
 	return true;
 }
 
-/* Drops what was learnt of the snapshot that was there before, unless the new
- * one is a copy of it. Where there was none, it was copied in ahead. */
-static void settle_hot(int folder_fd, const SnapReader *former,
-		       const struct snap_meta *meta)
+/* Removes the list of hot pages of the old snapshot, unless the new snapshot is
+ * a copy of it. Where there was no old snapshot, the list was copied in for the
+ * new one. */
+static void drop_stale_hot(int folder_fd, const SnapReader *former,
+			   const struct snap_meta *meta)
 {
 	if (former && !same_memory(snap_reader_meta(former), meta))
 		unlinkat(folder_fd, SNAP_CATALOG_HOT, 0);
@@ -132,7 +134,7 @@ int snap_ingest_commit(SnapIngest *in, int folder_fd,
 	if (r < 0)
 		return r;
 	snap_ingest_finish(in);
-	before_put(in);
+	preamble_put(in);
 	snap_gather_flush(in->gather);
 	r = snap_lane_wait(in->lane);
 	if (r < 0)
@@ -149,7 +151,7 @@ int snap_ingest_commit(SnapIngest *in, int folder_fd,
 	r = snap_writer_commit(in->writer, &meta, folder_fd,
 			       SNAP_CATALOG_SNAPSHOT, error);
 	if (r == 0) {
-		settle_hot(folder_fd, former, &meta);
+		drop_stale_hot(folder_fd, former, &meta);
 		result_fill(in, &meta);
 		*ret_result = in->result;
 	}

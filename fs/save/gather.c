@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A few regions are open at a time, each with up to 16 pages waiting for
- * neighbours. A stream that runs through memory fills one after the other;
- * pages that come out of order (the guest's faults during a background
- * snapshot) open others beside it.
+ * A few regions have an open job, with up to 16 pages that wait for neighbours.
+ * A stream that runs through memory fills one job after the other. Pages that
+ * come out of order (the guest's page faults during a background snapshot) open
+ * more jobs beside it.
  *
- * The last word on a page counts. Within a job that is kept so by taking back
- * what the job said of the page before; between jobs by their order, since a
- * page of a region goes into the region's open job or, if there is none, into
- * one that is submitted later.
+ * The newest content of a page counts. Within a job, new content replaces the
+ * older content of the same page. Between jobs their order decides: a page goes
+ * into its region's open job, or into a job that is submitted later.
  */
 #include "fs/save/gather.h"
 
@@ -21,10 +20,11 @@
 struct SnapGather {
 	SnapPool *pool;
 	SnapLane *lane;
-	struct snap_job *open[GATHER_OPEN]; /* the one used last first */
+	struct snap_job
+		*open[GATHER_OPEN]; /* the most recently used one first */
 	guint n_open;
-	/* A bit a region: something was submitted that is not zero. Zero pages
-	 * of other regions need no word at all. */
+	/* A bit per region: content that is not zero was submitted. In all
+	 * other regions, zero pages need no job. */
 	GByteArray *touched;
 };
 
@@ -57,7 +57,7 @@ static void region_touch(SnapGather *g, uint64_t region)
 	g->touched->data[region / 8] |= (guint8)(1 << region % 8);
 }
 
-/* Submits the open job at `i` and closes the gap. */
+/* Submits the open job at index `i`. */
 static void gather_submit(SnapGather *g, guint i)
 {
 	struct snap_job *job = g->open[i];
@@ -84,7 +84,8 @@ void snap_gather_free(SnapGather *g)
 	g_free(g);
 }
 
-/* The open job of a region, moved to the front, or NULL. */
+/* Finds the open job of a region and moves it to the front; NULL if there is
+ * none. */
 static struct snap_job *gather_find(SnapGather *g, uint64_t region)
 {
 	for (guint i = 0; i < g->n_open; i++) {
@@ -99,8 +100,8 @@ static struct snap_job *gather_find(SnapGather *g, uint64_t region)
 	return NULL;
 }
 
-/* A new open job for a region. When memory is short, ours is let go first: no
- * save may wait for memory that it holds itself. */
+/* Opens a job for a region. When memory is short, this save's own jobs are
+ * submitted first: no save may wait for memory that it holds itself. */
 static struct snap_job *gather_open(SnapGather *g, uint64_t region)
 {
 	struct snap_job *job;
@@ -118,7 +119,7 @@ static struct snap_job *gather_open(SnapGather *g, uint64_t region)
 	return job;
 }
 
-/* Takes back what the job says of the pages [page, page + n). */
+/* Removes the pages [page, page + n) from the job. */
 static void job_forget(struct snap_job *job, guint page, guint n)
 {
 	for (guint p = page; p < page + n && job->fills_any; p++)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The inside of the straight line: ingest.c takes bytes, commit.c makes a
- * snapshot of them. */
+/* The fields of an ingest. ingest.c takes bytes, compact.c removes dead
+ * extents, commit.c makes the snapshot. */
 #pragma once
 
 #include "format/qemu/parse.h"
@@ -9,10 +9,11 @@
 #include "fs/save/ingest.h"
 #include "fs/save/mapped.h"
 
+/* What the page space holds. */
 enum space {
 	SPACE_UNDECIDED,
-	SPACE_SPLIT,
-	SPACE_VERBATIM,
+	SPACE_SPLIT,	/* RAM blocks, then devstate */
+	SPACE_VERBATIM, /* the stream as it came */
 };
 
 struct SnapIngest {
@@ -26,17 +27,18 @@ struct SnapIngest {
 	SnapPool *pool;
 	SnapGather *gather;
 	SnapLane *lane;
-	SnapWriter *writer; /* whoever appends has it to himself */
+	SnapWriter *writer; /* used only by the thread that appends */
 	GMutex lock;
-	struct snap_writer_stats stats; /* of it; protected by lock */
-	struct snap_preamble before;
-	uint64_t at;	    /* where in the file the parser stands */
-	SnapMapped *mapped; /* NULL unless it is mapped-ram */
+	struct snap_writer_stats stats; /* the writer's; protected by lock */
+	struct snap_preamble preamble;
+	uint64_t at;	    /* the offset in the file where the parser is */
+	SnapMapped *mapped; /* NULL unless the stream is mapped-ram */
 	enum space space;
-	GByteArray *head;
-	uint64_t state_base; /* where devstate, or the stream, begins */
-	uint64_t state_size;
-	uint8_t page[SNAP_PAGE]; /* its last page, not yet full */
+	GByteArray *early;   /* state before the space is decided */
+	uint64_t state_base; /* where devstate, or the verbatim stream, begins
+				in the page space */
+	uint64_t state_size; /* bytes */
+	uint8_t page[SNAP_PAGE]; /* the last page of it, not yet full */
 	struct snap_ingest_result result;
 };
 

@@ -2,16 +2,15 @@
 /*
  * From a stream's file to a page space.
  *
- * A write is cut where the file is: what stands before the stream (preamble.c),
- * the bitmaps and pages of mapped-ram (mapped.c), and the stream itself, which
- * the parser reads from its beginning to its end.
+ * A write is cut at the borders in the file: the preamble (preamble.c), the
+ * bitmaps and pages of mapped-ram (mapped.c), and the stream itself, which the
+ * parser reads from its beginning to its end.
  *
- * Guest RAM comes first in the page space and devstate behind it, so where
- * devstate lies is known only when the list of RAM blocks is; and a stream that
- * turns out to be one that cannot be split begins at 0 instead. The parser
- * tells which before the first page, so until then the few bytes of state wait
- * in `head`. (Pages of mapped-ram need not wait: where a block lies is known
- * when it is listed.)
+ * In the page space, guest RAM comes first and devstate follows, so the place
+ * of devstate is known only after the list of RAM blocks. A stream that cannot
+ * be split begins at 0 instead. The parser says which it is before the first
+ * page; until then the few bytes of state wait in `early`. (Pages of mapped-ram
+ * need not wait: the place of a block is known when it is listed.)
  *
  *	UNDECIDED --(first page, or the end)--> SPLIT     RAM blocks, devstate
  *	          --(OPAQUE)------------------> VERBATIM  the stream
@@ -24,13 +23,13 @@
 #include "format/base/error.h"
 #include "fs/save/ingest-internal.h"
 
-/* State that may come before the first page; QEMU's is a few KiB. */
-#define HEAD_MAX (4 * SNAP_MIB)
+/* The largest state before the first page. QEMU's is a few KiB. */
+#define EARLY_MAX (4 * SNAP_MIB)
 
-/* Of zeros that a copy leaves out of the device state. */
+/* The largest hole that a copy may leave in the device state. */
 #define HOLE_MAX (64 * SNAP_MIB)
 
-/* ---- the end of the line: a lane's jobs go into the writer ---- */
+/* ---- a lane's jobs go into the writer ---- */
 
 static int append_fills(SnapWriter *w, const struct snap_job *job)
 {
@@ -69,10 +68,10 @@ static int append_job(void *ctx, const struct snap_job *job)
 
 /* ---- begin and end ---- */
 
-/* It is known where in the file the stream begins. */
+/* To be called once it is known where in the file the stream begins. */
 static void stream_begin(SnapIngest *in)
 {
-	in->at = in->before.begin;
+	in->at = in->preamble.begin;
 	snap_parser_begin_at(in->parser, in->at);
 }
 
@@ -92,10 +91,10 @@ int snap_ingest_new(const struct snap_ingest_opts *opts,
 	in->first = opts->first;
 	in->pool = opts->pool;
 	in->parser = snap_parser_new();
-	snap_preamble_init(&in->before, opts->hole);
-	if (in->before.known)
+	snap_preamble_init(&in->preamble, opts->hole);
+	if (in->preamble.known)
 		stream_begin(in);
-	in->head = g_byte_array_new();
+	in->early = g_byte_array_new();
 	r = snap_catalog_create(in->catalog, in->path, &in->owner, &w.file,
 				&w.scratch, error);
 	if (r < 0)
@@ -118,8 +117,8 @@ void snap_ingest_free(SnapIngest *in)
 	snap_lane_free(in->lane);
 	snap_writer_free(in->writer);
 	snap_parser_free(in->parser);
-	snap_preamble_clear(&in->before);
-	g_byte_array_unref(in->head);
+	snap_preamble_clear(&in->preamble);
+	g_byte_array_unref(in->early);
 	g_mutex_clear(&in->lock);
 	g_free(in->path);
 	g_free(in);
@@ -145,7 +144,7 @@ static void state_put(SnapIngest *in, const uint8_t *data, size_t size)
 	}
 }
 
-/* The last page, filled up with zeros. */
+/* Gathers the last page, padded with zeros. */
 static void state_flush(SnapIngest *in)
 {
 	size_t at = in->state_size % SNAP_PAGE;
@@ -164,15 +163,15 @@ static void space_decide(SnapIngest *in, enum space space)
 		in->state_base = snap_round_up(
 			snap_parser_info(in->parser)->ram.flat_size,
 			SNAP_REGION);
-	state_put(in, in->head->data, in->head->len);
-	g_byte_array_set_size(in->head, 0);
+	state_put(in, in->early->data, in->early->len);
+	g_byte_array_set_size(in->early, 0);
 }
 
 void snap_ingest_finish(SnapIngest *in)
 {
 	if (in->space == SPACE_UNDECIDED)
 		space_decide(in, SPACE_SPLIT);
-	in->result.repaired = in->mapped && snap_mapped_settle(in->mapped);
+	in->result.repaired = in->mapped && snap_mapped_finish(in->mapped);
 	state_flush(in);
 }
 
@@ -185,23 +184,24 @@ static int take_state(SnapIngest *in, const struct snap_event *e,
 		state_put(in, e->data, e->size);
 		return 0;
 	}
-	if (in->head->len + e->size > HEAD_MAX &&
+	if (in->early->len + e->size > EARLY_MAX &&
 	    snap_parser_info(in->parser)->pages_at) {
-		/* RAM is over, and had no page (x-ignore-shared). */
+		/* RAM has ended without a page (x-ignore-shared). */
 		space_decide(in, SPACE_SPLIT);
 		state_put(in, e->data, e->size);
 		return 0;
 	}
-	if (in->head->len + e->size > HEAD_MAX)
+	if (in->early->len + e->size > EARLY_MAX)
 		return snap_fail(error, EPROTO,
 				 "more than %u MiB of state before the first "
 				 "page of RAM",
-				 (unsigned)(HEAD_MAX / SNAP_MIB));
-	g_byte_array_append(in->head, e->data, (guint)e->size);
+				 (unsigned)(EARLY_MAX / SNAP_MIB));
+	g_byte_array_append(in->early, e->data, (guint)e->size);
 	return 0;
 }
 
-/* A page, or a run of pages of one content; cut where regions end. */
+/* Takes a page, or a run of pages with one content, and cuts it at the borders
+ * of regions. */
 static void take_pages(SnapIngest *in, const struct snap_event *e)
 {
 	const struct snap_ramlist *ram = &snap_parser_info(in->parser)->ram;
@@ -233,7 +233,7 @@ static int take_opaque(SnapIngest *in, const char *why, GError **error)
 	return 0;
 }
 
-/* A block of mapped-ram; behind its parts the stream goes on. */
+/* Takes a block of mapped-ram; the stream goes on after its pages. */
 static int take_jump(SnapIngest *in, const struct snap_event *e, GError **error)
 {
 	const struct snap_stream_info *info = snap_parser_info(in->parser);
@@ -241,8 +241,8 @@ static int take_jump(SnapIngest *in, const struct snap_event *e, GError **error)
 
 	if (!in->mapped)
 		in->mapped =
-			snap_mapped_new(in->pool, in->gather, in->before.begin,
-					info->target_page);
+			snap_mapped_new(in->pool, in->gather,
+					in->preamble.begin, info->target_page);
 	r = snap_mapped_add(in->mapped, &info->ram.blocks[e->block], in->at,
 			    error);
 	if (r == 0)
@@ -279,18 +279,18 @@ static int refuse_place(const SnapIngest *in, uint64_t offset, GError **error)
 	if (offset < in->at)
 		return snap_fail(error, EPROTO,
 				 "offset %" PRIu64
-				 ": the stream was written here already, and "
-				 "stands at %" PRIu64,
+				 ": these bytes of the stream were written "
+				 "already; it goes on at %" PRIu64,
 				 offset, in->at);
 	return snap_fail(error, EPROTO,
 			 "offset %" PRIu64
-			 ": nothing can lie here while the stream stands at "
+			 ": the stream does not go on here, but at "
 			 "%" PRIu64,
 			 offset, in->at);
 }
 
-/* The copy of a file leaves out whole blocks of zeros, and goes on at `offset`.
- * Only device state has any. */
+/* True when a copy left out a hole and goes on at `offset`. Only the device
+ * state has holes. */
 static bool is_hole(const SnapIngest *in, uint64_t offset)
 {
 	return snap_parser_info(in->parser)->tail && offset > in->at &&
@@ -298,7 +298,8 @@ static bool is_hole(const SnapIngest *in, uint64_t offset)
 	       offset % SNAP_PAGE == 0;
 }
 
-/* Feeds bytes of the stream: as many as are of it, their count. */
+/* Feeds bytes of the stream to the parser. Returns the number of bytes that
+ * belong to the stream, or -errno. */
 static ssize_t take_stream(SnapIngest *in, const void *data, size_t size,
 			   uint64_t offset, GError **error)
 {
@@ -333,14 +334,15 @@ static ssize_t take_stream(SnapIngest *in, const void *data, size_t size,
 	return (ssize_t)size;
 }
 
-/* Takes as many bytes as are of one part of the file: their count. */
+/* Takes the bytes that belong to one part of the file. Returns their number, or
+ * -errno. */
 static ssize_t take_part(SnapIngest *in, const void *data, size_t size,
 			 uint64_t offset, GError **error)
 {
 	ssize_t n;
 
-	if (!in->before.known || offset < in->before.begin)
-		return snap_preamble_write(&in->before, data, size, offset,
+	if (!in->preamble.known || offset < in->preamble.begin)
+		return snap_preamble_write(&in->preamble, data, size, offset,
 					   error);
 	n = in->mapped
 		    ? snap_mapped_write(in->mapped, data, size, offset, error)
@@ -357,13 +359,13 @@ int snap_ingest_write(SnapIngest *in, const void *data, size_t size,
 	if (r < 0)
 		return snap_fail_errno(error, -r, "writing the snapshot");
 	for (size_t done = 0; done < size;) {
-		bool known = in->before.known;
+		bool known = in->preamble.known;
 		ssize_t n = take_part(in, from + done, size - done,
 				      offset + done, error);
 
 		if (n < 0)
 			return (int)n;
-		if (!known && in->before.known)
+		if (!known && in->preamble.known)
 			stream_begin(in);
 		done += (size_t)n;
 	}
@@ -377,19 +379,20 @@ bool snap_ingest_scattered(const SnapIngest *in)
 
 bool snap_ingest_begun(const SnapIngest *in)
 {
-	return in->before.known ? in->at > in->before.begin
-				: snap_preamble_position(&in->before) > 0;
+	return in->preamble.known ? in->at > in->preamble.begin
+				  : snap_preamble_position(&in->preamble) > 0;
 }
 
 bool snap_ingest_takes(const SnapIngest *in, const void *data, size_t size,
 		       uint64_t offset)
 {
-	uint64_t here =
-		in->before.known ? in->at : snap_preamble_position(&in->before);
+	uint64_t here = in->preamble.known
+				? in->at
+				: snap_preamble_position(&in->preamble);
 
 	return snap_ingest_scattered(in) || offset == here ||
 	       is_hole(in, offset) ||
-	       snap_preamble_takes(&in->before, data, size, offset,
+	       snap_preamble_takes(&in->preamble, data, size, offset,
 				   snap_ingest_begun(in));
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The straight line: bytes of a stream through the parser, the gatherer and the
- * workers into the writer. This is the one place that holds them together.
+ * The straight line of a save: the bytes of a stream go through the parser, the
+ * gatherer and the workers into the writer. Only this holds them together.
  * Inside fs/save.
  */
 #pragma once
@@ -14,62 +14,64 @@ typedef struct SnapIngest SnapIngest;
 struct snap_ingest_opts {
 	SnapCatalog *catalog; /* borrowed */
 	SnapPool *pool;	      /* borrowed */
-	const char *path;     /* the folder's, for a note after a crash */
+	const char *path;     /* the folder's path, for a note after a crash */
 	struct snap_catalog_owner owner;
-	uint64_t hole;	     /* zeros that the file begins with */
-	bool classic;	     /* in whichever form it comes, it is shown so */
-	bool first;	     /* it replaces no snapshot */
-	uint64_t map_memory; /* bytes the map may hold */
-	int level;	     /* of zstd, where extents are made anew */
+	uint64_t hole; /* bytes of zeros that the file begins with */
+	bool classic;  /* show the snapshot as a classic stream in any case */
+	bool first;    /* fail with -EEXIST if a snapshot is there */
+	uint64_t map_memory; /* bytes of memory that the map may take */
+	int level;	     /* zstd level for extents that are made anew */
 };
 
-/* Begins: makes the new file. -errno. */
+/* Begins: creates the new file. Returns 0 or -errno. */
 int snap_ingest_new(const struct snap_ingest_opts *opts,
 		    SnapIngest **ret_ingest, GError **error);
-/* Without a commit, nothing remains. */
+/* Ends it. Without a commit, the new file is removed. */
 void snap_ingest_free(SnapIngest *in);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapIngest, snap_ingest_free)
 
-/* May a write come there? Anywhere, once snap_ingest_scattered(); else only
- * where the stream goes on, or before it. */
+/* True when these bytes may come at this offset. A scattered stream takes bytes
+ * at any offset; any other takes them where the stream goes on, or in its
+ * preamble. */
 bool snap_ingest_takes(const SnapIngest *in, const void *data, size_t size,
 		       uint64_t offset);
 
-/* Bytes of the stream's file. -EPROTO, -EOPNOTSUPP, -ENOMEM, -errno of the
- * store. */
+/* Takes `size` bytes at `offset` of the stream's file. Returns 0, -EPROTO,
+ * -EOPNOTSUPP, -ENOMEM, or -errno of the store. */
 int snap_ingest_write(SnapIngest *in, const void *data, size_t size,
 		      uint64_t offset, GError **error);
 
-/* Has a byte of the stream come, or one that may be? */
+/* True when a byte of the stream has come, or zeros that may precede it. */
 bool snap_ingest_begun(const SnapIngest *in);
 
-/* Is it known to be a stream whose parts come in any order? */
+/* True when the stream is known to come in any order (mapped-ram). */
 bool snap_ingest_scattered(const SnapIngest *in);
 
-/* Nothing came for a while: lets go of what waits for neighbours. */
+/* To be called when no byte came for a while: submits the pages that wait for
+ * neighbours. */
 void snap_ingest_idle(SnapIngest *in);
 
-/* Do the bytes so far end where a stream ends? */
+/* True when the bytes so far are a complete stream. */
 bool snap_ingest_complete(const SnapIngest *in);
 
-/* It is complete; may pages still be under way? Of QEMU's own stream none is.
- */
+/* The stream is complete: true when more pages may still come. With QEMU as the
+ * writer this is always false. */
 bool snap_ingest_waits(const SnapIngest *in);
 
-/* The stream has ended: 0 when it is whole, -EPROTO when not. */
+/* The writer is done. Returns 0 where the stream is complete, else -EPROTO. */
 int snap_ingest_end(const SnapIngest *in, GError **error);
 
-/* What became of the stream, for the log and the counters. */
+/* The result of a save, for the log and the counters. Sizes in bytes. */
 struct snap_ingest_result {
-	uint64_t ram;	 /* bytes of guest RAM; 0 for one kept verbatim */
-	uint64_t stored; /* of them, not zero */
-	uint64_t file;	 /* bytes of the snapshot file */
+	uint64_t ram;	 /* guest RAM; 0 for a verbatim stream */
+	uint64_t stored; /* of `ram`, in pages that are not zero */
+	uint64_t file;	 /* the snapshot file */
 	guint compactions;
-	bool repaired; /* its bitmaps were never written */
-	char why[256]; /* why it is kept verbatim; "" */
+	bool repaired; /* QEMU never wrote the bitmaps */
+	char why[256]; /* why the stream is kept verbatim; "" */
 };
 
-/* Makes it a snapshot of the folder: on disk, and named. -errno; then the
- * folder is as it was. */
+/* Makes a snapshot of the bytes, durably, and publishes it in the folder.
+ * Returns 0, or -errno; then the folder is as it was. */
 int snap_ingest_commit(SnapIngest *in, int folder_fd,
 		       struct snap_ingest_result *ret_result, GError **error);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The parts of a mapped-ram file that are not stream: bitmaps, pages, and the
- * padding between them. Inside fs/save.
+ * The parts of a mapped-ram file that are not the stream: bitmaps, pages, and
+ * the padding between them. Inside fs/save.
  */
 #pragma once
 
@@ -16,32 +16,37 @@
 
 typedef struct SnapMapped SnapMapped;
 
-/* Pages go to `gather`; memory is set aside from `pool`. `begin`: where in the
- * file the stream begins. Both are borrowed. */
+/* Pages go to `gather`, memory is reserved in `pool`; both are borrowed.
+ * `begin`: the offset in the file where the stream begins. `target_page`: bytes
+ * of a page. */
 SnapMapped *snap_mapped_new(SnapPool *pool, SnapGather *gather, uint64_t begin,
 			    uint32_t target_page);
 void snap_mapped_free(SnapMapped *m);
 
-/* The parts of a block, which lie behind those of the blocks before it and not
- * before `from`. -EPROTO, -ENOMEM. */
+/* Adds the bitmap and pages of a block. They must follow those of all earlier
+ * blocks and not begin before the offset `from`. Returns 0, -EPROTO,
+ * -EOPNOTSUPP or -ENOMEM. */
 int snap_mapped_add(SnapMapped *m, const struct snap_ram_block *block,
 		    uint64_t from, GError **error);
 
-/* Takes bytes of the file, as many as are of one part: their count. 0 where
- * `offset` is in none of them. -EPROTO with a sentence that names the offset,
+/* Takes the bytes that belong to one part. Returns their number, 0 where
+ * `offset` is in no part, -EPROTO with a sentence that names the offset, or
  * -ENOMEM. */
 ssize_t snap_mapped_write(SnapMapped *m, const void *data, size_t size,
 			  uint64_t offset, GError **error);
 
-/* The stream is complete; may more come? It may where a bitmap that came before
- * the pages, in a copy, has a bit for one that did not, and where some bitmaps
- * came and others did not: both may be holes, or not have been copied yet. */
+/* The stream is complete: true when more pages or bitmaps may still come. In a
+ * copy a missing page or bitmap is either a hole or not yet copied. So this is
+ * true while a bitmap that came before the pages names a page that is missing,
+ * and while some bitmaps are there and others are not. */
 bool snap_mapped_waits(const SnapMapped *m);
 
-/* Does what came hang together? -EPROTO naming block and page. */
+/* Checks that bitmaps and pages agree. Returns 0, or -EPROTO with a sentence
+ * that names block and page. */
 int snap_mapped_check(const SnapMapped *m, GError **error);
 
-/* The last of a stream that is whole and was checked: pages that are not in the
- * bitmaps are zero. Where the bitmaps name none at all, as those that QEMU's
- * background snapshot leaves, they count as written: true then. */
-bool snap_mapped_settle(SnapMapped *m);
+/* Ends a complete stream that snap_mapped_check() accepted: pages that no
+ * bitmap names become zero. If the bitmaps name no page at all, as QEMU's
+ * background snapshot leaves them, all written pages count, and this returns
+ * true. */
+bool snap_mapped_finish(SnapMapped *m);

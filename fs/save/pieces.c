@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A writer that goes on where it stopped leaves one page that is not whole yet
- * behind each write. So a few are enough, also for several writers; who leaves
- * more is refused, rather than kept in memory.
+ * A writer that continues where it stopped leaves at most one incomplete page
+ * after each write. So a few pages are enough, even for several writers. A
+ * writer that leaves more incomplete pages is refused, to bound the memory.
  */
 #include "fs/save/pieces.h"
 
@@ -10,14 +10,14 @@
 
 #include "format/base/error.h"
 
-/* Pages that may wait: of 4 KiB each 64, of larger ones fewer. */
+/* Incomplete pages at most: 64 of 4 KiB, fewer if they are larger. */
 #define PIECES_BYTES (256 * SNAP_KIB)
 #define PIECES_MIN 8u
 
 struct piece {
 	uint64_t key;
 	size_t missing; /* bytes */
-	uint8_t *came;	/* a bit a byte */
+	uint8_t *came;	/* a bit per byte */
 	uint8_t data[];
 };
 
@@ -40,7 +40,7 @@ SnapPieces *snap_pieces_new(SnapPool *pool, uint32_t size)
 	return p;
 }
 
-/* Bytes that a page takes while it waits. */
+/* The memory of an incomplete page, in bytes. */
 static size_t piece_cost(const SnapPieces *p)
 {
 	return sizeof(struct piece) + p->size + p->size / 8;
@@ -63,7 +63,7 @@ void snap_pieces_free(SnapPieces *p)
 	g_free(p);
 }
 
-/* Where the page is, or p->n. */
+/* The index of the page, or p->n. */
 static guint find(const SnapPieces *p, uint64_t key)
 {
 	guint i = 0;
@@ -79,13 +79,12 @@ static int add(SnapPieces *p, uint64_t key, GError **error)
 
 	if (p->n == p->max)
 		return snap_fail(error, EPROTO,
-				 "more than %u pages of RAM were begun and not "
-				 "ended",
+				 "more than %u pages of RAM are incomplete",
 				 p->max);
 	if (!snap_pool_reserve_late(p->pool, piece_cost(p)))
 		return snap_fail(error, ENOMEM,
-				 "a page of RAM that comes in pieces is more "
-				 "than is left of -o buffer=");
+				 "-o buffer= has no memory left for a page of "
+				 "RAM that comes in pieces");
 	piece = g_malloc0(piece_cost(p));
 	piece->key = key;
 	piece->missing = p->size;

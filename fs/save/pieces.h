@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Pages that come in pieces, until they are whole. Inside fs/save. */
+/* Collects the pieces of pages until the pages are complete. Inside fs/save. */
 #pragma once
 
 #include <glib.h>
@@ -9,19 +9,20 @@
 
 typedef struct SnapPieces SnapPieces;
 
-/* For pages of `size` bytes. Memory is set aside from `pool`, which is
+/* Collects pages of `size` bytes. Their memory is reserved in `pool`, which is
  * borrowed. */
 SnapPieces *snap_pieces_new(SnapPool *pool, uint32_t size);
 void snap_pieces_free(SnapPieces *p);
 
-/* Takes `size` bytes at `at` of the page `key`. *ret_whole is the page once all
- * of it has come (until it is dropped), else NULL. -EPROTO when too many pages
- * are waiting, -ENOMEM. */
+/* Takes `size` bytes at offset `at` of the page `key`. *ret_whole becomes the
+ * page if it is complete now (valid until it is dropped), else NULL. Returns 0,
+ * -EPROTO where too many pages are incomplete, or -ENOMEM. */
 int snap_pieces_put(SnapPieces *p, uint64_t key, size_t at, const void *data,
 		    size_t size, const uint8_t **ret_whole, GError **error);
 
-/* Forgets what came of the page `key`, if anything. */
+/* Drops the page `key`, if it is here. */
 void snap_pieces_drop(SnapPieces *p, uint64_t key);
 
-/* A page that still waits, with zeros where nothing came, or NULL. */
+/* Returns a page that is incomplete, with zeros where no bytes came, or NULL.
+ */
 const uint8_t *snap_pieces_next(const SnapPieces *p, uint64_t *ret_key);

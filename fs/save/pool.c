@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Jobs are compressed by whichever worker is free and appended in the order in
- * which they were submitted to their lane: the worker that finishes the oldest
- * job of a lane appends it, and all behind it that are finished too. So a
- * snapshot's bytes do not depend on who was faster, and no thread is needed
- * that only appends.
+ * Any free worker compresses a job, but jobs are appended in the order in which
+ * they were submitted to their lane. The worker that finishes the oldest job of
+ * a lane appends it, and all finished jobs that follow it. So the bytes of a
+ * snapshot do not depend on which worker was faster, and appending needs no
+ * thread of its own.
  *
- * Memory is bounded by the number of jobs, which are recycled; who takes one
- * waits while all are in use.
+ * The memory is bounded by the number of jobs, which are reused. A thread that
+ * needs a job waits while all are in use.
  */
 #include "fs/save/pool.h"
 
@@ -18,9 +18,9 @@
 
 struct SnapPool {
 	GMutex lock;
-	GCond work;    /* a job is there, or the pool closes */
-	GCond freed;   /* memory is there */
-	GQueue queue;  /* of jobs to be compressed; protected by lock */
+	GCond work;    /* there is a job, or the pool closes */
+	GCond freed;   /* there is memory */
+	GQueue queue;  /* jobs to compress; protected by lock */
 	GQueue unused; /* protected by lock */
 	uint64_t limit;
 	uint64_t taken;	   /* bytes of jobs in use; protected by lock */
@@ -38,7 +38,7 @@ struct SnapLane {
 	GMutex lock;
 	GCond empty;
 	GQueue order;	/* protected by lock */
-	bool appending; /* a worker is at it; protected by lock */
+	bool appending; /* a worker appends now; protected by lock */
 	int error;	/* protected by lock */
 };
 
@@ -80,7 +80,7 @@ void snap_pool_give(SnapPool *pool, struct snap_job *job)
 	g_cond_broadcast(&pool->freed);
 }
 
-/* Sets aside so many that no more than `eighths` of the memory are. */
+/* Reserves memory unless more than `eighths` of it would be reserved. */
 static bool pool_reserve(SnapPool *pool, uint64_t bytes, unsigned eighths)
 {
 	SNAP_LOCKED(&pool->lock);
@@ -141,7 +141,7 @@ void snap_lane_free(SnapLane *lane)
 	g_free(lane);
 }
 
-/* The job at the head of the lane, if it is finished. */
+/* The lane's oldest job, if it is finished. */
 static struct snap_job *lane_next_locked(SnapLane *lane)
 {
 	struct snap_job *job = g_queue_peek_head(&lane->order);
@@ -149,9 +149,9 @@ static struct snap_job *lane_next_locked(SnapLane *lane)
 	return job && job->done ? job : NULL;
 }
 
-/* Appends what is finished at the head of the lane, unless another worker is at
- * it. Appending may wait for the disk, so it is done without the lock, and
- * other workers and the submitter go on. */
+/* Appends the lane's finished jobs, from the oldest on, unless another worker
+ * does so. Appending may wait for the disk, so the lock is not held meanwhile,
+ * and other threads go on. */
 static void lane_append_locked(SnapLane *lane)
 {
 	struct snap_job *job;
@@ -186,7 +186,7 @@ static void job_finish(struct snap_job *job, int error)
 	g_mutex_unlock(&lane->lock);
 }
 
-/* Brings the pages into ascending order; most are already. */
+/* Sorts the pages. Most already are in order. */
 static void job_sort(struct snap_job *job)
 {
 	uint8_t page[SNAP_PAGE];

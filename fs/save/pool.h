@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The workers that all saves share, and the lanes in which each save's extents
- * stay in order. Inside fs/save.
+ * The worker threads, which all saves share, and lanes, which keep the extents
+ * of each save in order. Inside fs/save.
  */
 #pragma once
 
@@ -14,10 +14,10 @@
 typedef struct SnapPool SnapPool;
 typedef struct SnapLane SnapLane;
 
-/* What is known of some pages of one region, on its way to the map: `n` pages
- * with content, and pages that are all `fill`. No page is both. */
+/* Some pages of one region on their way to the map: `n` pages with content, and
+ * pages all of whose bytes are `fill`. No page is both. */
 struct snap_job {
-	GList link; /* in its lane, or among the unused */
+	GList link; /* in its lane, or in the list of unused jobs */
 	SnapLane *lane;
 	uint64_t region;
 	guint n;
@@ -29,50 +29,50 @@ struct snap_job {
 	bool done;
 	int error;
 	size_t frame_size;
-	/* the pages' content, and then the frame made of it */
+	/* the content of the pages; after compression, the frame */
 	uint8_t bytes[SNAP_EXTENT_BOUND];
 };
 
-/* Workers with a compressor each, and memory for jobs of `limit` bytes in
- * all. */
+/* Starts `threads` workers that compress at `level`. Jobs take at most `limit`
+ * bytes of memory in all. */
 SnapPool *snap_pool_new(guint threads, int level, uint64_t limit);
-/* All its lanes must be gone. */
+/* Stops the workers. All lanes must be freed. */
 void snap_pool_free(SnapPool *pool);
 
-/* An empty job for `region`. With `wait`, waits until there is memory; without,
- * NULL when there is none. */
+/* Returns an empty job for `region`. Where memory is short it waits for some,
+ * or returns NULL if `wait` is false. */
 struct snap_job *snap_pool_take(SnapPool *pool, uint64_t region, bool wait);
 
-/* Gives back a job that is not going to be submitted. */
+/* Returns a job that will not be submitted. */
 void snap_pool_give(SnapPool *pool, struct snap_job *job);
 
-/* Sets aside `bytes` of the pool's memory for something else, of which three
- * quarters may be set aside so: false when that is not to be had. */
+/* Reserves `bytes` of the pool's memory for another use. Returns false where
+ * more than three quarters of the memory would be reserved. */
 bool snap_pool_reserve(SnapPool *pool, uint64_t bytes);
-/* The same for what only turns out to be needed when a save is under way: an
- * eighth more may be set aside so. */
+/* The same for memory whose need shows only during a save: up to seven eighths
+ * of the memory may be reserved. */
 bool snap_pool_reserve_late(SnapPool *pool, uint64_t bytes);
-/* Gives it back. */
+/* Ends a reservation. */
 void snap_pool_unreserve(SnapPool *pool, uint64_t bytes);
 
-/* Bytes of jobs that are taken now. */
+/* The bytes of all jobs in use. */
 uint64_t snap_pool_held(SnapPool *pool);
 
-/* Called with each job of a lane, in the order in which they were submitted,
- * one at a time, from any worker, with no lock held. 0 or -errno. */
+/* Called with every job of a lane, in the order of submission, one at a time,
+ * from any worker, without a lock. Returns 0 or -errno. */
 typedef int (*snap_lane_append)(void *ctx, const struct snap_job *job);
 
-/* A lane whose jobs go to `append`. */
+/* Makes a lane that passes its jobs to `append`. */
 SnapLane *snap_lane_new(SnapPool *pool, snap_lane_append append, void *ctx);
-/* Waits for what was submitted. */
+/* Waits for the submitted jobs, then frees the lane. */
 void snap_lane_free(SnapLane *lane);
 
-/* Hands a job over to be compressed and appended. After an error in the lane it
- * is dropped. */
+/* Submits a job to be compressed and appended. After an error in the lane the
+ * job is dropped. */
 void snap_lane_submit(SnapLane *lane, struct snap_job *job);
 
-/* Waits until all that was submitted is appended: 0, or the first error. */
+/* Waits until all submitted jobs are appended. Returns 0 or the first error. */
 int snap_lane_wait(SnapLane *lane);
 
-/* The first error so far; does not wait. */
+/* Returns the first error so far, or 0, without waiting. */
 int snap_lane_error(SnapLane *lane);

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Where the stream begins is said by the file's first bytes: libvirt's magic,
- * and then its header says; a zero, and then the first byte that is none; any
- * other, and that is the stream's. Zeros need not be written: a hole does as
- * well, the one that QEMU cuts the file to, or the one that a copy of such a
- * file leaves.
+ * The first bytes of the file say where the stream begins:
  *
- * While the stream comes, and behind it, what stands before it may be written
- * again; libvirt does so when the stream is whole.
+ *	libvirt's magic     libvirt's header says it
+ *	a zero              at the first byte that is not zero
+ *	anything else       at offset 0
+ *
+ * Zeros need not be written. They may be a hole: QEMU truncates the file to the
+ * offset, and a copy of such a file leaves the zeros out.
+ *
+ * The preamble may be rewritten while the stream comes and after it. libvirt
+ * does so when the stream is complete.
  */
 #include "fs/save/preamble.h"
 
@@ -20,26 +23,27 @@
 #include "format/qemu/libvirt.h"
 #include "format/qemu/parse.h"
 
-void snap_preamble_init(struct snap_preamble *b, uint64_t hole)
+void snap_preamble_init(struct snap_preamble *p, uint64_t hole)
 {
-	*b = (struct snap_preamble){
+	*p = (struct snap_preamble){
 		.known = hole > 0,
 		.begin = hole,
 		.bytes = g_byte_array_new(),
 	};
 }
 
-void snap_preamble_clear(struct snap_preamble *b)
+void snap_preamble_clear(struct snap_preamble *p)
 {
-	g_clear_pointer(&b->bytes, g_byte_array_unref);
+	g_clear_pointer(&p->bytes, g_byte_array_unref);
 }
 
-uint64_t snap_preamble_position(const struct snap_preamble *b)
+uint64_t snap_preamble_position(const struct snap_preamble *p)
 {
-	return b->zeros + b->bytes->len;
+	return p->zeros + p->bytes->len;
 }
 
-/* Zeros, and then the beginning of a stream as far as it is there. */
+/* True for zeros followed by the beginning of a stream, as far as it is there.
+ */
 static bool is_padded_stream(const uint8_t *data, size_t size)
 {
 	size_t n = snap_zeros_before(data, size);
@@ -47,107 +51,108 @@ static bool is_padded_stream(const uint8_t *data, size_t size)
 	return snap_stream_begins(data + n, size - n);
 }
 
-bool snap_preamble_takes(const struct snap_preamble *b, const void *data,
+bool snap_preamble_takes(const struct snap_preamble *p, const void *data,
 			 size_t size, uint64_t offset, bool begun)
 {
-	if (b->known && begun)
-		return offset + size <= MIN(b->begin, SNAP_LIBVIRT_MAX);
-	if (b->known)
-		return offset == b->begin ||
-		       offset < MIN(b->begin, SNAP_LIBVIRT_MAX);
-	return !b->bytes->len && offset >= b->zeros &&
+	if (p->known && begun)
+		return offset + size <= MIN(p->begin, SNAP_LIBVIRT_MAX);
+	if (p->known)
+		return offset == p->begin ||
+		       offset < MIN(p->begin, SNAP_LIBVIRT_MAX);
+	return !p->bytes->len && offset >= p->zeros &&
 	       offset <= SNAP_LIBVIRT_MAX && is_padded_stream(data, size);
 }
 
-/* Keeps bytes; between them and others that came there are zeros. */
-static ssize_t keep(struct snap_preamble *b, const void *data, size_t size,
+/* Keeps bytes of the preamble. Gaps between them are zeros. */
+static ssize_t keep(struct snap_preamble *p, const void *data, size_t size,
 		    uint64_t offset, GError **error)
 {
-	guint had = b->bytes->len;
+	guint had = p->bytes->len;
 	guint need = (guint)(offset + size);
 
 	if (offset + size > SNAP_LIBVIRT_MAX)
 		return snap_fail(error, EPROTO,
 				 "offset %" PRIu64
-				 ": more than %u MiB before the stream",
+				 ": the preamble of the stream is longer than "
+				 "%u MiB",
 				 offset,
 				 (unsigned)(SNAP_LIBVIRT_MAX / SNAP_MIB));
 	if (need > had) {
-		g_byte_array_set_size(b->bytes, need);
-		memset(b->bytes->data + had, 0, need - had);
+		g_byte_array_set_size(p->bytes, need);
+		memset(p->bytes->data + had, 0, need - had);
 	}
-	memcpy(b->bytes->data + offset, data, size);
+	memcpy(p->bytes->data + offset, data, size);
 	return (ssize_t)size;
 }
 
-static ssize_t begin_at(struct snap_preamble *b, uint64_t begin, ssize_t used)
+static ssize_t begin_at(struct snap_preamble *p, uint64_t begin, ssize_t used)
 {
-	b->known = true;
-	b->begin = begin;
-	b->zeros = 0;
+	p->known = true;
+	p->begin = begin;
+	p->zeros = 0;
 	return used;
 }
 
-/* A file that begins with zeros. */
-static ssize_t skip_zeros(struct snap_preamble *b, const uint8_t *data,
+/* Takes the zeros at the beginning of a file. */
+static ssize_t skip_zeros(struct snap_preamble *p, const uint8_t *data,
 			  size_t size, uint64_t offset, GError **error)
 {
 	size_t n = snap_zeros_before(data, size);
 
-	b->zeros = offset + n;
-	if (b->zeros > SNAP_LIBVIRT_MAX)
+	p->zeros = offset + n;
+	if (p->zeros > SNAP_LIBVIRT_MAX)
 		return snap_fail(error, EPROTO,
-				 "offset %" PRIu64 ": nothing but zeros; "
+				 "offset %" PRIu64 ": only zeros so far; "
 				 "expected the beginning of a QEMU stream",
-				 b->zeros);
-	return n == size ? (ssize_t)n : begin_at(b, b->zeros, (ssize_t)n);
+				 p->zeros);
+	return n == size ? (ssize_t)n : begin_at(p, p->zeros, (ssize_t)n);
 }
 
-/* A file that begins as libvirt's do. */
-static ssize_t read_header(struct snap_preamble *b, const void *data,
+/* Takes the header at the beginning of libvirt's save image. */
+static ssize_t read_header(struct snap_preamble *p, const void *data,
 			   size_t size, GError **error)
 {
-	size_t n = MIN(size, SNAP_LIBVIRT_HEADER - b->bytes->len);
+	size_t n = MIN(size, SNAP_LIBVIRT_HEADER - p->bytes->len);
 	struct snap_libvirt header;
 	int r;
 
-	g_byte_array_append(b->bytes, data, (guint)n);
-	if (!snap_libvirt_is(b->bytes->data, b->bytes->len))
+	g_byte_array_append(p->bytes, data, (guint)n);
+	if (!snap_libvirt_is(p->bytes->data, p->bytes->len))
 		return snap_fail(error, EPROTO,
 				 "offset 0: neither the beginning of a QEMU "
 				 "stream nor the header of libvirt's save "
 				 "image");
-	if (b->bytes->len < SNAP_LIBVIRT_HEADER)
+	if (p->bytes->len < SNAP_LIBVIRT_HEADER)
 		return (ssize_t)n;
-	r = snap_libvirt_read(b->bytes->data, &header, error);
+	r = snap_libvirt_read(p->bytes->data, &header, error);
 	if (r < 0)
 		return r;
 	if (header.stream > SNAP_LIBVIRT_MAX)
 		return snap_fail(error, EPROTO,
 				 "offset 20: libvirt's header says that the "
 				 "stream begins at offset %" PRIu64
-				 ", behind more than %u MiB",
+				 "; the limit is %u MiB",
 				 header.stream,
 				 (unsigned)(SNAP_LIBVIRT_MAX / SNAP_MIB));
-	return begin_at(b, header.stream, (ssize_t)n);
+	return begin_at(p, header.stream, (ssize_t)n);
 }
 
-ssize_t snap_preamble_write(struct snap_preamble *b, const void *data,
+ssize_t snap_preamble_write(struct snap_preamble *p, const void *data,
 			    size_t size, uint64_t offset, GError **error)
 {
 	const uint8_t *first = data;
 
-	if (b->known)
-		return offset < b->begin
-			       ? keep(b, data,
-				      (size_t)MIN(size, b->begin - offset),
+	if (p->known)
+		return offset < p->begin
+			       ? keep(p, data,
+				      (size_t)MIN(size, p->begin - offset),
 				      offset, error)
 			       : 0;
-	if (b->bytes->len)
-		return read_header(b, data, size, error);
-	if (b->zeros || offset || !first[0])
-		return skip_zeros(b, data, size, offset, error);
+	if (p->bytes->len)
+		return read_header(p, data, size, error);
+	if (p->zeros || offset || !first[0])
+		return skip_zeros(p, data, size, offset, error);
 	if (snap_libvirt_is(data, size))
-		return read_header(b, data, size, error);
-	return begin_at(b, 0, 0);
+		return read_header(p, data, size, error);
+	return begin_at(p, 0, 0);
 }

@@ -1,27 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A write is copied and answered at once, while all queues together hold less
- * than the limit. Over it a write is taken in all the same (its bytes are here
- * anyway), but its answer waits until there is room; since the writer waits for
- * the answer, what is over the limit is one write for each writer.
+ * A write is copied and answered at once while all queues together hold less
+ * than the limit. Above the limit the bytes are taken too (they are in memory
+ * anyway), but the answer waits for room. The writer waits for the answer, so
+ * the queues exceed the limit by at most one write per writer.
  *
- * A save whose queue is empty is answered whatever others hold, so that saves
- * which wait for something cannot stop those that could go on.
+ * A write to an empty queue is answered at once, whatever the other queues
+ * hold. So a save that is stuck cannot stop the others.
  *
- * A write that ends in '}' may be the last of its stream (the description of
- * the device state is JSON; zeros may follow that fill up a block of O_DIRECT),
- * and the last carries the outcome: its answer waits until it was parsed. So
- * does that of the first write: what is no stream at all is refused where the
- * user sees it.
+ * A write that ends in '}' may be the last of its stream: the description of
+ * the device state is JSON. (O_DIRECT may add zeros to fill a block.) The last
+ * write is answered with the result of the save, so such a write is answered
+ * only after it was parsed. The same holds for the first write, so that a file
+ * that is not a stream is refused at once.
  *
- * A write that is not where the stream goes on is doubtful until the stream is
- * known to be one that is written so: the reader judges it when it has read all
- * that came before, and its answer waits for that.
+ * A write that does not continue the stream is doubtful until the stream is
+ * known to be mapped-ram. The reader decides when it has parsed all earlier
+ * writes, and the answer waits for that.
  *
  * QEMU's background snapshot writes page by page, and so does mapped-ram
- * without multifd, with gaps. So that the two threads do not wake each other
- * for every 4 KiB, small writes are put together, and the reader is woken when
- * there is something to do rather than when there is something.
+ * without multifd, with gaps. A wake-up for every 4 KiB would be expensive. So
+ * small writes are joined, and the reader wakes up when enough bytes are there.
  */
 #include "fs/save/queue.h"
 
@@ -31,19 +30,21 @@
 #include "format/base/cleanup.h"
 #include "format/base/zero.h"
 
-/* Writes below this size are put together up to it. */
+/* Writes below this size are joined up to this size. */
 #define CHUNK_SMALL (64 * SNAP_KIB)
-/* What a chunk takes beside its bytes: of small writes far apart it has few. */
+/* The memory of a chunk besides its bytes. It matters for small writes that are
+ * far apart. */
 #define CHUNK_COST (4 * SNAP_KIB)
-/* As much is worth waking the reader for; less waits for NAP_US. */
+/* The reader is woken at once for so many bytes, and after NAP_US microseconds
+ * for fewer. */
 #define WAKE_BYTES (256 * SNAP_KIB)
 #define NAP_US 2000
-/* Zeros that may follow a stream's last byte: libvirt's iohelper writes blocks
- * of as much. */
+/* Zeros that may follow the last byte of a stream: libvirt's iohelper writes
+ * whole blocks of this size. */
 #define PADDING_MAX (64 * SNAP_KIB)
 
 struct SnapInbox {
-	GMutex lock; /* of this and of all its queues */
+	GMutex lock; /* for this and all its queues */
 	uint64_t limit;
 	GQueue waiting; /* chunks whose answer waits for room */
 	struct snap_inbox_stats stats;
@@ -52,20 +53,20 @@ struct SnapInbox {
 struct SnapQueue {
 	SnapInbox *inbox;
 	GCond put;
-	GQueue chunks;	   /* protected by inbox->lock, as are the others */
-	uint64_t position; /* where the stream goes on */
-	uint64_t received; /* where the write that reached furthest ended */
-	uint64_t queued;   /* bytes in chunks */
+	GQueue chunks;	   /* protected by inbox->lock, like all fields below */
+	uint64_t position; /* the offset where the stream goes on */
+	uint64_t received; /* the largest offset that a write reached */
+	uint64_t queued;   /* bytes in the chunks */
 	bool begun;	   /* a write has come */
-	bool scattered;	   /* writes come at any offset */
+	bool scattered;	   /* writes may come at any offset */
 	bool ended;
-	bool urgent; /* somebody waits for an answer */
-	bool asleep; /* the reader waits for the first write */
-	int error;   /* closed: what to answer to writes */
-	int outcome; /* and to who asks how the stream stands */
+	bool urgent; /* a writer waits for an answer */
+	bool asleep; /* the reader waits for a first chunk */
+	int error;   /* once closed, the answer to writes */
+	int outcome; /* and to checks */
 };
 
-/* An answer that is given once the lock is let go. */
+/* An answer that is given after the lock is released. */
 struct answer {
 	snap_save_answer answer;
 	void *data;
@@ -115,7 +116,7 @@ void snap_queue_free(SnapQueue *q)
 	g_free(q);
 }
 
-/* Moves a chunk's answer to the list of those to be given. */
+/* Moves a chunk's answer to the list of answers to give. */
 static void answer_locked(GArray *answers, struct snap_chunk *c, ssize_t result)
 {
 	struct answer a = { c->answer, c->answer_data, result };
@@ -145,7 +146,7 @@ static GArray *answers_new(void)
 	return g_array_new(FALSE, FALSE, sizeof(struct answer));
 }
 
-/* 0 when a write may be taken, or at least be judged. */
+/* Returns 0 if a write may be queued, else its answer. */
 static int put_refused_locked(const SnapQueue *q)
 {
 	if (q->error)
@@ -153,7 +154,7 @@ static int put_refused_locked(const SnapQueue *q)
 	return q->ended ? -EBADF : 0;
 }
 
-/* May these bytes be the last of a stream? */
+/* True when these bytes may be the last of a stream. */
 static bool may_be_last(const uint8_t *data, size_t size)
 {
 	size_t first = size - MIN(size, PADDING_MAX);
@@ -173,13 +174,13 @@ static struct snap_chunk *chunk_new(SnapQueue *q, size_t room)
 	return c;
 }
 
-/* Memory that a chunk is counted with; one without bytes is a question. */
+/* The bytes that a chunk counts. A check has none. */
 static uint64_t chunk_held(const struct snap_chunk *c)
 {
 	return c->size ? c->size + CHUNK_COST : 0;
 }
 
-/* Does a write at `offset` go on where the chunk ends? */
+/* True when a write at `offset` continues the chunk. */
 static bool chunk_goes_on(const struct snap_chunk *c, uint64_t offset)
 {
 	const struct snap_piece *last = c->n ? &c->pieces[c->n - 1] : NULL;
@@ -187,7 +188,7 @@ static bool chunk_goes_on(const struct snap_chunk *c, uint64_t offset)
 	return last && last->offset + last->size == offset;
 }
 
-/* The last chunk, if `size` more bytes may go into it. */
+/* Returns the last chunk if `size` more bytes fit in it, else NULL. */
 static struct snap_chunk *open_chunk_locked(const SnapQueue *q, size_t size,
 					    uint64_t offset)
 {
@@ -210,7 +211,7 @@ static void chunk_add(struct snap_chunk *c, const void *data, size_t size,
 		c->pieces[c->n++] = (struct snap_piece){ offset, size };
 }
 
-/* Counts a write that is taken for good, to where it reaches. */
+/* Counts a write that was accepted. */
 static void count_locked(SnapQueue *q, size_t size, uint64_t offset)
 {
 	q->inbox->stats.bytes += size;
@@ -218,8 +219,8 @@ static void count_locked(SnapQueue *q, size_t size, uint64_t offset)
 	q->received = MAX(q->received, offset + size);
 }
 
-/* Counts bytes that were put; false when their answer has to wait: with
- * `judged` until they are read, else until there is room. */
+/* Counts queued bytes. Returns false if the answer has to wait: with `judged`
+ * until the bytes are parsed, else until there is room. */
 static bool put_locked(SnapQueue *q, struct snap_chunk *c, size_t size,
 		       bool was_empty, bool judged)
 {
@@ -243,8 +244,8 @@ static bool put_locked(SnapQueue *q, struct snap_chunk *c, size_t size,
 	return false;
 }
 
-/* Puts a write's bytes behind those of the last chunk, or into one of their own
- * (`c`, which has them, where that is not NULL): that chunk. */
+/* Puts the bytes of a write into the last chunk or into a new one, and returns
+ * that chunk. `c` is a chunk that has the bytes already, or NULL. */
 static struct snap_chunk *place_locked(SnapQueue *q, struct snap_chunk *c,
 				       const void *data, size_t size,
 				       uint64_t offset, bool doubtful)
@@ -264,8 +265,8 @@ static struct snap_chunk *place_locked(SnapQueue *q, struct snap_chunk *c,
 	return c;
 }
 
-/* Takes a write, whose bytes the chunk `c` has where that is not NULL. True
- * when it is to be answered at once. */
+/* Queues a write. `c` is a chunk that has its bytes already, or NULL. Returns
+ * true if the caller should answer at once. */
 static bool take_locked(SnapQueue *q, struct snap_chunk *c, const void *data,
 			size_t size, uint64_t offset, snap_save_answer answer,
 			void *answer_data)
@@ -344,7 +345,7 @@ void snap_queue_end(SnapQueue *q)
 	g_cond_signal(&q->put);
 }
 
-/* Is there enough to be worth the reader's while? */
+/* True when the reader should wake up now. */
 static bool worth_locked(const SnapQueue *q)
 {
 	return q->ended || q->urgent || q->queued >= WAKE_BYTES;
@@ -401,7 +402,7 @@ bool snap_queue_scattered(SnapQueue *q)
 	return q->scattered;
 }
 
-/* Answers those that wait and for whom there is room by now. */
+/* Answers the waiting writes that there is room for now. */
 static void admit_locked(SnapInbox *inbox, GArray *answers)
 {
 	GList *next;

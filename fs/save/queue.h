@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Writes on their way from the kernel to the thread that parses them, and when
- * they are answered. Inside fs/save.
+ * The queue of writes between the kernel and the thread that parses them. It
+ * decides when a write is answered. Inside fs/save.
  */
 #pragma once
 
@@ -11,27 +11,28 @@
 
 #include "fs/save/save.h"
 
-/* What the queues of all saves share: the memory that they may hold. */
+/* The memory that the queues of all saves share. `limit`: bytes that they may
+ * hold. */
 typedef struct SnapInbox SnapInbox;
 SnapInbox *snap_inbox_new(uint64_t limit);
-/* All its queues must be gone. */
+/* All queues must be freed. */
 void snap_inbox_free(SnapInbox *inbox);
 
-/* Bytes held now, and how many writes had to wait for room. */
+/* Gauges and counters of an inbox. */
 struct snap_inbox_stats {
 	uint64_t held;
 	uint64_t waits;
-	uint64_t bytes; /* taken in since the start */
+	uint64_t bytes; /* bytes of all writes since the start */
 };
 struct snap_inbox_stats snap_inbox_stats(SnapInbox *inbox);
 
 /* The queue of one save, whose file begins with `hole` bytes of zeros. */
 typedef struct SnapQueue SnapQueue;
 SnapQueue *snap_queue_new(SnapInbox *inbox, uint64_t hole);
-/* Must be closed. */
+/* Frees a queue, which must be closed. */
 void snap_queue_free(SnapQueue *q);
 
-/* A run of bytes that stands at `offset` of the stream's file. */
+/* A run of bytes at `offset` of the stream's file. */
 struct snap_piece {
 	uint64_t offset;
 	size_t size;
@@ -39,64 +40,67 @@ struct snap_piece {
 
 #define SNAP_CHUNK_PIECES 32u
 
-/* A write, or several small ones; to be read by who got it. */
+/* A write, or several small ones. The thread that got the chunk may read it. */
 struct snap_chunk {
 	GList link;    /* in its queue */
-	GList waiting; /* among those that wait for room */
+	GList waiting; /* in the inbox's list of chunks that wait for room */
 	SnapQueue *queue;
-	snap_save_answer answer; /* of the last write; NULL once answered */
+	snap_save_answer answer; /* for the last write; NULL once called */
 	void *answer_data;
 	size_t answer_size;
-	bool doubtful; /* not where the stream goes on: its reader says whether
-			* it may come all the same */
+	bool doubtful; /* does not continue the stream; the reader decides
+			  whether it is taken */
 	size_t size;
-	size_t room; /* that `data` has */
+	size_t room; /* bytes that fit in `data` */
 	guint n;
-	struct snap_piece pieces[SNAP_CHUNK_PIECES]; /* in `data`, one behind
-						      * the other */
+	struct snap_piece
+		pieces[SNAP_CHUNK_PIECES]; /* in `data`, one after the other */
 	uint8_t data[];
 };
 
-/* Takes a write, as snap_save_write says. */
+/* Takes a write; see snap_save_write(). */
 void snap_queue_put(SnapQueue *q, const void *data, size_t size,
 		    uint64_t offset, snap_save_answer answer,
 		    void *answer_data);
 
-/* Puts a chunk of no bytes behind what has come: its reader answers it with
- * what is to be said of the stream so far. */
+/* Puts a chunk without bytes at the end of the queue. The reader answers it
+ * with the state of the stream at that point. */
 void snap_queue_check(SnapQueue *q, snap_save_answer answer, void *answer_data);
 
-/* No write will come any more. */
+/* Says that no more writes will come. */
 void snap_queue_end(SnapQueue *q);
 
 enum snap_queue_got {
-	SNAP_QUEUE_CHUNK, /* *ret_chunk is to be parsed, and then done with */
+	SNAP_QUEUE_CHUNK, /* *ret_chunk is set; pass it to snap_queue_done() or
+			     snap_queue_last() */
 	SNAP_QUEUE_IDLE,  /* nothing came for `patience` microseconds */
-	SNAP_QUEUE_ENDED, /* nothing will */
+	SNAP_QUEUE_ENDED, /* nothing will come */
 };
 
-/* Waits for the next write. `patience` < 0: for as long as it takes. */
+/* Waits for the next chunk, at most `patience` microseconds; < 0: without a
+ * limit. */
 enum snap_queue_got snap_queue_get(SnapQueue *q, gint64 patience,
 				   struct snap_chunk **ret_chunk);
 
-/* From now on a write may come at any offset. */
+/* Says that writes may come at any offset from now on; snap_queue_scattered()
+ * tells whether this was said. */
 void snap_queue_scatter(SnapQueue *q);
 bool snap_queue_scattered(SnapQueue *q);
 
-/* Did no byte come behind what was got last? */
+/* True when no byte is queued. */
 bool snap_queue_empty(SnapQueue *q);
 
-/* Done with a chunk, which is freed: answers it if it still waits, and others
- * for which there is room now. */
+/* Ends a chunk: answers it if it still waits, frees it, and answers other
+ * writes that there is room for now. */
 void snap_queue_done(SnapQueue *q, struct snap_chunk *chunk);
 
-/* As snap_queue_done, but answers the chunk with `error` if that is not 0. */
+/* The same, but answers the chunk with `error` (-errno) unless that is 0. */
 void snap_queue_last(SnapQueue *q, struct snap_chunk *chunk, int error);
 
-/* Answers the writes that wait, and all that will come, with `error` (-errno),
- * and those who ask how the stream stands with `outcome`; frees what is
- * queued. */
+/* Ends the queue: answers all queued and all later writes with `error`
+ * (-errno), and all checks with `outcome` (0 or -errno). Frees the chunks. */
 void snap_queue_close(SnapQueue *q, int error, int outcome);
 
-/* Where the write that reached furthest ended. */
+/* The end of the file as written so far: the largest offset that a write
+ * reached, in bytes. */
 uint64_t snap_queue_received(SnapQueue *q);

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A save is a queue of writes and a thread that takes them down the line
+ * A save is a queue of writes, and a thread that passes them to the ingest
  * (ingest.c) until the stream is complete, ends, or fails:
  *
- *	RUNNING --(last byte parsed, on disk, named)--> DONE
- *	        --(error, or ended too early)---------> FAILED
+ *	RUNNING --(last byte parsed, on disk, published)--> DONE
+ *	        --(error, or ended too early)-------------> FAILED
  *
- * The write that completes the stream is answered after the change of state;
- * so is every write that finds the save FAILED. A save that fails says so in
- * the log and in a note in its folder, once, here.
+ * The write that completes the stream is answered after the change of state,
+ * and so is every write to a failed save. A failed save is reported here, once:
+ * in the log and in the folder's note.
  */
 #include "fs/save/save.h"
 
@@ -22,15 +22,16 @@
 #include "fs/save/ingest.h"
 #include "fs/save/queue.h"
 
-/* What a running save needs beside its queue and jobs: the map, and what the
- * store buffers of the file. */
+/* The memory of a running save besides its queue and jobs: the map, and the
+ * buffers of the file in format/store. */
 #define SAVE_MEMORY (2 * SNAP_MIB)
 #define SAVE_MAP_MEMORY (1 * SNAP_MIB)
-/* When the buffer has no more to set aside, this many saves more get along with
- * a map that spills early; what they take is small enough to go uncounted. */
+/* When the buffer has no memory left for that, so many more saves are admitted
+ * with a small map that spills early. Their memory is small enough to ignore.
+ */
 #define LEAN_SAVES 16
 #define LEAN_MAP_MEMORY (128 * SNAP_KIB)
-/* How long pages wait for neighbours when nothing comes. */
+/* How long pages wait for neighbours when no write comes, in microseconds. */
 #define SAVE_PATIENCE (200 * G_TIME_SPAN_MILLISECOND)
 
 struct SnapSaver {
@@ -41,7 +42,7 @@ struct SnapSaver {
 	GMutex lock;
 	GCond finished;
 	struct snap_saver_stats stats; /* protected by lock */
-	guint lean;		       /* saves; protected by lock */
+	guint lean; /* saves with a small map; protected by lock */
 };
 
 struct SnapSave {
@@ -55,15 +56,15 @@ struct SnapSave {
 	bool classic;
 	bool first;
 	bool lean;
-	bool refused; /* a write was, and the log says so; the thread's */
+	bool refused; /* a refused write was logged; used by the thread only */
 	GMutex lock;
 	GCond changed;
-	guint refs;  /* users; protected by lock, as the rest */
-	bool thread; /* it still runs */
+	guint refs;  /* references; protected by lock, like all fields below */
+	bool thread; /* the thread still runs */
 	enum snap_save_state state;
 	GError *error;
 	bool aborted;
-	char *why; /* aborted: what to say; NULL: nothing */
+	char *why; /* the reason of the abort; NULL: no message */
 };
 
 /* ---- what saves share ---- */
@@ -110,7 +111,8 @@ struct snap_saver_stats snap_saver_stats(SnapSaver *saver)
 	return stats;
 }
 
-/* Gives one more save its memory; false when there are too many. */
+/* Reserves the memory of one more save. Returns false if there are too many
+ * saves. */
 static bool saver_admit(SnapSaver *saver, bool *ret_lean)
 {
 	SNAP_LOCKED(&saver->lock);
@@ -140,7 +142,7 @@ static void saver_begin(SnapSaver *saver)
 	saver->stats.running++;
 }
 
-/* The last thing that a save's thread does with the saver. */
+/* Counts the end of a save. The saver may be freed after this. */
 static void saver_end(SnapSaver *saver, const struct snap_ingest_result *result)
 {
 	SNAP_LOCKED(&saver->lock);
@@ -168,8 +170,8 @@ static void save_set_state(SnapSave *save, enum snap_save_state state,
 	g_cond_broadcast(&save->changed);
 }
 
-/* Was it dropped on purpose? Puts the reason of one that was aborted in the
- * place of what the parser says. */
+/* True when the save was dropped on purpose. If it was aborted, the reason
+ * replaces the parser's error. */
 static bool save_dropped(SnapSave *save, GError **error)
 {
 	SNAP_LOCKED(&save->lock);
@@ -178,7 +180,7 @@ static bool save_dropped(SnapSave *save, GError **error)
 		return false;
 	g_clear_error(error);
 	snap_fail(error, ECANCELED, "%s",
-		  save->why ? save->why : "it was dropped");
+		  save->why ? save->why : "the save was dropped");
 	return !save->why;
 }
 
@@ -213,19 +215,19 @@ static void save_done(SnapSave *save, const struct snap_ingest_result *res)
 			 save->path, save->name, ram, stored, file);
 	if (res->repaired && !save->classic)
 		snap_log(SNAP_LOG_INFO,
-			 "%s/%s: no page is named in the bitmaps, as QEMU "
-			 "leaves them with background-snapshot; those that it "
-			 "wrote are the snapshot",
+			 "%s/%s: the bitmaps name no page, as QEMU leaves them "
+			 "with background-snapshot; the snapshot has all pages "
+			 "that QEMU wrote",
 			 save->path, save->name);
 	snap_catalog_note(save->folder_fd, NULL);
-	/* It was about the snapshot that was there before. */
+	/* The rewritten preamble belonged to the old snapshot. */
 	snap_catalog_preamble_drop(save->folder_fd);
 	save_set_state(save, SNAP_SAVE_DONE, NULL);
 }
 
 /* ---- the thread ---- */
 
-/* Answers a write that is not where the stream goes on, and says so once. */
+/* Refuses a write that does not continue the stream, and logs the first one. */
 static void save_refuse(SnapSave *save, struct snap_chunk *c)
 {
 	if (!save->refused)
@@ -254,8 +256,8 @@ static int save_write(SnapIngest *in, const struct snap_chunk *c,
 	return 0;
 }
 
-/* Takes a chunk down the line. 1: the stream is whole, and the chunk, which
- * completed it or asks, is to be answered when it is on disk. */
+/* Passes a chunk to the ingest. Returns 1 if the stream is complete and the
+ * chunk, a write or a check, is to be answered when the snapshot is on disk. */
 static int save_chunk(SnapSave *save, SnapIngest *in, struct snap_chunk *c,
 		      GError **error)
 {
@@ -268,7 +270,7 @@ static int save_chunk(SnapSave *save, SnapIngest *in, struct snap_chunk *c,
 		return 0;
 	}
 	r = save_write(in, c, error);
-	/* Also of a stream that is refused for what else its head says. */
+	/* This counts even if the write failed for another reason. */
 	if (snap_ingest_scattered(in))
 		snap_queue_scatter(save->queue);
 	if (r < 0)
@@ -276,7 +278,7 @@ static int save_chunk(SnapSave *save, SnapIngest *in, struct snap_chunk *c,
 	if (snap_queue_empty(save->queue) && snap_ingest_complete(in) &&
 	    (asks || !snap_ingest_waits(in)))
 		return 1;
-	/* libvirt closes a descriptor behind its header, and QEMU goes on. */
+	/* libvirt closes its descriptor after the header, and QEMU goes on. */
 	if (asks && snap_ingest_begun(in))
 		snap_queue_last(save->queue, c, snap_ingest_end(in, NULL));
 	else
@@ -284,8 +286,9 @@ static int save_chunk(SnapSave *save, SnapIngest *in, struct snap_chunk *c,
 	return 0;
 }
 
-/* Takes writes down the line until the stream is whole: 0, with the write that
- * completed it, if one did, still to be answered. */
+/* Passes writes to the ingest until the stream is complete or ends. *ret_last
+ * becomes the write that completed the stream and is still to be answered, if
+ * there is one. */
 static int save_take(SnapSave *save, SnapIngest *in,
 		     struct snap_chunk **ret_last, GError **error)
 {
@@ -296,7 +299,7 @@ static int save_take(SnapSave *save, SnapIngest *in,
 		switch (snap_queue_get(save->queue, SAVE_PATIENCE, &c)) {
 		case SNAP_QUEUE_IDLE:
 			snap_ingest_idle(in);
-			/* and now for as long as it takes */
+			/* From here on, waits without a limit. */
 			if (snap_queue_get(save->queue, -1, &c) !=
 			    SNAP_QUEUE_CHUNK)
 				return snap_ingest_end(in, error);
@@ -381,11 +384,10 @@ static gpointer save_thread(gpointer data)
 
 /* ---- the door ---- */
 
-/* One save too many. */
+/* Refuses one save too many. */
 static int refuse(int folder_fd, GError **error)
 {
-	static const char why[] = "as many saves are under way as -o buffer= "
-				  "has memory for";
+	static const char why[] = "-o buffer= has no memory for one more save";
 
 	snap_catalog_note(folder_fd, why);
 	return snap_fail(error, EBUSY, "%s", why);
@@ -424,7 +426,7 @@ int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 		saver_release(saver, lean);
 		saver_end(saver, NULL);
 		save_free(save);
-		return snap_fail(error, EAGAIN, "%s: no thread to be had",
+		return snap_fail(error, EAGAIN, "%s: cannot start a thread",
 				 opts->path);
 	}
 	*ret_save = save;
@@ -467,7 +469,7 @@ bool snap_save_scattered(SnapSave *save)
 	return snap_queue_scattered(save->queue);
 }
 
-/* A write that is waited for. */
+/* A write whose answer a thread waits for. */
 struct wait {
 	GMutex lock;
 	GCond answered;

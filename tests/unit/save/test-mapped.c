@@ -270,15 +270,15 @@ static void what_lies_nowhere_fails_the_save(void **state)
 	const struct bad_place places[] = {
 		{ "padding", f.ram.pages - 4096, 4096, "expected zeros" },
 		{ "padding's end", f.ram.pages - 1, 4096, "expected zeros" },
-		{ "the stream again", 0, 50, "written here already" },
+		{ "the stream again", 0, 50, "were written already" },
 		{ "a header again", f.rom.bitmap - 40, 40,
-		  "written here already" },
+		  "were written already" },
 		{ "behind the stream", f.devices + 8192, 100,
-		  "nothing can lie here" },
+		  "does not go on here" },
 		{ "far behind", (uint64_t)1 << 50, 4096,
-		  "nothing can lie here" },
+		  "does not go on here" },
 		{ "into a header", f.ram.pages + RAM_SIZE - 4096, 8192,
-		  "written here already" },
+		  "were written already" },
 	};
 
 	for (guint i = 0; i < G_N_ELEMENTS(places); i++) {
@@ -308,7 +308,7 @@ static void pages_before_their_header_fail_the_save(void **state)
 	assert_true(put_from_file(&w, 0, f.ram.bitmap) > 0);
 	put_from_file(&w, f.rom.pages, f.rom.pages + SNAP_PAGE);
 	snap_save_end(w.save);
-	assert_failed_for(&w, -EPROTO, "nothing can lie here");
+	assert_failed_for(&w, -EPROTO, "does not go on here");
 	world_close(&w);
 }
 
