@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The list of the pages that a guest needed first; its text is in hot.h. */
+/* The list of pages that a guest needed first; hot.h describes its text. */
 #include "format/qemu/hot.h"
 
 #include <inttypes.h>
@@ -43,7 +43,7 @@ uint64_t snap_hot_pages(const GArray *runs)
 	return pages;
 }
 
-/* The block that a name in a line stands for, or -1. */
+/* Finds the block that a line names, or -1. */
 static int find_block(const char *word, const struct snap_ramlist *ram)
 {
 	char name[256];
@@ -68,8 +68,8 @@ static int find_block(const char *word, const struct snap_ramlist *ram)
 	return snap_ramlist_find(ram, name, length);
 }
 
-/* Adds what a line says, as far as it lies in its block and `room` pages;
- * gives the number of pages. */
+/* Adds the pages of a line that lie in their block, at most `room`. Returns
+ * their number. */
 static uint64_t parse_line(char *line, const struct snap_ramlist *ram,
 			   uint64_t room, GArray *runs)
 {
@@ -151,7 +151,7 @@ static gpointer page_key(const struct snap_ramlist *ram,
 	return (gpointer)(uintptr_t)(flat / SNAP_PAGE + page + 1);
 }
 
-/* Adds the pages of `from` that `seen` does not know, at most `room`. */
+/* Adds the pages of `from` that are not in `seen`, at most `room`. */
 static void add_unseen(GArray *to, const GArray *from, GHashTable *seen,
 		       uint64_t room, const struct snap_ramlist *ram)
 {

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A layout: the runs of a stream in order, without gaps. A stream has a few
- * runs a RAM block, so they are all kept, and an offset is found among them by
- * halving.
+ * A layout: the runs of a stream in order, without gaps. There are a few runs
+ * per RAM block, so all of them are kept, and a binary search finds an offset.
  */
 #include "format/qemu/layout-internal.h"
 
 struct SnapLayout {
-	GArray *runs; /* of struct snap_run */
+	GArray *runs; /* struct snap_run */
 	uint8_t *literals;
 	size_t literals_size;
 	uint64_t size;

@@ -16,7 +16,7 @@ static const char *const libvirt_formats[] = {
 	"raw", "gzip", "bzip2", "xz", "lzop", "zstd", "sparse",
 };
 
-/* The fields behind the magic, in the order they stand. */
+/* The fields after the magic, in their order. */
 struct libvirt_fields {
 	uint32_t version;
 	uint32_t data_len;
@@ -32,7 +32,8 @@ bool snap_libvirt_is(const void *data, size_t size)
 	       memcmp(data, LIBVIRT_PART, size) == 0;
 }
 
-/* The header of a machine of the other byte order shows by its version. */
+/* Reads the fields. The version shows whether the writer's byte order is the
+ * other one. */
 static struct libvirt_fields libvirt_fields(const uint8_t *header)
 {
 	struct libvirt_fields f;

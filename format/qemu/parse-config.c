@@ -31,7 +31,7 @@ static int header_run(SnapParser *p, struct snap_event *ev)
 	const uint8_t *data = snap_parse_peek(p, sizeof(magic));
 	const uint8_t *have = data ? data : p->hold;
 
-	/* Byte by byte: what is no stream is refused at its first. */
+	/* Compares byte by byte, to refuse a wrong file at its first byte. */
 	for (size_t i = 0; i < (data ? sizeof(magic) : p->held); i++)
 		if (have[i] != magic.b[i])
 			return snap_parse_fail(p, EPROTO,
@@ -67,7 +67,7 @@ static int version_run(SnapParser *p, struct snap_event *ev)
 static const struct snap_phase phase_version = { version_run,
 						 "the stream's version" };
 
-/* The target page's bits, if no subsection gives them. */
+/* The bits of a target page, if no subsection gives them. */
 static uint32_t machine_page_bits(const char *machine)
 {
 	static const char *const other[] = WIRE_PAGE_BITS_MACHINES;
@@ -115,7 +115,7 @@ static const struct snap_phase phase_configuration = {
 	configuration_run, "the configuration or the first section"
 };
 
-/* The phase that reads the fields of the subsection of that name, or NULL. */
+/* Finds the phase that reads the fields of a subsection, or NULL. */
 static const struct snap_phase *subsection_find(const uint8_t *name,
 						size_t length, uint32_t version)
 {
@@ -136,8 +136,8 @@ static const struct snap_phase *subsection_find(const uint8_t *name,
 	return NULL;
 }
 
-/* A subsection is passed on up to its fields, but the list of capabilities
- * not before it is known whether it stays. */
+/* Passes a subsection on up to its fields. The list of capabilities is held
+ * until it is known whether it stays. */
 static int subsection_run(SnapParser *p, struct snap_event *ev)
 {
 	const uint8_t *data = snap_parse_peek(p, 1);
@@ -202,18 +202,19 @@ static int page_bits_run(SnapParser *p, struct snap_event *ev)
 static const struct snap_phase phase_page_bits = { page_bits_run,
 						   "the target page's bits" };
 
-/* The subsection of capabilities up to their number, and up to the names. */
+/* The size of the subsection of capabilities up to their number, and up to the
+ * names. */
 #define CAPS_COUNT (2 + sizeof(WIRE_CONFIG_CAPS) - 1 + 4)
 #define CAPS_NAMES (CAPS_COUNT + 4)
 
-/* More than QEMU has capabilities to list. */
+/* More capabilities than QEMU has. */
 #define CAPS_MAX 64u
 
 struct caps {
 	uint32_t shared; /* how often x-ignore-shared is listed */
-	uint32_t mapped; /* and mapped-ram */
-	char *unknown;	 /* the first of the others, or NULL; g_free */
-	size_t size;	 /* of the subsection */
+	uint32_t mapped; /* how often mapped-ram is listed */
+	char *unknown;	 /* the first other capability, or NULL; g_free */
+	size_t size;	 /* bytes of the subsection */
 };
 
 static bool cap_is(const uint8_t *data, const char *name)
@@ -221,7 +222,7 @@ static bool cap_is(const uint8_t *data, const char *name)
 	return data[0] == strlen(name) && memcmp(data + 1, name, data[0]) == 0;
 }
 
-/* Reads the `n` names; false until they are there. */
+/* Reads the `n` names. Returns false until they are there. */
 static bool caps_read(SnapParser *p, uint32_t n, struct caps *ret)
 {
 	struct caps caps = { .size = CAPS_NAMES };
@@ -249,7 +250,7 @@ static bool caps_read(SnapParser *p, uint32_t n, struct caps *ret)
 	return true;
 }
 
-/* What the list says of the stream. */
+/* Applies the list to the parser. */
 static int caps_apply(SnapParser *p, const struct caps *caps)
 {
 	if (p->caps_seen || caps->shared > 1 || caps->mapped > 1)
@@ -266,8 +267,8 @@ static int caps_apply(SnapParser *p, const struct caps *caps)
 	return 0;
 }
 
-/* Passes the list on without mapped-ram, which a stream without pages has no
- * use for: the form then does not depend on how the stream was saved. */
+/* Passes the list on without mapped-ram, which means nothing in a stream
+ * without pages. So devstate does not depend on how the stream was saved. */
 static int caps_give(SnapParser *p, struct snap_event *ev,
 		     const struct caps *caps)
 {

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a mapped-ram stream has behind each entry in the list of RAM blocks: the
- * places of the block's bitmap and pages, behind which the stream goes on.
+ * The header that follows each entry in the list of RAM blocks of a mapped-ram
+ * stream. It names the offsets of the block's bitmap and pages; the stream goes
+ * on after the pages.
  *
  *	… name length | version page bitmap pages | (bitmap) (pages) name …
  *	                       the header           jumped over
  *
- * Since every place lies behind the one before, areas never overlap.
+ * Every offset must lie after the end of the part before it, so parts never
+ * overlap.
  */
 #include "format/qemu/parse-internal.h"
 
@@ -15,14 +17,14 @@
 #include "format/base/error.h"
 #include "format/base/units.h"
 
-/* The header, taken apart. */
+/* The fields of the header: offsets in the file. */
 struct mapped_header {
 	uint64_t bitmap;
 	uint64_t pages;
-	uint64_t end; /* where its area of pages ends */
+	uint64_t end; /* where the pages end */
 };
 
-/* Checks the places against each other and against where the header ends. */
+/* Checks the offsets against each other and against the end of the header. */
 static int mapped_check(SnapParser *p, const struct snap_ram_block *block,
 			struct mapped_header *h)
 {
@@ -52,7 +54,7 @@ static int mapped_check(SnapParser *p, const struct snap_ram_block *block,
 	if (!snap_add(h->pages, block->length, &h->end) || h->end > INT64_MAX)
 		return snap_parse_fail(p, EPROTO,
 				       "RAM block %s: its pages at 0x%" PRIx64
-				       " end behind any file's end",
+				       " end past the largest file offset",
 				       block->name, h->pages);
 	return 0;
 }
@@ -72,7 +74,7 @@ static int mapped_read(SnapParser *p, const uint8_t *data,
 		.bitmap = snap_get_be64(data + 12),
 		.pages = snap_get_be64(data + 20),
 	};
-	/* A shared block that QEMU left out. */
+	/* A shared block, whose memory QEMU does not send. */
 	if (p->ignore_shared && !ret->bitmap && !ret->pages)
 		return 0;
 	return mapped_check(p, block, ret);

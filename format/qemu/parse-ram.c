@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The payload of RAM sections: the list of blocks in START, the records of
- * pages in PART and END.
+ * The payload of RAM sections: the list of blocks in START, the page records in
+ * PART and END.
  *
- * A record is a be64, an offset in a block with flags in the bits below the
- * target page. One that is not CONTINUE names its block, and the block is
+ * A record is a be64: an offset in a block, with flags in the bits below the
+ * target page. A record without CONTINUE names its block, and the block is
  * remembered from section to section. A mapped-ram stream and a devstate have
- * none.
+ * no records.
  */
 #include "format/qemu/parse-internal.h"
 
@@ -17,11 +17,11 @@
 #include "format/base/units.h"
 #include "format/qemu/wire.h"
 
-/* A listed page size is told from what else may follow a block by its value:
- * all flags are smaller. */
+/* A page size is recognized by its value among the items that may follow a
+ * block: all flags are smaller. */
 #define RAM_PAGE_SIZE_MIN 1024u
 
-/* Bits that no record of a target page of 4 KiB or more has. */
+/* Bits that no record has with target pages of 4 KiB or more. */
 #define RAM_SMALL_PAGES 0xc00u
 
 static const struct snap_phase phase_block_extra;
@@ -48,8 +48,8 @@ static int total_run(SnapParser *p, struct snap_event *ev)
 
 const struct snap_phase snap_phase_ram_total = { total_run, "the size of RAM" };
 
-/* Lists the block that was read, with `extra` bytes of its entry to come, and
- * says what is wrong with it if it is. */
+/* Adds the block that was read to the list. `extra` bytes of its entry are
+ * still to come. */
 static int block_add(SnapParser *p, uint64_t page_size, uint64_t gpa,
 		     size_t extra)
 {
@@ -101,7 +101,7 @@ static int block_run(SnapParser *p, struct snap_event *ev)
 
 const struct snap_phase snap_phase_ram_block = { block_run, "a RAM block" };
 
-/* A page size of that value is listed. Of a mapped-ram header the first four
+/* Decides whether `value` is a page size. In a mapped-ram header the first four
  * bytes are its version, and no page has 4 GiB. */
 static int block_page_size(SnapParser *p, uint64_t value, bool *ret_listed)
 {
@@ -112,7 +112,7 @@ static int block_page_size(SnapParser *p, uint64_t value, bool *ret_listed)
 	if (!p->info.caps_at && value >> 32 == WIRE_MAPPED_VERSION)
 		return snap_parse_fail(p, EOPNOTSUPP,
 				       "a mapped-ram stream without a "
-				       "configuration, which would say so");
+				       "configuration section");
 	if (value & (value - 1))
 		return snap_parse_fail(p, EPROTO,
 				       "a page size of 0x%" PRIx64
@@ -121,8 +121,8 @@ static int block_page_size(SnapParser *p, uint64_t value, bool *ret_listed)
 	return 0;
 }
 
-/* With x-ignore-shared each block has its address; without, one may have a
- * page size (with postcopy-ram; QEMU refuses the two together). */
+/* With x-ignore-shared each block has an address. Without it, a block may have
+ * a page size (with postcopy-ram; QEMU refuses the two together). */
 static int block_extra_run(SnapParser *p, struct snap_event *ev)
 {
 	const struct snap_phase *next =
@@ -236,8 +236,8 @@ static int record_page(SnapParser *p, uint64_t offset)
 	return 0;
 }
 
-/* Takes in the zero records that go on where the one before ended, as long as
- * they lie whole in the input: most of a fresh guest is zero. */
+/* Joins the zero records that continue the last one, as long as they are
+ * complete in the input. Most of a fresh guest is zero. */
 static uint64_t record_run_on(SnapParser *p, uint8_t fill)
 {
 	uint64_t end =
@@ -269,7 +269,7 @@ static int record_zero(SnapParser *p, struct snap_event *ev, uint8_t fill,
 	return SNAP_PHASE_EVENT;
 }
 
-/* What a record without a page says. */
+/* Handles a record without a page. */
 static int record_other(SnapParser *p, struct snap_event *ev, uint64_t value,
 			uint64_t flags)
 {
@@ -287,7 +287,7 @@ static int record_other(SnapParser *p, struct snap_event *ev, uint64_t value,
 	switch (flags) {
 	case WIRE_RAM_XBZRLE:
 		return snap_parse_fail(p, EOPNOTSUPP,
-				       "a page as a delta; turn the "
+				       "a page encoded as a delta; turn the "
 				       "capability xbzrle off");
 	case WIRE_RAM_COMPRESS_PAGE:
 		return snap_parse_fail(p, EOPNOTSUPP,

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Elements: the headers and footers of sections, and commands.
+ * Elements: headers and footers of sections, and commands.
  *
- * Whether sections have footers is not said anywhere (machine types up to 2.3
- * have none), but it shows behind the first section: a footer begins with a
- * byte that no element begins with.
+ * Nothing in the stream says whether sections have footers (with machine types
+ * up to 2.3 they have none). The byte after the first section shows it: a
+ * footer begins with a byte that no element begins with.
  */
 #include "format/qemu/parse-internal.h"
 
@@ -14,7 +14,8 @@
 #include "format/base/error.h"
 #include "format/qemu/wire.h"
 
-/* The sections that can be read, with the only version of each. */
+/* The sections that this parser can read, with the only known version of each.
+ */
 static const struct {
 	const char *name;
 	uint32_t version;
@@ -30,7 +31,7 @@ static const struct {
 				    &snap_phase_stattrib },
 };
 
-/* The header of a START or FULL, taken apart. */
+/* The fields of the header of a START or FULL. */
 struct section_header {
 	uint32_t id;
 	const uint8_t *name;
@@ -74,7 +75,7 @@ static enum snap_section_kind section_kind(const struct section_header *h)
 	return kind;
 }
 
-/* The kind of the section with that id among those begun. */
+/* Finds the kind of the begun section with that id. */
 static enum snap_section_kind section_find(const SnapParser *p, uint32_t id)
 {
 	enum snap_section_kind kind;
@@ -108,8 +109,8 @@ static int section_start(SnapParser *p, struct snap_event *ev)
 				       section_known[kind].name);
 	if (section_find(p, h.id) != SNAP_SECTION_KINDS)
 		return snap_parse_fail(p, EPROTO,
-				       "section \"%s\" has the number of "
-				       "another, %" PRIu32,
+				       "section \"%s\" has the id of "
+				       "another section, %" PRIu32,
 				       section_known[kind].name, h.id);
 	p->sections[kind] = (struct snap_section){ .begun = true, .id = h.id };
 	if (kind == SNAP_SECTION_RAM)
@@ -119,9 +120,9 @@ static int section_start(SnapParser *p, struct snap_event *ev)
 	return snap_parse_state(p, ev, h.size, section_known[kind].payload);
 }
 
-/* A device before any RAM section but START: either the stream has no pages,
- * or none in its line, or it is a device whose state comes early, and then what
- * follows it cannot be found. */
+/* Handles a device before any RAM PART or END. Either the stream has no pages,
+ * or it is mapped-ram, or the device's state comes early; then the next section
+ * cannot be found. */
 static int section_full(SnapParser *p, struct snap_event *ev)
 {
 	g_autofree char *name = NULL;
@@ -136,12 +137,12 @@ static int section_full(SnapParser *p, struct snap_event *ev)
 	name = snap_parse_printable(h.name, h.name_length);
 	return snap_parse_opaque(p, ev,
 				 "section \"%s\" is of unknown length and "
-				 "stands before the guest's memory",
+				 "precedes the guest's memory",
 				 name);
 }
 
-/* A RAM section: PARTs vanish whole, of the END only the records. Where there
- * are no records, neither does. */
+/* Begins a RAM section. A PART is dropped as a whole, and an END loses its
+ * records. Sections without records stay. */
 static int section_ram(SnapParser *p, struct snap_event *ev)
 {
 	snap_parse_place(p);
@@ -165,13 +166,13 @@ static int section_more(SnapParser *p, struct snap_event *ev)
 	if (kind == SNAP_SECTION_KINDS)
 		return snap_parse_fail(p, EPROTO,
 				       "section %" PRIu32
-				       " goes on, but none of that number "
-				       "was begun",
+				       " continues, but no section of "
+				       "that id has begun",
 				       snap_get_be32(data + 1));
 	section = &p->sections[kind];
 	if (section->ended)
 		return snap_parse_fail(p, EPROTO,
-				       "section \"%s\" goes on behind its end",
+				       "section \"%s\" continues after its end",
 				       section_known[kind].name);
 	p->kind = kind;
 	p->type = data[0];
@@ -198,7 +199,7 @@ static int command(SnapParser *p, struct snap_event *ev)
 	return snap_parse_state(p, ev, 5, &snap_phase_skip);
 }
 
-/* The end mark where a section could stand: there are no devices. */
+/* Handles an end mark in place of a section: there are no devices. */
 static int element_eof(SnapParser *p)
 {
 	if (!p->sections[SNAP_SECTION_RAM].begun)
@@ -215,8 +216,8 @@ static int element_run(SnapParser *p, struct snap_event *ev)
 
 	if (!data)
 		return SNAP_PHASE_MORE;
-	/* In a devstate the PARTs are gone; they could stand behind the
-	 * STARTs, so that is where they stood. */
+	/* A devstate has no PARTs. They could stand after the STARTs, so their
+	 * place is here. */
 	if (p->sections[SNAP_SECTION_RAM].begun &&
 	    data[0] != WIRE_SECTION_START)
 		snap_parse_place_seen(p);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Sections other than RAM that may stand before its end and whose size can be
- * told: they are carried along in devstate, unread.
+ * Sections other than RAM that may come before the end of RAM and whose size is
+ * known. They are passed on in devstate, unread.
  */
 #include "format/qemu/parse-internal.h"
 
@@ -13,7 +13,7 @@
 
 static const struct snap_phase phase_htab_entries;
 
-/* Bytes of a dirty-bitmap chunk's flags, from their first two. */
+/* The size of the flags of a dirty-bitmap chunk, from its first two bytes. */
 static size_t dirty_flags_size(const uint8_t *data, size_t there)
 {
 	if (!(data[0] & WIRE_DIRTY_EXTRA_FLAGS))
@@ -23,7 +23,8 @@ static size_t dirty_flags_size(const uint8_t *data, size_t there)
 	return 4;
 }
 
-/* A chunk from its flags to what comes before its bits. NULL until whole. */
+/* Returns a chunk from its flags up to its bits, or NULL until it is complete.
+ */
 static const uint8_t *dirty_chunk(SnapParser *p, uint8_t *ret_flags,
 				  size_t *ret_size)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The parser's door and its gears: feeding, items, events and errors. What the
- * items mean is in parse-config.c, parse-section.c, parse-ram.c, parse-mapped.c
- * and parse-skip.c; where the stream ends, in tail.c.
+ * The parser's interface and what all phases use: feeding, items, events and
+ * errors. parse-config.c, parse-section.c, parse-ram.c, parse-mapped.c and
+ * parse-skip.c know what the items mean; tail.c finds the end of the stream.
  */
 #include "format/qemu/parse-internal.h"
 
@@ -12,7 +12,8 @@
 #include "format/base/error.h"
 #include "format/base/zero.h"
 
-/* Zeros behind the description that are no part of the stream. */
+/* At most so many zeros may follow the description without belonging to the
+ * stream. */
 #define PARSE_ZEROS_MAX 65536u
 
 SnapParser *snap_parser_new(void)
@@ -127,7 +128,7 @@ int snap_parse_state_as(SnapParser *p, struct snap_event *ev, size_t n,
 	return SNAP_PHASE_EVENT;
 }
 
-/* Passes on what there is, at most `n` bytes, without a change of phase. */
+/* Passes on at most `n` of the bytes that are here, in the same phase. */
 static int parse_state_upto(SnapParser *p, struct snap_event *ev, uint64_t n)
 {
 	size_t there = p->held ? p->held : snap_cursor_left(&p->in);
@@ -161,7 +162,7 @@ int snap_parse_skip(SnapParser *p, uint64_t n, const struct snap_phase *next)
 	return SNAP_PHASE_AGAIN;
 }
 
-/* The zeros that were kept back are of the stream after all. */
+/* Passes on the zeros that were held back: they belong to the stream. */
 static int tail_give_back(SnapParser *p, struct snap_event *ev)
 {
 	size_t n = p->zeros;
@@ -171,8 +172,8 @@ static int tail_give_back(SnapParser *p, struct snap_event *ev)
 	return snap_parse_state_as(p, ev, 0, p->hold, n, p->phase);
 }
 
-/* Passes on what there is, without the `zeros` it ends in. They are still to be
- * read then, or kept back. */
+/* Passes on the bytes that are here except the `zeros` at their end, which are
+ * read later or held back. */
 static int tail_pass(SnapParser *p, struct snap_event *ev, size_t zeros)
 {
 	size_t held = p->held;
@@ -185,8 +186,8 @@ static int tail_pass(SnapParser *p, struct snap_event *ev, size_t zeros)
 				   p->phase);
 }
 
-/* Zeros at the end of what there is are looked at by themselves, so that those
- * that stand behind a description can be kept back. */
+/* Treats zeros at the end of the input by themselves, so that zeros after the
+ * description can be held back. */
 static int tail_run(SnapParser *p, struct snap_event *ev)
 {
 	const uint8_t *data = p->held ? p->hold : p->in.at;

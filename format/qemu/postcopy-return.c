@@ -4,10 +4,10 @@
  *
  *	message := be16 type, be16 length, payload
  *
- * A message is held until it is whole; none has more than 268 bytes. The
- * answer to RECV_BITMAP goes on behind its message with be64 size, that many
- * bytes and a be64 mark; they are collected, and as the block is known, so is
- * their size.
+ * A message is held until it is complete; the longest has 268 bytes. The
+ * message that answers RECV_BITMAP is followed by a be64 size, that many bytes
+ * and a be64 mark. They are collected; the block is known, and so is their
+ * size.
  */
 #include "format/qemu/postcopy-return.h"
 
@@ -87,7 +87,7 @@ static uint64_t take_be64(struct snap_cursor *c)
 	return snap_be64(v);
 }
 
-/* The block that a str8 to the end of the message names, or -EPROTO. */
+/* Reads the block that a str8 at the end of a message names, or -EPROTO. */
 static int take_block(SnapReturn *r, struct snap_cursor *c, GError **error)
 {
 	const uint8_t *length = snap_cursor_take(c, 1);
@@ -140,8 +140,8 @@ static int request(SnapReturn *r, struct snap_cursor *c, bool named,
 	return 1;
 }
 
-/* The bytes of payload that a type has at least, and exactly unless a name
- * follows; -1 for a type that nobody knows. */
+/* The least payload of a type in bytes, which is exact unless a name follows;
+ * -1 for an unknown type. */
 static int payload_size(uint16_t type, bool *ret_named)
 {
 	*ret_named = type == RP_REQ_PAGES_ID || type == RP_RECV_BITMAP;
@@ -163,7 +163,7 @@ static int payload_size(uint16_t type, bool *ret_named)
 	}
 }
 
-/* Understands a whole message. 1 with an event, 0 without. */
+/* Handles a complete message. Returns 1 with an event, 0 without. */
 static int message(SnapReturn *r, uint16_t type, struct snap_cursor *c,
 		   struct snap_return_event *ev, GError **error)
 {
@@ -230,7 +230,7 @@ static int message_step(SnapReturn *r, struct snap_return_event *ev,
 	return message(r, type, &c, ev, error);
 }
 
-/* How long a block's bitmap is: whole 64-bit words. */
+/* The size of a block's bitmap in bytes: whole 64-bit words. */
 static uint64_t bitmap_size(const SnapReturn *r)
 {
 	const struct snap_ram_block *b = &r->ram->blocks[r->bitmap_block];
@@ -244,7 +244,7 @@ static int bitmap_step(SnapReturn *r, struct snap_return_event *ev,
 	uint64_t size = bitmap_size(r), whole = 8 + size + 8, now;
 	struct snap_cursor c;
 
-	/* The size first: it may be wrong, and then nothing more comes. */
+	/* First the size: if it is wrong, no more bytes come. */
 	do {
 		uint64_t want = r->bitmap->len < 8 ? 8 : whole;
 

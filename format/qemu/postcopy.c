@@ -2,17 +2,17 @@
 /*
  * The messages of a postcopy source.
  *
- * A devstate is taken apart once, by the parser and at these places:
+ * A devstate is parsed once and divided at these offsets:
  *
- *	0 ............ config_end   magic, configuration; its subsection of
- *	                            capabilities is left out
+ *	0 ............ config_end   magic, configuration; without its subsection
+ *	                            of capabilities
  *	rest_at ...... ram_at       sections that begin before RAM
  *	ram_at ....... ram_end      RAM's section with the list of blocks, which
  *	                            is written anew
  *	ram_end ...... pages_at     sections that begin after it
- *	order_at ..... order_end    the command to switch over, if QEMU gave it;
- *	                            what mapped-ram has between the two, RAM
- *	                            sections without pages, is left out
+ *	order_at ..... order_end    the command to switch over, if QEMU gave it.
+ *	                            Between the two, mapped-ram has RAM sections
+ *	                            without pages, which are left out
  *	devices_at ... eof_at       the devices
  */
 #include "format/qemu/postcopy.h"
@@ -26,7 +26,7 @@
 #include "format/qemu/record-internal.h"
 #include "format/qemu/wire.h"
 
-/* migration/savevm.c: enum qemu_vm_cmd, the rest of it. */
+/* migration/savevm.c: the commands of enum qemu_vm_cmd that are used here. */
 #define CMD_OPEN_RETURN_PATH 1u
 #define CMD_PING 2u
 #define CMD_POSTCOPY_ADVISE 3u
@@ -39,11 +39,11 @@
 /* migration/savevm.c: MAX_VM_CMD_PACKAGED_SIZE. */
 #define PACKAGE_MAX UINT32_MAX
 
-/* Ranges in one RAM_DISCARD; its length is 16 bits. */
+/* Ranges in one RAM_DISCARD; the length of the message has 16 bits. */
 #define DISCARD_RANGES 1024u
 
-/* The largest page that is sent at one go; larger ones block the guest for too
- * long to be of use. */
+/* The largest page that is sent as one unit, in bytes. A larger one would block
+ * the guest for too long. */
 #define UNIT_MAX (32 * SNAP_MIB)
 
 struct SnapPostcopy {
@@ -52,7 +52,7 @@ struct SnapPostcopy {
 	SnapParser *parser;
 	const struct snap_stream_info *info;
 	uint32_t host_page;
-	uint64_t *units; /* of each block */
+	uint64_t *units; /* for each block, in bytes */
 	size_t config_end;
 	size_t rest_at;
 	size_t ram_at;
@@ -126,7 +126,7 @@ static void put_footer(const SnapPostcopy *p, GByteArray *out)
 	put_be32(out, p->info->ram_section);
 }
 
-/* What RAM's section begins with, up to and with the size of RAM. */
+/* Appends the beginning of RAM's section, including the size of RAM. */
 static void put_ram_header(const SnapPostcopy *p, GByteArray *out)
 {
 	const struct snap_ramlist *ram = &p->info->ram;
@@ -142,8 +142,8 @@ static void put_ram_header(const SnapPostcopy *p, GByteArray *out)
 	put_be64(out, total | WIRE_RAM_MEM_SIZE);
 }
 
-/* RAM's first section. A postcopy source says how large a block's pages are
- * where they are not as small as they can be. */
+/* Appends RAM's first section. A postcopy source lists the page size of each
+ * block whose pages are larger than the host's. */
 static void put_ram_start(const SnapPostcopy *p, bool postcopy, GByteArray *out)
 {
 	uint64_t least = MAX(p->host_page, p->info->target_page);
@@ -169,8 +169,7 @@ void snap_postcopy_free(SnapPostcopy *p)
 	g_free(p);
 }
 
-/* Steps over one subsection of the configuration, which the parser has found
- * to be one it knows. */
+/* Steps over a subsection of the configuration. The parser knows it. */
 static void skip_subsection(SnapPostcopy *p, struct snap_cursor *c)
 {
 	const uint8_t *begin = c->at;
@@ -197,7 +196,7 @@ static void skip_subsection(SnapPostcopy *p, struct snap_cursor *c)
 	p->caps_end = (size_t)(c->at - p->state);
 }
 
-/* Steps over commands; the parser has seen that they are whole. */
+/* Steps over commands. The parser has found them complete. */
 static void skip_commands(struct snap_cursor *c)
 {
 	while (snap_cursor_left(c) && *c->at == WIRE_COMMAND) {
@@ -208,8 +207,8 @@ static void skip_commands(struct snap_cursor *c)
 	}
 }
 
-/* Finds the configuration's end, and what a save over a connection put there:
- * commands that we say ourselves. */
+/* Finds the end of the configuration, and of the commands that follow it in a
+ * save over a connection. These are replaced by this file's own. */
 static void find_config(SnapPostcopy *p)
 {
 	struct snap_cursor c = snap_cursor(p->state, p->info->pages_at);
@@ -229,7 +228,8 @@ static void find_config(SnapPostcopy *p)
 	p->rest_at = (size_t)(c.at - p->state);
 }
 
-/* True when the end mark and, to the very end, a description stand at `at`. */
+/* True when the end mark is at `at`, followed by a description that ends with
+ * the devstate. */
 static bool is_described(const SnapPostcopy *p, size_t at)
 {
 	const uint8_t *d = p->state + at;
@@ -241,8 +241,8 @@ static bool is_described(const SnapPostcopy *p, size_t at)
 	return snap_be32(n) == p->size - at - 6;
 }
 
-/* Steps over RAM's sections without pages; the parser has seen that they are
- * whole. */
+/* Steps over RAM's sections without pages. The parser has found them complete.
+ */
 static void skip_parts(const SnapPostcopy *p, struct snap_cursor *c)
 {
 	uint8_t part[5];
@@ -253,10 +253,10 @@ static void skip_parts(const SnapPostcopy *p, struct snap_cursor *c)
 					  5 + 8 + (p->info->footers ? 5 : 0)));
 }
 
-/* Finds where the devices begin and end: from behind the order to switch over
- * and the empty end of RAM, if there are any, to before the end mark. The
- * description behind that mark holds no 0, so its last possible beginning is
- * the true one. */
+/* Finds the devices: they begin after the command to switch over and the empty
+ * end of RAM, if these are there, and end before the end mark. The description
+ * after that mark has no byte 0, so the last possible beginning is the right
+ * one. */
 static void find_devices(SnapPostcopy *p)
 {
 	struct snap_cursor c = snap_cursor(p->state, p->size);
@@ -280,7 +280,8 @@ static void find_devices(SnapPostcopy *p)
 	}
 }
 
-/* Parses the devstate; the RAM list's end is where the parser tells of it. */
+/* Parses the devstate. RAM's list ends where the parser gives SNAP_EVENT_RAM.
+ */
 static int parse_state(SnapPostcopy *p, GError **error)
 {
 	struct snap_event ev;
@@ -321,7 +322,7 @@ static int find_all(SnapPostcopy *p, GError **error)
 			: NULL;
 	if (!found)
 		return snap_fail(error, EOPNOTSUPP,
-				 "the section of RAM is not as expected");
+				 "the RAM section has an unexpected form");
 	p->ram_at = (size_t)(found - p->state);
 	p->ram_end += p->info->footers ? 5 : 0;
 	find_devices(p);

@@ -7,7 +7,7 @@
 #include "format/base/error.h"
 #include "format/base/units.h"
 
-/* Room for one more; the array doubles whenever n is a power of two. */
+/* Makes room for one more block. The array doubles when n is a power of two. */
 static struct snap_ram_block *ramlist_grow(struct snap_ramlist *list)
 {
 	if ((list->n & (list->n - 1)) == 0)

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The classic stream: devstate, and at the place where the pages stood one
- * RAM PART for each block. What is no record in it is ever the same bytes:
+ * The classic stream: devstate, and one RAM PART for each block at the place of
+ * the pages. All bytes of a PART except its records are the same for each
+ * block:
  *
  *	EOS footer PART id
  *	           └─────┘  before the first block
  *	└────────────────┘  between two blocks
- *	└────────┘          behind the last
+ *	└────────┘          after the last block
  *
- * so these are the layout's literals, once.
+ * So the layout has these literals once.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -65,7 +66,7 @@ size_t snap_record_header(const struct snap_stream_info *info, guint block,
 	return snap_record_put(offset ? NULL : name, offset, zero, ret);
 }
 
-/* A block whose records are not in the stream. */
+/* True for a block without records in the stream. */
 static bool synth_is_left_out(const struct snap_ram_block *block)
 {
 	return block->ignored || block->length == 0;
@@ -102,14 +103,15 @@ static int synth_check_block(const struct snap_ram_block *block,
 				 " bytes stored of 0x%" PRIx64,
 				 block->name, block->stored, block->length);
 	if (block->ignored && block->stored)
-		return snap_fail(error, EBADMSG,
-				 "RAM block %s: bytes stored, though it was "
-				 "not in the stream",
-				 block->name);
+		return snap_fail(
+			error, EBADMSG,
+			"RAM block %s: has stored bytes, but was not in "
+			"the stream",
+			block->name);
 	return 0;
 }
 
-/* 2^46 bytes of RAM and 2^62 of devstate: no sum can overflow. */
+/* With at most 2^46 bytes of RAM and 2^62 of devstate, no sum can overflow. */
 int snap_synth_check(const struct snap_stream_info *info, GError **error)
 {
 	uint32_t page = info->target_page;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The mapped-ram stream: devstate, with mapped-ram put into its list of
- * capabilities, and behind each block's entry in the RAM list the block itself.
+ * The mapped-ram stream: devstate, with mapped-ram added to its list of
+ * capabilities, and each block after its entry in the RAM list.
  *
- * Literals are what devstate does not have: a piece for the list, and a header
- * a block. A header names places in the file, so they are written as the layout
- * grows.
+ * The literals are the bytes that devstate lacks: a piece of the list of
+ * capabilities, and a header for each block. A header names offsets in the
+ * file, so it is written when the layout has grown up to it.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -16,22 +16,23 @@
 #include "format/qemu/layout-internal.h"
 #include "format/qemu/wire.h"
 
-/* Nobody puts a stream further into a file. */
+/* The largest offset of a stream in its file. */
 #define MAPPED_BEGIN_MAX ((uint64_t)1 << 46)
 
-/* The list of capabilities in devstate. */
+/* Sizes in the list of capabilities in devstate, in bytes. */
 #define MAPPED_CAPS_COUNT (2 + sizeof(WIRE_CONFIG_CAPS) - 1 + 4)
 #define MAPPED_CAPS_NAMES (MAPPED_CAPS_COUNT + 4)
 #define MAPPED_CAPS_MAX (MAPPED_CAPS_NAMES + sizeof(WIRE_CAP_MAPPED_RAM))
 
 struct mapped {
 	const struct snap_stream_info *info;
-	const struct snap_stream_info *head; /* what was parsed of it */
+	const struct snap_stream_info
+		*head; /* the same, as parsed from devstate's head */
 	SnapLayout *layout;
 	uint8_t *literals; /* the layout's */
-	size_t filled;	   /* bytes of them written */
-	size_t put;	   /* and put into the layout */
-	uint64_t state;	   /* bytes of devstate put */
+	size_t filled;	   /* bytes of `literals` written */
+	size_t put;	   /* bytes of `literals` put into the layout */
+	uint64_t state;	   /* bytes of devstate put into the layout */
 };
 
 static void mapped_fill(struct mapped *m, const void *data, size_t size)
@@ -62,7 +63,7 @@ static void mapped_fill_str8(struct mapped *m, const char *text)
 	mapped_fill(m, text, length);
 }
 
-/* Puts what was filled since the last time. */
+/* Puts the literals that were written since the last time. */
 static void mapped_put_filled(struct mapped *m)
 {
 	snap_layout_put_literal(m->layout, m->put, m->filled);
@@ -76,8 +77,8 @@ static void mapped_put_state(struct mapped *m, uint64_t end)
 	m->state = end;
 }
 
-/* The number of capabilities in the list that is there; 0 if none is. Who has
- * parsed the head has found the list whole. */
+/* The number of capabilities in the list, or 0 if there is no list. The parser
+ * has found the list complete. */
 static uint32_t mapped_caps(const struct mapped *m, const uint8_t *head,
 			    size_t size)
 {
@@ -97,8 +98,8 @@ static uint32_t mapped_caps(const struct mapped *m, const uint8_t *head,
 	return snap_be32(n);
 }
 
-/* Puts devstate up to the list of capabilities, and the list with mapped-ram
- * at its end, where QEMU has it. */
+/* Puts devstate up to the list of capabilities, and the list with mapped-ram at
+ * its end, as QEMU does. */
 static void mapped_put_caps(struct mapped *m, const uint8_t *head, size_t size)
 {
 	uint64_t at = m->head->caps_at;
@@ -125,7 +126,7 @@ static void mapped_put_caps(struct mapped *m, const uint8_t *head, size_t size)
 	mapped_put_filled(m);
 }
 
-/* Puts a block behind its entry in the list. */
+/* Puts a block after its entry in the list. */
 static void mapped_put_block(struct mapped *m, guint i)
 {
 	const struct snap_ram_block *block = &m->info->ram.blocks[i];
@@ -150,7 +151,7 @@ static void mapped_put_block(struct mapped *m, guint i)
 	snap_layout_put_block(m->layout, SNAP_RUN_PAGES, i, block->length);
 }
 
-/* Parses the head as far as its RAM list. */
+/* Parses the head up to its RAM list. */
 static int mapped_parse(SnapParser *p, const void *head, size_t size,
 			GError **error)
 {
@@ -173,7 +174,7 @@ static int mapped_parse(SnapParser *p, const void *head, size_t size,
 			 size);
 }
 
-/* The list in devstate is the one that is described. */
+/* Checks that devstate lists the blocks of `info`. */
 static int mapped_check(const struct snap_stream_info *info,
 			const struct snap_stream_info *head, GError **error)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The synthesizer of streams: it describes, it does not read.
+ * The synthesizer of streams: it describes a stream and does no I/O.
  *
- * From what a snapshot says of itself it makes a layout, in which any offset of
- * the stream is found without what lies before it. Of the classic stream:
+ * From the properties of a snapshot it makes a layout, which finds any offset
+ * of the stream without reading the bytes before it. The classic stream:
  *
  *	devstate up to pages_at
  *	for each RAM block, in order, one section:
@@ -14,12 +14,12 @@
  *
  * (A block that x-ignore-shared left out has no section.)
  *
- * A record is a header of 8 bytes (the block's first names the block too) and
- * the page, or a zero byte in its place. So in a run of records the position of
- * a page follows from the number of stored pages before it, and whoever holds
- * the map can find it; the layout knows only their sums.
+ * A record is a header of 8 bytes (the first one of a block also names the
+ * block) and the page, or one zero byte for a zero page. So the offset of a
+ * page in a run of records follows from the number of stored pages before it.
+ * The caller finds it with the map; the layout only knows the sums.
  *
- * Of the mapped-ram stream, in its file:
+ * The mapped-ram stream, in its file:
  *
  *	zeros up to where the stream begins
  *	devstate, with mapped-ram in its list of capabilities, up to the end of
@@ -32,7 +32,7 @@
  *		devstate up to the next block's entry
  *	devstate to its end
  *
- * (A block that x-ignore-shared left out has a header alone.)
+ * (A block that x-ignore-shared left out has only a header.)
  */
 #pragma once
 
@@ -43,17 +43,17 @@
 #include "format/qemu/parse.h"
 
 enum snap_run_kind {
-	SNAP_RUN_STATE,	  /* bytes of devstate, from `state` on */
+	SNAP_RUN_STATE,	  /* bytes of devstate from `state` on */
 	SNAP_RUN_LITERAL, /* bytes at `data` */
 	SNAP_RUN_RECORDS, /* the page records of `block` */
-	SNAP_RUN_BITMAP,  /* of `block`: a bit a target page, set when any byte
-			   * of it is not 0; page i is bit i % 8 of byte i / 8;
-			   * filled up with zeros to 8 bytes */
-	SNAP_RUN_PAGES,	  /* the memory of `block`, as it is */
-	SNAP_RUN_ZERO,	  /* zeros */
+	SNAP_RUN_BITMAP, /* the bitmap of `block`: a bit per target page, set if
+			    any byte of the page is not 0; page i is bit i % 8
+			    of byte i / 8; padded with zeros to 8 bytes */
+	SNAP_RUN_PAGES,	 /* the memory of `block`, as it is */
+	SNAP_RUN_ZERO,	 /* zeros */
 };
 
-/* A piece of the stream: [offset, offset + length). */
+/* A run of the stream: the bytes [offset, offset + length). */
 struct snap_run {
 	enum snap_run_kind kind;
 	uint64_t offset;
@@ -65,22 +65,23 @@ struct snap_run {
 
 typedef struct SnapLayout SnapLayout;
 
-/* The layout of the stream that `info` describes: its ram list with `stored`
- * filled in (a target page is stored when any byte of it is not 0), pages_at,
- * state_size, ram_section, target_page and footers are used. -EBADMSG where
- * they contradict each other. */
+/* Makes the layout of the classic stream that `info` describes. It uses the RAM
+ * list with `stored` filled in (a target page is stored if any byte of it is
+ * not 0), pages_at, state_size, ram_section, target_page and footers. Returns
+ * 0, or -EBADMSG where they contradict each other. */
 int snap_layout_classic(const struct snap_stream_info *info,
 			SnapLayout **ret_layout, GError **error);
 
-/* The layout of the same guest as a mapped-ram stream that begins at `begin` of
- * its file. `head` is devstate up to pages_at, `head_size` bytes, which are
- * parsed; of `info`, what snap_layout_classic() uses. Offsets in the layout are
- * those of the file; up to `begin` it is a SNAP_RUN_ZERO. Byte for byte what
- * QEMU 9.0 and later write: each bitmap right behind its block's header, the
- * pages at the next multiple of 1 MiB (migration/ram.c:
- * mapped_ram_setup_ramblock). -EBADMSG where head and info contradict each
- * other; -EOPNOTSUPP without a configuration (machine types up to 2.3), in
- * which the stream would say what it is. */
+/* Makes the layout of the same guest as a mapped-ram stream that begins at
+ * `begin` of its file. `head` is devstate up to pages_at, `head_size` bytes,
+ * which are parsed here; `info` is used as in snap_layout_classic(). Offsets in
+ * the layout count from the beginning of the file; up to `begin` there is a
+ * SNAP_RUN_ZERO. The bytes are those that QEMU 9.0 and later write: each bitmap
+ * right after the header of its block, the pages at the next multiple of 1 MiB
+ * (migration/ram.c: mapped_ram_setup_ramblock). Returns 0, -EBADMSG where
+ * `head` and `info` contradict each other, or -EOPNOTSUPP without a
+ * configuration (machine types up to 2.3), the only place to say that the
+ * stream is mapped-ram. */
 int snap_layout_mapped(const struct snap_stream_info *info, const void *head,
 		       size_t head_size, uint64_t begin,
 		       SnapLayout **ret_layout, GError **error);
@@ -91,12 +92,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapLayout, snap_layout_free)
 /* The size of the whole stream in bytes. */
 uint64_t snap_layout_size(const SnapLayout *l);
 
-/* The run that holds `offset`; false at or past the end. */
+/* Finds the run that holds `offset`. Returns false at or past the end. */
 bool snap_layout_find(const SnapLayout *l, uint64_t offset,
 		      struct snap_run *ret_run);
 
-/* The size of a stored and of a zero page's record of a block, and by how much
- * the block's first record is longer. */
+/* The sizes in bytes of a block's records: of a stored page, of a zero page,
+ * and what the block's first record has in addition. */
 struct snap_record_sizes {
 	uint32_t stored;
 	uint32_t zero;
@@ -107,8 +108,8 @@ struct snap_record_sizes snap_record_sizes(const struct snap_stream_info *info,
 
 #define SNAP_RECORD_HEADER_MAX (8 + 1 + 255 + 1)
 
-/* Writes the header of the record of the page at `offset` in `block` (for a
- * zero page the whole record) to `ret`; returns its size. */
+/* Writes the header of the record of the page at `offset` in `block` to `ret`;
+ * for a zero page, the whole record. Returns its size in bytes. */
 size_t snap_record_header(const struct snap_stream_info *info, guint block,
 			  uint64_t offset, bool zero,
 			  uint8_t ret[SNAP_RECORD_HEADER_MAX]);

@@ -25,7 +25,7 @@
 #define WIRE_SECTION_END 0x03	/* be32 id, payload, footer */
 #define WIRE_SECTION_FULL 0x04	/* as START: the state of a device */
 #define WIRE_SUBSECTION 0x05	/* str8 name, be32 version, fields */
-#define WIRE_DESCRIPTION 0x06	/* behind EOF: be32 length, JSON */
+#define WIRE_DESCRIPTION 0x06	/* after EOF: be32 length, JSON */
 #define WIRE_CONFIGURATION 0x07 /* be32 length, machine, subsections */
 #define WIRE_COMMAND 0x08	/* be16 command, be16 length, bytes */
 #define WIRE_FOOTER 0x7e	/* be32 id; since machine types 2.4 */
@@ -43,10 +43,10 @@
 #define WIRE_CAP_IGNORE_SHARED "x-ignore-shared"
 #define WIRE_CAP_MAPPED_RAM "mapped-ram" /* since 9.0 */
 
-/* migration/ram.c: MappedRamHeader, behind each block of the list where
+/* migration/ram.c: MappedRamHeader, after each block of the list where
  * mapped-ram is on: be32 version, be64 target page, be64 offset of the bitmap,
  * be64 offset of the pages, both in the file; 0 and 0 for a block that
- * x-ignore-shared leaves out (since 11.0). The stream goes on behind the
+ * x-ignore-shared leaves out (since 11.0). The stream goes on after the
  * pages. */
 #define WIRE_MAPPED_HEADER 28u
 #define WIRE_MAPPED_VERSION 1u

@@ -133,7 +133,7 @@ static void refuses_what_it_could_only_keep_verbatim(void **state)
 	stream_device(s, 9, "early", "x", 1, true);
 	refuses(s, EOPNOTSUPP,
 		"offset 1062: section \"early\" is of unknown length and "
-		"stands before the guest's memory; such a guest cannot be "
+		"precedes the guest's memory; such a guest cannot be "
 		"saved with mapped-ram");
 }
 
@@ -192,11 +192,11 @@ static void refuses_pages_that_lie_nowhere(void **state)
 	refuses_header(PAGE, 1, PAGE, 1130, UINT64_MAX & ~(uint64_t)4095,
 		       EPROTO,
 		       "offset 1102: RAM block pc.ram: its pages at "
-		       "0xfffffffffffff000 end behind any file's end");
+		       "0xfffffffffffff000 end past the largest file offset");
 	refuses_header(2 * PAGE, 1, PAGE, 1130, INT64_MAX & ~(uint64_t)4095,
 		       EPROTO,
 		       "offset 1102: RAM block pc.ram: its pages at "
-		       "0x7ffffffffffff000 end behind any file's end");
+		       "0x7ffffffffffff000 end past the largest file offset");
 }
 
 /* The narrowest places there can be are taken. */
@@ -322,8 +322,8 @@ static void refuses_mapped_ram_without_a_configuration(void **state)
 	stream_block(s, "pc.ram", PAGE);
 	stream_mapped_header(s, 1, PAGE, 2000, PAGE);
 	refuses(s, EOPNOTSUPP,
-		"offset 1048: a mapped-ram stream without a configuration, "
-		"which would say so");
+		"offset 1048: a mapped-ram stream without a configuration "
+		"section");
 }
 
 /* Whatever a byte is changed to, what was given out lies within bounds. */

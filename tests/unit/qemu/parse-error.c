@@ -147,8 +147,8 @@ static void refuses_sections_out_of_turn(void **state)
 
 	stream_more(s, WIRE_SECTION_PART, 7);
 	refuses(s, EPROTO,
-		"offset 8: section 7 goes on, but none of that "
-		"number was begun");
+		"offset 8: section 7 continues, but no section of "
+		"that id has begun");
 	s = begin_pages();
 	stream_eos(s);
 	stream_footer(s, 1);
@@ -160,7 +160,7 @@ static void refuses_sections_out_of_turn(void **state)
 	stream_start(s, WIRE_SECTION_START, 1, WIRE_DIRTY, WIRE_DIRTY_VERSION);
 	refuses(s, EPROTO,
 		"offset 79: section \"dirty-bitmap\" has the "
-		"number of another, 1");
+		"id of another section, 1");
 	s = begin_pages();
 	stream_eos(s);
 	stream_footer(s, 1);
@@ -168,7 +168,8 @@ static void refuses_sections_out_of_turn(void **state)
 	stream_eos(s);
 	stream_footer(s, 1);
 	stream_more(s, WIRE_SECTION_PART, 1);
-	refuses(s, EPROTO, "offset 97: section \"ram\" goes on behind its end");
+	refuses(s, EPROTO,
+		"offset 97: section \"ram\" continues after its end");
 	s = begin_pages();
 	stream_eos(s);
 	stream_footer(s, 1);
@@ -293,7 +294,7 @@ static void names_the_capability_to_turn_off(void **state)
 
 	stream_be64(s, WIRE_RAM_XBZRLE | WIRE_RAM_CONTINUE);
 	refuses(s, EOPNOTSUPP,
-		"offset 66: a page as a delta; turn the "
+		"offset 66: a page encoded as a delta; turn the "
 		"capability xbzrle off");
 	s = begin_pages();
 	stream_be64(s, WIRE_RAM_COMPRESS_PAGE);
