@@ -45,6 +45,6 @@ static inline bool snap_add(uint64_t a, uint64_t b, uint64_t *ret)
  * each), such as "64m". -EINVAL with a sentence naming `text` otherwise. */
 int snap_size_parse(const char *text, uint64_t *ret_size, GError **error);
 
-/* A size as people read it, with a binary unit and three digits ("1.46 GiB").
- */
+/* A size as people read it, with a binary unit and three digits ("1.46
+ * GiB"). */
 char *snap_size_format(uint64_t size);

@@ -14,8 +14,8 @@
 #include "format/base/error.h"
 #include "format/qemu/wire.h"
 
-/* The sections that this parser can read, with the only known version of each.
- */
+/* The sections that this parser can read, with the only known version of
+ * each. */
 static const struct {
 	const char *name;
 	uint32_t version;

@@ -23,8 +23,8 @@ static size_t dirty_flags_size(const uint8_t *data, size_t there)
 	return 4;
 }
 
-/* Returns a chunk from its flags up to its bits, or NULL until it is complete.
- */
+/* Returns a chunk from its flags up to its bits, or NULL until it is
+ * complete. */
 static const uint8_t *dirty_chunk(SnapParser *p, uint8_t *ret_flags,
 				  size_t *ret_size)
 {

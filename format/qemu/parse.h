@@ -47,8 +47,8 @@ enum snap_event_kind {
 	 * rest comes as STATE too, to be kept verbatim. Never comes after a
 	 * PAGE or FILL, and never for a mapped-ram stream; there a section of
 	 * unknown length is an error. (No QEMU sends such a section after
-	 * pages.) If RAM came before, pages_at says where that section begins.
-	 */
+	 * pages.) If RAM came before, pages_at says where that section
+	 * begins. */
 	SNAP_EVENT_OPAQUE,
 };
 
@@ -69,19 +69,20 @@ struct snap_stream_info {
 	uint32_t target_page; /* bytes */
 	uint32_t ram_section; /* the RAM section's id in this stream */
 	bool footers;	      /* sections end in a footer */
-	uint64_t pages_at;    /* offset in devstate of the pages, or where they
-				 would be: after RAM's list and the sections that
-				 begin right after it. 0 until the first section of
-				 pages or the devices */
-	uint64_t state_size;  /* of devstate so far */
-	uint64_t size;	/* offset in the file that was reached: `begin` and the
-			   bytes read so far, or after a jump its target */
+	/* offset in devstate of the pages, or where they would be: after RAM's
+	 * list and the sections that begin right after it. 0 until the first
+	 * section of pages or the devices */
+	uint64_t pages_at;
+	uint64_t state_size; /* of devstate so far */
+	/* offset in the file that was reached: `begin` and the bytes read so
+	 * far, or after a jump its target */
+	uint64_t size;
 	bool tail;	/* only device state follows */
 	bool mapped;	/* mapped-ram: the file has a place for each page */
 	uint64_t begin; /* offset in the file where the stream begins */
-	uint64_t caps_at; /* offset in devstate of the list of capabilities, or
-			     where it would be; 0 without a configuration, the
-			     only place for it */
+	/* offset in devstate of the list of capabilities, or where it would be;
+	 * 0 without a configuration, the only place for it */
+	uint64_t caps_at;
 	struct snap_ramlist ram;
 };
 

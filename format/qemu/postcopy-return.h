@@ -20,12 +20,12 @@
 enum snap_return_kind {
 	SNAP_RETURN_SHUT = 1, /* `value`: 0, or an error; the last message */
 	SNAP_RETURN_PONG,     /* `value`: that of the PING */
-	SNAP_RETURN_REQUEST,  /* QEMU waits for `length` bytes at `offset` of
-				 `block` */
-	SNAP_RETURN_BITMAP,   /* `bitmap` (`length` bytes) has a bit for each
-				 target page of `block`, lowest first, set if QEMU
-				 has the page */
-	SNAP_RETURN_RESUMED,  /* `value`: 1 */
+	/* QEMU waits for `length` bytes at `offset` of `block` */
+	SNAP_RETURN_REQUEST,
+	/* `bitmap` (`length` bytes) has a bit for each target page of `block`,
+	 * lowest first, set if QEMU has the page */
+	SNAP_RETURN_BITMAP,
+	SNAP_RETURN_RESUMED, /* `value`: 1 */
 };
 
 /* One message. `bitmap` is valid until the next call. */

@@ -241,8 +241,8 @@ static bool is_described(const SnapPostcopy *p, size_t at)
 	return snap_be32(n) == p->size - at - 6;
 }
 
-/* Steps over RAM's sections without pages. The parser has found them complete.
- */
+/* Steps over RAM's sections without pages. The parser has found them
+ * complete. */
 static void skip_parts(const SnapPostcopy *p, struct snap_cursor *c)
 {
 	uint8_t part[5];
@@ -280,8 +280,8 @@ static void find_devices(SnapPostcopy *p)
 	}
 }
 
-/* Parses the devstate. RAM's list ends where the parser gives SNAP_EVENT_RAM.
- */
+/* Parses the devstate. RAM's list ends where the parser gives
+ * SNAP_EVENT_RAM. */
 static int parse_state(SnapPostcopy *p, GError **error)
 {
 	struct snap_event ev;

@@ -13,35 +13,38 @@
 /* One RAM block. */
 struct snap_ram_block {
 	char name[256]; /* QEMU's idstr: 1 to 255 bytes of any value except 0 */
-	uint64_t length; /* used length in bytes, a multiple of the target page
-			  */
-	uint64_t page_size; /* in bytes, as listed (huge pages); 0 if not listed
-			     */
-	uint64_t gpa;	    /* guest-physical address, with x-ignore-shared */
-	uint64_t flat; /* offset in flat RAM (the `ram` file), where the blocks
-			  follow one another, each on a 2 MiB boundary */
-	uint64_t stored; /* bytes in target pages that are not zero. The parser
-			    leaves it 0; the caller of a synthesizer fills it in
-			  */
-	uint64_t listed; /* offset in devstate where its entry in the list ends
-			  */
-	uint64_t behind; /* mapped-ram: offset in the file where its header ends
-			  */
-	uint64_t bitmap; /* mapped-ram: offset in the file of its bitmap: a bit
-			    per target page, in a multiple of 8 bytes */
-	uint64_t pages; /* mapped-ram: offset in the file of its pages, `length`
-			   bytes. `bitmap` and `pages` are 0 for a block without
-			   them */
-	bool ignored;	/* x-ignore-shared: its memory is not in the stream, and
-			   QEMU refuses pages of it */
+	/* used length in bytes, a multiple of the target page */
+	uint64_t length;
+	/* in bytes, as listed (huge pages); 0 if not listed */
+	uint64_t page_size;
+	uint64_t gpa; /* guest-physical address, with x-ignore-shared */
+	/* offset in flat RAM (the `ram` file), where the blocks follow one
+	 * another, each on a 2 MiB boundary */
+	uint64_t flat;
+	/* bytes in target pages that are not zero. The parser leaves it 0; the
+	 * caller of a synthesizer fills it in */
+	uint64_t stored;
+	/* offset in devstate where its entry in the list ends */
+	uint64_t listed;
+	/* mapped-ram: offset in the file where its header ends */
+	uint64_t behind;
+	/* mapped-ram: offset in the file of its bitmap: a bit per target page,
+	 * in a multiple of 8 bytes */
+	uint64_t bitmap;
+	/* mapped-ram: offset in the file of its pages, `length` bytes. `bitmap`
+	 * and `pages` are 0 for a block without them */
+	uint64_t pages;
+	/* x-ignore-shared: its memory is not in the stream, and QEMU refuses
+	 * pages of it */
+	bool ignored;
 };
 
 /* A list of RAM blocks. */
 struct snap_ramlist {
 	struct snap_ram_block *blocks; /* n of them; g_free */
 	guint n;
-	uint64_t flat_size; /* bytes of the `ram` file: the end of the last
-			       block */
+	/* bytes of the `ram` file: the end of the last block */
+	uint64_t flat_size;
 };
 
 /* Appends a block and assigns its offset in flat RAM. Sizes are in bytes.

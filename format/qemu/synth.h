@@ -46,11 +46,12 @@ enum snap_run_kind {
 	SNAP_RUN_STATE,	  /* bytes of devstate from `state` on */
 	SNAP_RUN_LITERAL, /* bytes at `data` */
 	SNAP_RUN_RECORDS, /* the page records of `block` */
-	SNAP_RUN_BITMAP, /* the bitmap of `block`: a bit per target page, set if
-			    any byte of the page is not 0; page i is bit i % 8
-			    of byte i / 8; padded with zeros to 8 bytes */
-	SNAP_RUN_PAGES,	 /* the memory of `block`, as it is */
-	SNAP_RUN_ZERO,	 /* zeros */
+	/* the bitmap of `block`: a bit per target page, set if any byte of the
+	 * page is not 0; page i is bit i % 8 of byte i / 8; padded with zeros
+	 * to 8 bytes */
+	SNAP_RUN_BITMAP,
+	SNAP_RUN_PAGES, /* the memory of `block`, as it is */
+	SNAP_RUN_ZERO,	/* zeros */
 };
 
 /* A run of the stream: the bytes [offset, offset + length). */

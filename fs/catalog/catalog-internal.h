@@ -11,8 +11,8 @@
 #define SNAP_TEMPORARY_FOR ".for"
 
 /* Creates a temporary file, and its link to the folder `path`, in the folder
- * `tmp_fd`. The link is removed when the file is closed. Returns 0 or -errno.
- */
+ * `tmp_fd`. The link is removed when the file is closed. Returns 0 or
+ * -errno. */
 int snap_temporary_create(int tmp_fd, const char *path,
 			  const struct snap_catalog_owner *owner,
 			  SnapFile **ret_file);

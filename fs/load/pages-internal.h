@@ -15,8 +15,8 @@ struct SnapPages {
 	guint n_nodes;
 	uint64_t n_regions;
 	GMutex lock;
-	uint64_t logged[16]; /* where damage was logged last; protected by lock
-			      */
+	/* where damage was logged last; protected by lock */
+	uint64_t logged[16];
 	guint n_logged;
 };
 

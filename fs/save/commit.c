@@ -86,8 +86,8 @@ static void result_fill(SnapIngest *in, const struct snap_meta *meta)
 	res->file = snap_writer_stats(in->writer).written;
 }
 
-/* A save that may not replace a snapshot fails if one was published meanwhile.
- */
+/* A save that may not replace a snapshot fails if one was published
+ * meanwhile. */
 static int check_first(const SnapIngest *in, int folder_fd, GError **error)
 {
 	struct stat st;

@@ -34,10 +34,10 @@ struct SnapIngest {
 	uint64_t at;	    /* the offset in the file where the parser is */
 	SnapMapped *mapped; /* NULL unless the stream is mapped-ram */
 	enum space space;
-	GByteArray *early;   /* state before the space is decided */
-	uint64_t state_base; /* where devstate, or the verbatim stream, begins
-				in the page space */
-	uint64_t state_size; /* bytes */
+	GByteArray *early; /* state before the space is decided */
+	/* where devstate, or the verbatim stream, begins in the page space */
+	uint64_t state_base;
+	uint64_t state_size;	 /* bytes */
 	uint8_t page[SNAP_PAGE]; /* the last page of it, not yet full */
 	struct snap_ingest_result result;
 };

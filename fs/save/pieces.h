@@ -23,6 +23,6 @@ int snap_pieces_put(SnapPieces *p, uint64_t key, size_t at, const void *data,
 /* Drops the page `key`, if it is here. */
 void snap_pieces_drop(SnapPieces *p, uint64_t key);
 
-/* Returns a page that is incomplete, with zeros where no bytes came, or NULL.
- */
+/* Returns a page that is incomplete, with zeros where no bytes came, or
+ * NULL. */
 const uint8_t *snap_pieces_next(const SnapPieces *p, uint64_t *ret_key);

@@ -42,8 +42,8 @@ uint64_t snap_preamble_position(const struct snap_preamble *p)
 	return p->zeros + p->bytes->len;
 }
 
-/* True for zeros followed by the beginning of a stream, as far as it is there.
- */
+/* True for zeros followed by the beginning of a stream, as far as it is
+ * there. */
 static bool is_padded_stream(const uint8_t *data, size_t size)
 {
 	size_t n = snap_zeros_before(data, size);

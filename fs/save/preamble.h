@@ -11,11 +11,11 @@
 #include <sys/types.h>
 
 struct snap_preamble {
-	bool known;	   /* `begin` is known */
-	uint64_t begin;	   /* where in the file the stream begins */
-	GByteArray *bytes; /* the preamble; zeros follow if it is shorter than
-			      `begin` */
-	uint64_t zeros;	   /* zeros that came so far, while `known` is false */
+	bool known;	/* `begin` is known */
+	uint64_t begin; /* where in the file the stream begins */
+	/* the preamble; zeros follow if it is shorter than `begin` */
+	GByteArray *bytes;
+	uint64_t zeros; /* zeros that came so far, while `known` is false */
 };
 
 /* Begins a preamble. `hole`: the file begins with so many bytes of zeros, and

@@ -48,8 +48,9 @@ struct snap_chunk {
 	snap_save_answer answer; /* for the last write; NULL once called */
 	void *answer_data;
 	size_t answer_size;
-	bool doubtful; /* does not continue the stream; the reader decides
-			  whether it is taken */
+	/* does not continue the stream; the reader decides whether it is
+	 * taken */
+	bool doubtful;
 	size_t size;
 	size_t room; /* bytes that fit in `data` */
 	guint n;
@@ -71,8 +72,9 @@ void snap_queue_check(SnapQueue *q, snap_save_answer answer, void *answer_data);
 void snap_queue_end(SnapQueue *q);
 
 enum snap_queue_got {
-	SNAP_QUEUE_CHUNK, /* *ret_chunk is set; pass it to snap_queue_done() or
-			     snap_queue_last() */
+	/* *ret_chunk is set; pass it to snap_queue_done() or snap_queue_last()
+	 */
+	SNAP_QUEUE_CHUNK,
 	SNAP_QUEUE_IDLE,  /* nothing came for `patience` microseconds */
 	SNAP_QUEUE_ENDED, /* nothing will come */
 };

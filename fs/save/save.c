@@ -27,8 +27,8 @@
 #define SAVE_MEMORY (2 * SNAP_MIB)
 #define SAVE_MAP_MEMORY (1 * SNAP_MIB)
 /* When the buffer has no memory left for that, so many more saves are admitted
- * with a small map that spills early. Their memory is small enough to ignore.
- */
+ * with a small map that spills early. Their memory is small enough to
+ * ignore. */
 #define LEAN_SAVES 16
 #define LEAN_MAP_MEMORY (128 * SNAP_KIB)
 /* How long pages wait for neighbours when no write comes, in microseconds. */

@@ -64,15 +64,19 @@ enum snap_save_state {
 struct snap_save_opts {
 	int folder_fd;	  /* the folder of the snapshot; borrowed, duplicated */
 	const char *path; /* the folder's path within the store, for messages */
-	const char *name; /* of the file in the folder, for messages; a
-			     constant. NULL: "stream" */
+	/* of the file in the folder, for messages; a constant. NULL:
+	 * "stream" */
+	const char *name;
 	struct snap_catalog_owner owner; /* of the snapshot */
-	uint64_t hole; /* bytes of zeros that the file begins with, because it
-			  was truncated to this size; the stream follows */
-	bool classic;  /* show the snapshot as a classic stream, whatever the
-			  form of its stream */
-	bool first;    /* do not replace a snapshot: if one was published
-			  meanwhile, fail with -EEXIST, without a message */
+	/* bytes of zeros that the file begins with, because it was truncated to
+	 * this size; the stream follows */
+	uint64_t hole;
+	/* show the snapshot as a classic stream, whatever the form of its
+	 * stream */
+	bool classic;
+	/* do not replace a snapshot: if one was published meanwhile, fail with
+	 * -EEXIST, without a message */
+	bool first;
 };
 
 /* Begins a save. Returns 0, -EBUSY where the buffer has no memory for one more
@@ -127,8 +131,8 @@ void snap_save_end(SnapSave *save);
 void snap_save_abort(SnapSave *save, const char *why);
 
 /* Returns the state of the save. *ret_bytes (unless NULL) becomes the present
- * size of the stream's file: the largest offset that a write reached, in bytes.
- */
+ * size of the stream's file: the largest offset that a write reached, in
+ * bytes. */
 enum snap_save_state snap_save_state(SnapSave *save, uint64_t *ret_bytes);
 /* True when the save is done or has failed. */
 bool snap_save_over(SnapSave *save);
