@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Integers as they lie in foreign bytes.
+ * Integers in the bytes of files and streams.
  *
  * leNN and beNN are structs, not integers: they have alignment 1, need no
- * "packed", and a forgotten conversion does not compile. SnapCursor reads
- * bytes that nobody has checked yet and never leaves its bounds.
+ * "packed", and a forgotten conversion does not compile. A snap_cursor reads
+ * unchecked bytes and never leaves its bounds.
  */
 #pragma once
 
@@ -20,8 +20,8 @@ typedef struct { uint8_t b[2]; } be16;
 typedef struct { uint8_t b[4]; } be32;
 typedef struct { uint8_t b[8]; } be64;
 
-/* One conversion in each direction for every type: snap_le32(v) reads a field
- * into an integer of the host, snap_to_le32(n) makes a field of one. */
+/* Two conversions per type: snap_le32(v) turns a field into an integer of the
+ * host, snap_to_le32(n) does the reverse. */
 #define SNAP_BYTES_DEFINE(type, host, swap)                                    \
 	static inline host snap_##type(type v)                                 \
 	{                                                                      \
@@ -77,7 +77,7 @@ struct snap_cursor {
 	const uint8_t *end;
 };
 
-/* A cursor over `size` bytes at `data`. */
+/* Makes a cursor over `size` bytes at `data`. */
 static inline struct snap_cursor snap_cursor(const void *data, size_t size)
 {
 	const uint8_t *p = data;
@@ -91,8 +91,8 @@ static inline size_t snap_cursor_left(const struct snap_cursor *c)
 	return (size_t)(c->end - c->at);
 }
 
-/* The next `size` bytes, stepped over; NULL, and nothing is stepped over, when
- * fewer are left. */
+/* Returns the next `size` bytes and steps over them; NULL, without a step,
+ * where fewer are left. */
 static inline const void *snap_cursor_take(struct snap_cursor *c, size_t size)
 {
 	const uint8_t *p = c->at;
@@ -103,8 +103,8 @@ static inline const void *snap_cursor_take(struct snap_cursor *c, size_t size)
 	return p;
 }
 
-/* Copies the next `size` bytes to `ret`; false, and nothing is stepped over,
- * when fewer are left. */
+/* Copies the next `size` bytes to `ret` and steps over them. Returns false,
+ * without a step, where fewer are left. */
 static inline bool snap_cursor_copy(struct snap_cursor *c, void *ret,
 				    size_t size)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Scoped clean-up for what glib does not cover. */
+/* Scoped clean-up that glib lacks. */
 #pragma once
 
 #include <glib.h>
@@ -15,7 +15,7 @@ static inline void snap_close_fd(int *fd)
 /* A file descriptor that closes itself: snap_autofd int fd = open(...). */
 #define snap_autofd __attribute__((cleanup(snap_close_fd)))
 
-/* Hands a descriptor over: the variable forgets it. */
+/* Hands a descriptor over: returns it and sets the variable to -1. */
 static inline int snap_steal_fd(int *fd)
 {
 	int stolen = *fd;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Two ways to the same number: a table (256 entries, made once), and the
- * crc32 instruction of SSE 4.2. The instruction takes 8 bytes every third
- * cycle, which is far above what a disk delivers, so it is not interleaved.
+ * Two ways to compute the same number: a table (256 entries, made once), and
+ * the crc32 instruction of SSE 4.2. The instruction takes 8 bytes every third
+ * cycle. That is far faster than a disk, so it is not interleaved.
  */
 #include "format/base/crc32c.h"
 

@@ -92,7 +92,7 @@ int snap_open_regular(int dirfd, const char *name, struct stat *ret_st)
 
 int snap_read_fd(int fd, size_t max, char **ret_data, size_t *ret_size)
 {
-	/* One byte more: the NUL's, which also shows a file that is larger. */
+	/* The additional byte is for the NUL, and shows a larger file. */
 	g_autofree char *data = g_malloc(max + 1);
 	ssize_t n = snap_pread_all(fd, data, max + 1, 0);
 
@@ -132,7 +132,7 @@ static int set_owner(int fd, const struct snap_replace *how)
 	return fchmod(fd, mode) < 0 ? -errno : 0;
 }
 
-/* Writes the temporary file and gives it the name of the other. */
+/* Writes the temporary file and renames it. */
 static int write_and_rename(int fd, const struct snap_replace *how,
 			    const void *data, size_t size)
 {

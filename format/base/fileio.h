@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Small jobs on file descriptors. Offsets and sizes are in bytes. All functions
- * start a system call again after EINTR and go on after a short read or write.
+ * Common operations on file descriptors. Offsets and sizes are in bytes. All
+ * functions repeat a system call after EINTR and continue after a short read or
+ * write.
  */
 #pragma once
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Sizes: the few numbers the whole house agrees on, and sizes as people write
- * them. */
+/* The sizes that all rooms use, and sizes as users read and write them. */
 #pragma once
 
 #include <glib.h>
@@ -11,26 +10,27 @@
 #define SNAP_MIB ((uint64_t)1 << 20)
 #define SNAP_GIB ((uint64_t)1 << 30)
 
-/* The unit of guest memory everywhere: larger target pages are several. */
+/* The unit of guest memory, in bytes. A larger target page has several. */
 #define SNAP_PAGE 4096u
 
 /* A region is the unit of the map: 512 pages, 2 MiB. */
 #define SNAP_REGION_PAGES 512u
 #define SNAP_REGION ((uint64_t)SNAP_PAGE * SNAP_REGION_PAGES)
 
-/* How many units of `unit` it takes to hold `n`. */
+/* The number of units of `unit` that hold `n`. */
 static inline uint64_t snap_div_up(uint64_t n, uint64_t unit)
 {
 	return n / unit + (n % unit != 0);
 }
 
-/* The next multiple of `unit` from `n` on; the caller knows that it fits. */
+/* Rounds `n` up to a multiple of `unit`. The caller knows that the result
+ * fits. */
 static inline uint64_t snap_round_up(uint64_t n, uint64_t unit)
 {
 	return snap_div_up(n, unit) * unit;
 }
 
-/* False when a + b does not fit; *ret is then untouched. */
+/* Adds. Returns false, with *ret unchanged, where a + b does not fit. */
 static inline bool snap_add(uint64_t a, uint64_t b, uint64_t *ret)
 {
 	uint64_t sum;
@@ -41,10 +41,10 @@ static inline bool snap_add(uint64_t a, uint64_t b, uint64_t *ret)
 	return true;
 }
 
-/* Reads a size as people write it: digits with k, m, g or t behind them (1024
- * each), such as "64m". -EINVAL with a sentence naming `text` otherwise. */
+/* Reads a size as users write it: digits and k, m, g or t (powers of 1024),
+ * such as "64m". Returns 0, or -EINVAL with a sentence that names `text`. */
 int snap_size_parse(const char *text, uint64_t *ret_size, GError **error);
 
-/* A size as people read it, with a binary unit and three digits ("1.46
- * GiB"). */
+/* Writes a size in bytes with a binary unit and three digits ("1.46 GiB"). The
+ * caller frees the text with g_free(). */
 char *snap_size_format(uint64_t size);

@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-/* Data differ early as a rule, so the first 16 bytes are looked at one by one;
- * then the rest is compared with itself, shifted, at the speed of memcmp. */
+/* Most data differ early, so the first 16 bytes are compared one by one. Then
+ * memcmp compares the data with itself, shifted by 16 bytes. */
 bool snap_is_fill(const void *data, size_t size)
 {
 	const uint8_t *p = data;
@@ -15,7 +15,7 @@ bool snap_is_fill(const void *data, size_t size)
 	return memcmp(p, p + 16, size - 16) == 0;
 }
 
-/* What is compared at once. */
+/* The bytes that are compared at once. */
 #define STRIDE 4096u
 
 size_t snap_zeros_before(const void *data, size_t size)

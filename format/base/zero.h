@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Is a page worth storing, and where do zeros end? */
+/* Finds pages of one byte, and zeros at both ends of data. */
 #pragma once
 
 #include <stdbool.h>
@@ -15,6 +15,6 @@ static inline bool snap_is_zero(const void *data, size_t size)
 	return *(const uint8_t *)data == 0 && snap_is_fill(data, size);
 }
 
-/* How many zeros the bytes begin with, and end in. */
+/* The number of zeros at the beginning of the data, and at its end. */
 size_t snap_zeros_before(const void *data, size_t size);
 size_t snap_zeros_behind(const void *data, size_t size);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Moves what is alive into a fresh file, so that pages which came again and
- * again do not stay in the snapshot for ever.
+ * Copies the live pages into a new file, so that replaced pages do not stay in
+ * the snapshot.
  *
- * Region by region: an extent all of whose pages are alive is copied as it is;
- * the live pages of the others are decompressed and gathered, in page order,
- * into new extents of up to 16. A region's leaf is made anew and put in the
- * place of the old one. Every extent's sum is checked on the way, so damage on
+ * Region by region, an extent whose pages are all live is copied as it is. The
+ * live pages of other extents are decompressed and gathered, in page order,
+ * into new extents of up to 16 pages. The region's leaf is made anew and
+ * replaces the old one. The checksum of every extent is checked, so damage on
  * the disk is found and not copied.
  */
 #include <errno.h>
@@ -24,7 +24,7 @@ struct compact {
 	SnapCodec *codec;
 	struct snap_leaf from;
 	struct snap_leaf to;
-	guint n; /* gathered */
+	guint n; /* pages that are gathered */
 	uint16_t pages[SNAP_EXTENT_PAGES];
 	uint8_t gathered[SNAP_EXTENT_BYTES];
 	uint64_t loaded; /* offset of the extent in `extent`; 0: none */
@@ -49,7 +49,7 @@ static void put_run(struct compact *c, const struct snap_segment *run)
 	c->to.n = snap_leaf_splice(c->to.segments, c->to.n, run, &gone);
 }
 
-/* Copies an extent, and lets all runs of its pages refer to the copy. */
+/* Copies an extent, and makes all runs of its pages refer to the copy. */
 static int copy_extent(struct compact *c, const struct snap_segment *s)
 {
 	struct snap_entry e = { 0 };
@@ -71,7 +71,7 @@ static int copy_extent(struct compact *c, const struct snap_segment *s)
 	return 0;
 }
 
-/* Writes what was gathered as an extent. */
+/* Writes the gathered pages as an extent. */
 static int put_gathered(struct compact *c)
 {
 	struct snap_segment like = { .kind = SNAP_SEGMENT_EXTENT,
@@ -102,7 +102,7 @@ static int put_gathered(struct compact *c)
 	return 0;
 }
 
-/* Adds the pages of a run to those gathered. */
+/* Gathers the pages of a run. */
 static int gather(struct compact *c, const struct snap_segment *s)
 {
 	int r = 0;
@@ -141,7 +141,7 @@ static int move_segment(struct compact *c, guint i)
 	}
 	if (snap_leaf_live(c->from.segments, c->from.n, s->offset) < s->pages)
 		return gather(c, s);
-	/* Its first run has brought along the others. */
+	/* Its first run copied the other runs too. */
 	if (snap_leaf_live(c->from.segments, i, s->offset))
 		return 0;
 	return copy_extent(c, s);
@@ -159,7 +159,7 @@ static int move_region(struct compact *c, uint64_t region)
 	return r < 0 ? r : snap_map_replace(c->w->map, region, &c->to);
 }
 
-/* Moves all; `c->old` is readable. */
+/* Copies all regions; `c->old` is readable. */
 static int move_all(struct compact *c)
 {
 	SnapMap *map = c->w->map;

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Between the two worlds: the structs of ondisk.h, and those that the rest of
- * the room works with. What comes from a file goes through here, and nothing
- * gets past that is out of its range.
+ * Converts between the structs of ondisk.h and those of the rest of the room.
+ * All data from a file passes through here, and every value is checked against
+ * its range.
  */
 #pragma once
 
 #include "format/image/image.h"
 #include "format/image/ondisk.h"
 
-/* What the superblock says. */
+/* The fields of a superblock. */
 struct snap_superblock {
 	uint64_t incompat;
 	uint8_t uuid[16];
 };
 
-/* What the trailer says. */
+/* The fields of a trailer. */
 struct snap_trailer {
 	uint8_t uuid[16];
 	uint64_t file_size;
@@ -25,19 +25,20 @@ struct snap_trailer {
 	uint32_t body_crc32c;
 };
 
-/* Where frames may lie, and how many pages may hang below an entry. */
+/* The limits of the entries in a frame. */
 struct snap_range {
-	uint64_t end;	/* of the frames: where the trailer begins */
-	uint32_t pages; /* at most below an entry; in a leaf, exactly */
+	uint64_t end;	/* the end of the frames: the offset of the trailer */
+	/* the most pages below an entry; in a leaf, the exact number */
+	uint32_t pages;
 };
 
-/* Nodes that it takes for that many regions. */
+/* The number of nodes for that many regions. */
 static inline guint snap_disk_nodes(uint64_t regions)
 {
 	return (guint)snap_div_up(regions, SNAP_NODE_ENTRIES);
 }
 
-/* Entries of node `index`. */
+/* The number of entries in node `index`. */
 static inline guint snap_disk_node_entries(uint64_t regions, guint index)
 {
 	uint64_t first = (uint64_t)index * SNAP_NODE_ENTRIES;
@@ -48,11 +49,11 @@ static inline guint snap_disk_node_entries(uint64_t regions, guint index)
 #define SNAP_DISK_REGIONS_MAX                                                  \
 	((uint64_t)SNAP_DISK_NODES_MAX * SNAP_DISK_NODE_ENTRIES)
 
-/* Fills in the head of a frame of `size` bytes. */
+/* Fills in the header of a frame of `size` bytes. */
 void snap_disk_put_frame(struct snap_disk_frame *ret, const char *kind,
 			 size_t size);
 
-/* True when it is the head of a frame of that kind and size. */
+/* True when this is the header of a frame of that kind and size. */
 bool snap_disk_is_frame(const struct snap_disk_frame *f, const char *kind,
 			size_t size);
 
@@ -60,8 +61,9 @@ bool snap_disk_is_frame(const struct snap_disk_frame *f, const char *kind,
 void snap_disk_put_superblock(const uint8_t *uuid,
 			      struct snap_disk_superblock *ret);
 
-/* -EBADMSG, or -EOPNOTSUPP for a version or feature that we do not know; the
- * layers' bit is left to the caller, who knows the parent's name. */
+/* Reads a superblock. Returns 0, -EBADMSG, or -EOPNOTSUPP for an unknown
+ * version or feature. The caller checks the bit for layers, because it knows
+ * the name of the parent. */
 int snap_disk_get_superblock(const struct snap_disk_superblock *d,
 			     struct snap_superblock *ret, GError **error);
 
@@ -69,23 +71,23 @@ int snap_disk_get_superblock(const struct snap_disk_superblock *d,
 void snap_disk_put_trailer(const struct snap_trailer *t,
 			   struct snap_disk_trailer *ret);
 
-/* `file_size` is what the file has. -ENODATA where this is no end of a
- * snapshot, -EBADMSG, -EOPNOTSUPP. */
+/* Reads a trailer. `file_size` is the size of the file in bytes. Returns 0,
+ * -ENODATA where this is not a trailer, -EBADMSG or -EOPNOTSUPP. */
 int snap_disk_get_trailer(const struct snap_disk_trailer *d, uint64_t file_size,
 			  struct snap_trailer *ret, GError **error);
 
-/* Writes a node (or the top, which is one) of `n` entries to `ret`, which holds
+/* Writes a node, or the top, with `n` entries to `ret`, which holds
  * snap_disk_node_size(n) bytes. */
 void snap_disk_put_node(const char *kind, guint index,
 			const struct snap_entry *entries, guint n, void *ret);
 
-/* Reads a node (or the top) that must have `n` entries, each with up to
- * `range->pages` pages. -EBADMSG, -EOPNOTSUPP. */
+/* Reads a node, or the top, which must have `n` entries with at most
+ * `range->pages` pages each. Returns 0, -EBADMSG or -EOPNOTSUPP. */
 int snap_disk_get_node(const void *data, const char *kind, guint index, guint n,
 		       const struct snap_range *range,
 		       struct snap_entry *ret_entries);
 
-/* Bytes of a node (or the top) of `n` entries. */
+/* The size of a node, or the top, with `n` entries in bytes. */
 static inline size_t snap_disk_node_size(guint n)
 {
 	return sizeof(struct snap_disk_node) +
@@ -96,11 +98,12 @@ static inline size_t snap_disk_node_size(guint n)
 	(sizeof(struct snap_disk_leaf) +                                       \
 	 SNAP_DISK_LEAF_SEGMENTS * sizeof(struct snap_disk_segment))
 
-/* Writes a leaf to `ret`, which holds SNAP_DISK_LEAF_MAX bytes; its size. */
+/* Writes a leaf to `ret`, which holds SNAP_DISK_LEAF_MAX bytes. Returns its
+ * size in bytes. */
 size_t snap_disk_put_leaf(uint64_t region, const struct snap_leaf *leaf,
 			  void *ret);
 
-/* Reads the leaf of `region`. -EBADMSG, -EOPNOTSUPP. */
+/* Reads the leaf of `region`. Returns 0, -EBADMSG or -EOPNOTSUPP. */
 int snap_disk_get_leaf(const void *data, size_t size, uint64_t region,
 		       const struct snap_range *range,
 		       struct snap_leaf *ret_leaf);

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Disk structs to host structs, and back. The only place that touches the
- * fields of ondisk.h (but for the properties, which properties.c reads and
- * writes).
+ * Converts structs on disk to host structs, and back.
  *
- * The order of checks is the reader's promise: first the sum, so that damage is
- * called damage; then version and features, so that what a later program wrote
- * is not called damaged; then ranges.
+ * Only this file touches the fields of ondisk.h, except for the properties
+ * (properties.c). The order of checks matters: first the checksum, so that
+ * damage is reported as damage; then version and features, so that a file of a
+ * later program is not reported as damaged; then ranges.
  */
 #include "format/image/disk-internal.h"
 
@@ -29,7 +28,7 @@ static bool all_zero(const void *data, size_t size)
 	return true;
 }
 
-/* ---- the head of a frame ---- */
+/* ---- the header of a frame ---- */
 
 void snap_disk_put_frame(struct snap_disk_frame *ret, const char *kind,
 			 size_t size)
@@ -111,7 +110,7 @@ static void put_entry(const struct snap_entry *e, struct snap_disk_entry *ret)
 	ret->stored = snap_to_le32(e->stored);
 }
 
-/* Splits `where`, and checks that [offset, offset + length) lies among the
+/* Splits `where`, and checks that [offset, offset + length) is within the
  * frames. */
 static int get_place(le64 where, uint32_t length, uint64_t end,
 		     uint64_t *ret_offset)
@@ -168,8 +167,8 @@ void snap_disk_put_trailer(const struct snap_trailer *t,
 		0, ret, offsetof(struct snap_disk_trailer, crc32c)));
 }
 
-/* What names top and properties: frames that must be there, and pages are not
- * summed up for them. */
+/* Reads the entry of the top or the properties. Their frames must exist, and
+ * their pages are not counted. */
 static int get_trailer_entry(const struct snap_disk_entry *d, uint64_t end,
 			     struct snap_entry *ret)
 {
@@ -202,7 +201,7 @@ static int get_trailer_entries(const struct snap_disk_trailer *d,
 		       t->properties.length > SNAP_DISK_PROPERTIES_MAX))
 		r = -EBADMSG;
 	return r < 0 ? snap_fail(error, EBADMSG,
-				 "trailer: a place outside of the file")
+				 "trailer: an offset outside the file")
 		     : 0;
 }
 
@@ -296,7 +295,7 @@ static void put_segment(const struct snap_segment *s,
 	ret->pages = snap_to_le16(s->pages);
 }
 
-/* A run of an extent's pages. */
+/* Reads a run of an extent's pages. */
 static int get_extent(const struct snap_disk_segment *d, uint64_t end,
 		      struct snap_segment *s)
 {
@@ -314,7 +313,7 @@ static int get_extent(const struct snap_disk_segment *d, uint64_t end,
 	return get_place(d->where, s->length, end, &s->offset);
 }
 
-/* A run of pages of one byte: all that an extent has is zero. */
+/* Reads a run of pages of one byte. The fields of an extent must be zero. */
 static int get_fill(const struct snap_disk_segment *d, struct snap_segment *s)
 {
 	s->fill = d->fill;

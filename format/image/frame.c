@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Extents as zstd frames: one frame each, with its content size and zstd's own
- * checksum in it, so that `zstd -t` can check what we wrote. The contexts are
- * made at their first use and kept: a reader never compresses.
+ * Extents as zstd frames: each is one frame with its content size and zstd's
+ * own checksum, so that `zstd -t` can check a snapshot. The contexts are made
+ * at first use and kept: a reader never compresses.
  */
 #include <errno.h>
 #include <zstd.h>
@@ -69,7 +69,8 @@ ssize_t snap_codec_compress(SnapCodec *codec, const void *data, guint pages,
 		return r;
 	n = ZSTD_compress2(codec->cctx, ret, SNAP_EXTENT_BOUND, data,
 			   (size_t)pages * SNAP_PAGE);
-	/* The buffer is large enough, so memory alone can be missing. */
+	/* The buffer is large enough, so the error can only be a lack of
+	 * memory. */
 	return ZSTD_isError(n) ? -ENOMEM : (ssize_t)n;
 }
 

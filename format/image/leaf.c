@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A region's runs: sorted, without gaps, and no two neighbours that could be
- * one.
+ * The runs of a region: sorted, without gaps, and neighbours that could be one
+ * run are joined.
  *
- * What an extent loses when its pages come again is counted so that the parts
- * add up: with k of its pages gone, length * k / pages of its bytes are dead,
- * and each splice adds the difference.
+ * When pages of an extent are replaced, some of its bytes are dead. With k of
+ * its pages replaced, length * k / pages bytes are dead. Each splice counts the
+ * difference, so that the parts add up.
  */
 #include "format/image/leaf-internal.h"
 
@@ -49,9 +49,9 @@ guint snap_leaf_live(const struct snap_segment *s, guint n, uint64_t offset)
 	return live;
 }
 
-/* ---- what a splice takes away ---- */
+/* ---- what a splice replaces ---- */
 
-/* Pages that a segment and a run have in common. */
+/* The number of pages that a segment and a run share. */
 static guint overlap(const struct snap_segment *s,
 		     const struct snap_segment *run)
 {
@@ -89,7 +89,7 @@ static void count_gone(const struct snap_segment *s, guint n, guint begin,
 
 /* ---- the splice ---- */
 
-/* The run that holds a page. */
+/* Finds the run that holds a page. */
 static guint find(const struct snap_segment *s, guint n, guint page)
 {
 	guint low = 0, high = n;
@@ -121,7 +121,7 @@ static bool can_join(const struct snap_segment *a, const struct snap_segment *b)
 	return false;
 }
 
-/* Appends a run to the pieces, or makes the last one longer. */
+/* Appends a run to the pieces, or extends the last one. */
 static void push(struct snap_segment *pieces, guint *n,
 		 const struct snap_segment *s)
 {
@@ -131,7 +131,7 @@ static void push(struct snap_segment *pieces, guint *n,
 		pieces[(*n)++] = *s;
 }
 
-/* The part of a run within [begin, end). */
+/* Appends the part of a run within [begin, end). */
 static void push_part(struct snap_segment *pieces, guint *n,
 		      const struct snap_segment *s, guint begin, guint end)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The map while a snapshot is written: what every page of every region is, in
- * bounded memory.
+ * The map of a snapshot that is being written: the content of every page of
+ * every region, in bounded memory.
  */
 #pragma once
 
@@ -10,26 +10,25 @@
 
 typedef struct SnapMap SnapMap;
 
-/* A map of zeros that keeps up to `memory` bytes of leaves, and the others in
- * `scratch`, which it takes over. Without a scratch file (NULL) all leaves stay
- * in memory. */
+/* Makes a map of zeros that keeps at most `memory` bytes of leaves in memory
+ * and the others in `scratch`, which it owns from then on. Without a scratch
+ * file (NULL) all leaves stay in memory. */
 SnapMap *snap_map_new(SnapFile *scratch, uint64_t memory);
 void snap_map_free(SnapMap *m);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapMap, snap_map_free)
 
-/* One past the last region that was touched. */
+/* The number after the last region that was touched. */
 uint64_t snap_map_regions(const SnapMap *m);
 
-/* Whether a region was touched; all others are zeros. */
+/* True when a region was touched. All others are zeros. */
 bool snap_map_has(const SnapMap *m, uint64_t region);
 
-/* Puts a run in the place of what the map says of its pages. -errno of the
- * scratch file. */
+/* Replaces the pages of a run. Returns 0, or -errno of the scratch file. */
 int snap_map_splice(SnapMap *m, uint64_t region, const struct snap_segment *run,
 		    struct snap_splice *ret_gone);
 
-/* Puts a whole leaf in the place of another. -errno of the scratch file. */
+/* Replaces a whole leaf. Returns 0, or -errno of the scratch file. */
 int snap_map_replace(SnapMap *m, uint64_t region, const struct snap_leaf *leaf);
 
-/* Copies the leaf of a region. -errno of the scratch file. */
+/* Copies the leaf of a region. Returns 0, or -errno of the scratch file. */
 int snap_map_get(SnapMap *m, uint64_t region, struct snap_leaf *ret_leaf);

@@ -2,11 +2,11 @@
 /*
  * Leaves in memory, the least recently used ones in the scratch file.
  *
- * A region is untouched (zeros, and nothing is kept of it but a bit), in memory
- * (in the table and in the list `recent`), or spilled (in its slot of the
- * scratch file, at an offset that follows from its number; the file is sparse).
- * What is in memory is newer than its slot. Bytes in memory are bounded by
- * `memory`, but for one leaf, which the caller works on.
+ * A region is in one of three states. Untouched: all zero, and only a bit is
+ * kept. In memory: in the table and in the list `recent`. Spilled: in its slot
+ * of the scratch file; the offset of the slot follows from the region's number,
+ * and the file is sparse. A leaf in memory is newer than its slot. The bytes in
+ * memory are bounded by `memory` plus the one leaf that the caller works on.
  */
 #include "format/image/map-internal.h"
 
@@ -15,9 +15,9 @@
 
 #include "format/base/crc32c.h"
 
-/* A slot: the sum guards against a disk that forgets. */
+/* A slot of the scratch file. The checksum detects a disk that loses writes. */
 struct slot {
-	uint32_t crc32c; /* of the rest */
+	uint32_t crc32c; /* of the fields that follow */
 	uint32_t n;
 	struct snap_segment segments[SNAP_REGION_PAGES];
 };
@@ -26,22 +26,22 @@ G_STATIC_ASSERT(sizeof(struct slot) <= SLOT_SIZE);
 
 /* The leaf of a region in memory. */
 struct held {
-	GList link; /* in `recent`; its data is this */
+	GList link; /* in `recent`; its data is this struct */
 	uint64_t region;
 	guint n;
 	guint room;
 	struct snap_segment *segments;
 };
-/* With what the allocator and the hash table add. */
+/* Its memory, including the allocator's and the hash table's. */
 #define HELD_SIZE (sizeof(struct held) + 64)
 
 struct SnapMap {
 	SnapFile *scratch;
-	uint64_t memory; /* allowed */
+	uint64_t memory; /* the limit in bytes */
 	uint64_t used;
-	GHashTable *held; /* of struct held, by region */
-	GQueue recent;	  /* the least recent last */
-	GArray *touched;  /* of uint64_t, a bit a region */
+	GHashTable *held; /* struct held by region */
+	GQueue recent;	  /* the least recent is last */
+	GArray *touched;  /* uint64_t; a bit per region */
 	uint64_t regions;
 };
 
@@ -177,7 +177,7 @@ static void held_set(SnapMap *m, struct held *h, const struct snap_leaf *leaf)
 	memcpy(h->segments, leaf->segments, leaf->n * sizeof(h->segments[0]));
 }
 
-/* A new leaf in memory. */
+/* Makes a leaf in memory. */
 static struct held *hold(SnapMap *m, uint64_t region)
 {
 	struct held *h = g_new0(struct held, 1);
@@ -191,7 +191,7 @@ static struct held *hold(SnapMap *m, uint64_t region)
 	return h;
 }
 
-/* The leaf of a region, brought into memory. */
+/* Brings the leaf of a region into memory. */
 static int take(SnapMap *m, uint64_t region, struct held **ret_held)
 {
 	struct held *h = g_hash_table_lookup(m->held, &region);

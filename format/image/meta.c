@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a snapshot says of itself, and the rules that hold for it.
+ * The properties of a snapshot and their rules.
  *
- * The blocks lie one after the other, each on a 2 MiB boundary: in the classic
- * form RAM blocks, then one of device state; in the verbatim form the stream
- * alone.
+ * The blocks lie one after the other, each on a 2 MiB boundary. In the classic
+ * and mapped-ram forms they are the RAM blocks and the device state, in the
+ * verbatim form the stream. The preamble may follow.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -21,7 +21,7 @@ void snap_meta_clear(struct snap_meta *meta)
 	meta->n_blocks = 0;
 }
 
-/* Where the page space ends, in bytes. */
+/* The end of the page space in bytes. */
 static uint64_t space_end(const struct snap_meta *meta)
 {
 	const struct snap_block *last;
@@ -88,7 +88,8 @@ uint64_t snap_meta_regions(const struct snap_meta *meta)
 
 /* ---- the rules ---- */
 
-/* One block; *base is where it must begin, and then where the next must. */
+/* Checks a block. *base is where it must begin, and becomes where the next one
+ * must begin. */
 static int check_block(const struct snap_block *b, uint64_t *base,
 		       GError **error)
 {
@@ -128,7 +129,7 @@ static int check_stream(const struct snap_meta *meta, GError **error)
 	return 0;
 }
 
-/* Blocks but for the one that may come last. */
+/* The number of blocks without the preamble. */
 static guint blocks_needed(const struct snap_meta *meta)
 {
 	guint n = meta->n_blocks;
@@ -136,7 +137,7 @@ static guint blocks_needed(const struct snap_meta *meta)
 	return n && meta->blocks[n - 1].kind == SNAP_BLOCK_PREAMBLE ? n - 1 : n;
 }
 
-/* Which kind block `i` of `n` must have. */
+/* The kind that block `i` of `n` must have. */
 static enum snap_block_kind kind_at(enum snap_form form, guint i, guint n)
 {
 	if (i == n)

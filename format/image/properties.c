@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The properties frame: records of key, length and value.
- *
- * A key comes once, but for blocks. One that we do not know is refused, unless
- * its top bit says that it may be ignored.
+ * The properties frame: records of key, length and value. A key occurs once,
+ * except for blocks. An unknown key is refused, unless its top bit says that it
+ * may be ignored.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -84,7 +83,7 @@ void *snap_properties_put(const struct snap_meta *meta, size_t *ret_size)
 
 /* ---- reading ---- */
 
-/* One record, its value as a cursor. */
+/* A record; its value is a cursor. */
 struct record {
 	uint16_t key;
 	struct snap_cursor value;
@@ -92,7 +91,7 @@ struct record {
 
 struct parse {
 	struct snap_meta *meta;
-	uint32_t seen; /* keys that come once: a bit each */
+	uint32_t seen; /* keys that occur once: a bit each */
 };
 
 static int damaged(GError **error, const char *what)
@@ -100,14 +99,14 @@ static int damaged(GError **error, const char *what)
 	return snap_fail(error, EBADMSG, "properties: %s", what);
 }
 
-/* Takes a value that is exactly of this size. */
+/* Takes a value of exactly this size. */
 static bool take(struct record *rec, void *ret, size_t size)
 {
 	return snap_cursor_left(&rec->value) == size &&
 	       snap_cursor_copy(&rec->value, ret, size);
 }
 
-/* Takes the rest of a value as text; `ret` holds 256 bytes. */
+/* Takes the rest of a value as text. `ret` holds 256 bytes. */
 static bool take_text(struct record *rec, char *ret, size_t at_least)
 {
 	size_t n = snap_cursor_left(&rec->value);

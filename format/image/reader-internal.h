@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A reader, as verify.c sees it. */
+/* The fields of a reader, for verify.c too. */
 #pragma once
 
 #include "format/image/disk-internal.h"
@@ -15,5 +15,6 @@ struct SnapReader {
 	uint64_t bytes_read; /* atomic */
 };
 
-/* Reads exactly that, and counts it. -EBADMSG when the file ends before. */
+/* Reads exactly `size` bytes at `offset` and counts them. Returns 0, -EBADMSG
+ * where the file ends earlier, or -errno. */
 int snap_reader_read(SnapReader *r, void *buf, size_t size, uint64_t offset);

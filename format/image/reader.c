@@ -2,11 +2,12 @@
 /*
  * Reads a snapshot file, from its end.
  *
- * Opening reads four frames: the trailer, which names the rest; the superblock,
- * which says whose file it is; the properties; the top. It holds the last two.
- * Whatever is read later is checked against the sum that who names it holds, so
- * a reader gives right bytes or an error. Nothing changes after the opening but
- * the count of bytes, so any thread may read.
+ * Opening reads four frames: the trailer, which refers to the rest; the
+ * superblock, which shows that it is the same file; the properties; the top.
+ * The reader holds the last two. All later reads are checked against the
+ * checksum in the entry that refers to them, so a reader gives right bytes or
+ * an error. After opening only the count of bytes changes, so any thread may
+ * read.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -19,7 +20,7 @@
 #include "format/image/meta-internal.h"
 #include "format/image/reader-internal.h"
 
-/* Reads exactly that; -EBADMSG when the file ends before. */
+/* Reads exactly `size` bytes; -EBADMSG where the file ends earlier. */
 int snap_reader_read(SnapReader *r, void *buf, size_t size, uint64_t offset)
 {
 	int ret = snap_file_read(r->file, buf, size, offset);
@@ -29,7 +30,7 @@ int snap_reader_read(SnapReader *r, void *buf, size_t size, uint64_t offset)
 	return ret;
 }
 
-/* Reads a frame that somebody names, and checks its sum. */
+/* Reads the frame of an entry and checks its checksum. */
 static int read_named(SnapReader *r, const struct snap_entry *e, void *ret)
 {
 	uint64_t end = r->trailer.file_size - sizeof(struct snap_disk_trailer);
@@ -52,7 +53,7 @@ static int fail_read(GError **error, int r, const char *what)
 	return snap_fail_errno(error, -r, "%s", what);
 }
 
-/* Whether the first bytes are those of a snapshot file. */
+/* True when the file begins like a snapshot file. */
 static bool begins_as_ours(SnapReader *r)
 {
 	struct snap_disk_superblock d;
@@ -99,8 +100,9 @@ static int open_superblock(SnapReader *r, GError **error)
 		return ret;
 	if (memcmp(r->superblock.uuid, r->trailer.uuid,
 		   sizeof(r->trailer.uuid)) != 0)
-		return snap_fail(error, EBADMSG,
-				 "superblock and trailer are of two files");
+		return snap_fail(
+			error, EBADMSG,
+			"superblock and trailer belong to different files");
 	return 0;
 }
 
@@ -118,7 +120,7 @@ static int open_properties(SnapReader *r, GError **error)
 	memcpy(r->meta.uuid, r->superblock.uuid, sizeof(r->meta.uuid));
 	if (r->superblock.incompat & SNAP_INCOMPAT_LAYERS)
 		return snap_fail(error, EOPNOTSUPP,
-				 "an increment on a snapshot that it does not "
+				 "an increment on a parent that it does not "
 				 "name; this program cannot read increments");
 	if (snap_meta_regions(&r->meta) != r->trailer.regions)
 		return snap_fail(
@@ -180,7 +182,7 @@ void snap_reader_free(SnapReader *r)
 	g_free(r);
 }
 
-/* ---- what it says ---- */
+/* ---- properties ---- */
 
 const struct snap_meta *snap_reader_meta(const SnapReader *r)
 {

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Checks a snapshot file: that every byte is what was written (the sums), and
- * that what was written makes sense (the map).
+ * Checks a snapshot file: every byte is as it was written (the checksums), and
+ * the map makes sense.
  *
- * The file is walked once, front to back, and every extent decompressed. What
- * the walk finds of extents is kept in an index; the map is then read by its
- * tree, and whatever a leaf says of an extent must stand in the index. Memory
- * must not grow with the file, so the index is of fixed size: when it is full,
- * the tree is read, the runs that refer into this part of the file are checked,
- * and the walk goes on with an empty index. The map is a hundredth of the file
- * or less, so that reading it again costs little. At the end the index has
- * covered the file without gaps: no run can have escaped.
+ * The file is walked once, front to back, and every extent is decompressed. The
+ * extents are put into an index. Then the tree of the map is read, and every
+ * run of a leaf must match the index.
+ *
+ * The memory must not grow with the file, so the index has a fixed size. When
+ * it is full, the tree is read, the runs that refer into this part of the file
+ * are checked, and the walk continues with an empty index. The map is at most a
+ * hundredth of the file, so reading it again is cheap. At the end the index has
+ * covered the file without gaps, so every run was checked.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -24,12 +25,12 @@
 #define INDEX_SIZE (1u << 19)
 #define REGION_UNKNOWN UINT32_MAX
 
-/* An extent that the walk has found. */
+/* An extent that the walk found. */
 struct found {
 	uint64_t offset;
 	uint32_t length;
 	uint32_t crc32c;
-	uint32_t region; /* of the first run that referred to it */
+	uint32_t region; /* the region of the first run that referred to it */
 	uint32_t pages;
 };
 
@@ -38,17 +39,20 @@ struct verify {
 	snap_verify_progress progress;
 	void *data;
 	GError **error;
-	uint64_t told; /* the progress so far */
+	uint64_t reported; /* the bytes that were last reported */
 	struct found *index;
 	guint n;
 	guint room;
-	uint64_t begin; /* of the part of the file that the index covers */
+	/* the beginning of the part of the file that the index covers */
+	uint64_t begin;
 	uint64_t end;
-	uint64_t frames[SNAP_WALK_KINDS]; /* that the walk has found */
-	uint64_t named[SNAP_WALK_KINDS];  /* that the tree has named */
-	guint block;			  /* of the region that is looked at */
-	uint64_t block_end;		  /* in pages */
-	uint64_t stored;		  /* pages in it, up to here */
+	/* frames that the walk found, by kind */
+	uint64_t frames[SNAP_WALK_KINDS];
+	/* frames that the tree refers to, by kind */
+	uint64_t named[SNAP_WALK_KINDS];
+	guint block;			  /* the block of the current region */
+	uint64_t block_end;		  /* the end of the block, in pages */
+	uint64_t stored;		  /* stored pages in the block so far */
 };
 
 /* ---- the index ---- */
@@ -87,7 +91,7 @@ static int fail_frame(struct verify *v, int r, const char *what,
 			       e->offset);
 }
 
-/* One run: what it says of its extent is what the walk has found there. */
+/* Checks that a run matches the extent that the walk found. */
 static int check_run(struct verify *v, uint32_t region,
 		     const struct snap_segment *s)
 {
@@ -128,8 +132,8 @@ static int check_leaf(struct verify *v, uint64_t region,
 	return r;
 }
 
-/* Goes on to the block of `region`, and ends those before it: their sums must
- * be right. */
+/* Moves on to the block of `region`, and checks the sums of the blocks that
+ * end. */
 static int check_blocks(struct verify *v, uint64_t region)
 {
 	const struct snap_meta *meta = snap_reader_meta(v->r);
@@ -195,7 +199,7 @@ static int check_tree(struct verify *v, uint64_t end)
 
 /* ---- the file ---- */
 
-/* What opening has read may have changed since. */
+/* Checks that the file has not changed since it was opened. */
 static int check_trailer(struct verify *v)
 {
 	struct snap_disk_trailer d;
@@ -218,9 +222,9 @@ static int tell(struct verify *v, uint64_t done)
 {
 	uint64_t all = snap_reader_file_size(v->r);
 
-	if (!v->progress || (done == v->told && done < all))
+	if (!v->progress || (done == v->reported && done < all))
 		return 0;
-	v->told = done;
+	v->reported = done;
 	if (v->progress(done, all, v->data))
 		return 0;
 	return snap_fail(v->error, ECANCELED, "stopped");
@@ -245,7 +249,8 @@ static int check_frames(struct verify *v, SnapWalk *walk)
 	return r;
 }
 
-/* That the tree names every frame of the map, and the sum of all bytes. */
+/* Checks that the tree refers to every frame of the map, and the checksum of
+ * all bytes. */
 static int check_sums(struct verify *v, SnapWalk *walk)
 {
 	if (v->frames[SNAP_WALK_LEAF] != v->named[SNAP_WALK_LEAF] ||
@@ -253,7 +258,7 @@ static int check_sums(struct verify *v, SnapWalk *walk)
 	    v->frames[SNAP_WALK_TOP] != 1 ||
 	    v->frames[SNAP_WALK_PROPERTIES] != 1)
 		return snap_fail(v->error, EBADMSG,
-				 "frames of a map that nobody refers to");
+				 "map frames that no entry refers to");
 	if (snap_walk_crc32c(walk) != v->r->trailer.body_crc32c)
 		return snap_fail(v->error, EBADMSG,
 				 "wrong checksum over bytes 0 to %" PRIu64,

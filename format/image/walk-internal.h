@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The frames of a snapshot file, one after the other, for verify.c. */
+/* Walks the frames of a snapshot file in order, for verify.c. */
 #pragma once
 
 #include "format/image/reader-internal.h"
@@ -14,7 +14,7 @@ enum snap_walk_kind {
 };
 #define SNAP_WALK_KINDS 6
 
-/* A frame, as it lies in the file. */
+/* A frame in the file. */
 struct snap_walk_frame {
 	enum snap_walk_kind kind;
 	uint64_t offset;
@@ -25,18 +25,18 @@ struct snap_walk_frame {
 
 typedef struct SnapWalk SnapWalk;
 
-/* A walk over all that lies before the trailer. */
+/* Begins a walk over all bytes before the trailer. */
 SnapWalk *snap_walk_new(SnapReader *r);
 void snap_walk_free(SnapWalk *w);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapWalk, snap_walk_free)
 
-/* The next frame: 1, 0 at the end, -EBADMSG with a sentence, -errno. An
- * extent was decompressed, and zstd's checksum holds. */
+/* Finds the next frame. An extent is decompressed, which checks zstd's own
+ * checksum. Returns 1, 0 at the end, -EBADMSG with a sentence, or -errno. */
 int snap_walk_next(SnapWalk *w, struct snap_walk_frame *ret_frame,
 		   GError **error);
 
-/* The sum of all bytes walked over. */
+/* The CRC-32C of all bytes walked over. */
 uint32_t snap_walk_crc32c(const SnapWalk *w);
 
-/* Bytes read so far. */
+/* The bytes read so far. */
 uint64_t snap_walk_position(const SnapWalk *w);

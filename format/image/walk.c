@@ -2,11 +2,11 @@
 /*
  * Reads the file once, from its beginning to the trailer, frame by frame.
  *
- * The buffer holds the file's bytes [base, base + have), of which those before
- * `at` are done with. The sum goes over bytes as they come in, whatever they
- * turn out to be. Frames of ours are stepped over, since the map is read by
- * who walks the tree; they may be larger than the buffer. Extents are looked
- * into here, also those that nobody refers to any more.
+ * The buffer holds the bytes [base, base + have) of the file; those before `at`
+ * are done. The checksum covers all bytes as they are read. Skippable frames
+ * are stepped over, since verify.c reads the map by its tree; they may be
+ * larger than the buffer. Extents are decompressed here, including those that
+ * no run refers to any more.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -22,7 +22,7 @@
 struct SnapWalk {
 	SnapReader *reader;
 	SnapCodec *codec;
-	uint64_t end; /* where the trailer begins */
+	uint64_t end; /* the offset of the trailer */
 	uint64_t base;
 	size_t have;
 	size_t at;
@@ -65,7 +65,7 @@ uint64_t snap_walk_position(const SnapWalk *w)
 
 /* ---- bytes ---- */
 
-/* Makes the buffer as full as the file allows. */
+/* Fills the buffer as far as the file allows. */
 static int refill(SnapWalk *w, GError **error)
 {
 	size_t n;

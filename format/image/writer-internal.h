@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A writer, as compact.c sees it. */
+/* The fields of a writer, for compact.c too. */
 #pragma once
 
 #include "format/image/image.h"
@@ -10,20 +10,20 @@ struct SnapWriter {
 	SnapMap *map;
 	uint8_t uuid[16];
 	uint64_t position; /* bytes appended */
-	uint32_t crc32c;   /* of them */
+	uint32_t crc32c;   /* of these bytes */
 	uint64_t dead;
 	uint64_t stored;
 	bool committed;
-	int error; /* the first; the writer is then of no more use */
+	int error; /* the first error; then the writer can only be freed */
 };
 
-/* Begins a file: drops what was counted of another, writes the superblock. */
+/* Begins a file: resets the counters and writes the superblock. */
 int snap_writer_begin(SnapWriter *w, SnapFile *file);
 
-/* Appends bytes; where they lie, how long they are and their sum to
- * *ret_entry. */
+/* Appends `size` bytes. *ret_entry gets their offset, length and checksum.
+ * Returns 0 or -errno. */
 int snap_writer_append(SnapWriter *w, const void *data, size_t size,
 		       struct snap_entry *ret_entry);
 
-/* Remembers an error (r < 0), and returns it. */
+/* Keeps an error (r < 0) if it is the first, and returns it. */
 int snap_writer_fail(SnapWriter *w, int r);

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Writes a snapshot file, front to back, and is the one place that knows what
- * must be durable before what:
+ * Writes a snapshot file, front to back. Only this file decides what must be
+ * durable before what:
  *
  *	superblock, extents
- *	leaves, nodes, top, properties	at the commit
- *	sync				all that the trailer will name is there
- *	trailer, sync			the file is a snapshot
- *	publish				and has its name, durably
+ *	leaves, nodes, top, properties   at the commit
+ *	sync                             all that the trailer refers to is there
+ *	trailer, sync                    the file is a snapshot
+ *	publish                          it has its name, durably
  *
- * A crash before the second sync leaves a file without a valid end, and before
- * the publish one without a name; in both cases what had the name before still
- * has it.
+ * A crash before the second sync leaves a file without a valid trailer, and a
+ * crash before the publish leaves one without its name. In both cases the old
+ * file of that name is still there.
  *
- * Leaves are written in region order, and a node as soon as its last leaf is:
- * so a commit holds one node, and the top. The running sum over all bytes ends
- * in the trailer. After an error the writer says the same to every call.
+ * Leaves are written in region order, and a node right after its last leaf. So
+ * a commit holds one node and the top. The trailer has the checksum of all
+ * bytes. After an error the writer returns it from every call.
  */
 #include <errno.h>
 #include <string.h>
@@ -71,7 +71,7 @@ int snap_writer_begin(SnapWriter *w, SnapFile *file)
 	return snap_writer_append(w, &d, sizeof(d), &unused);
 }
 
-/* A random uuid (RFC 4122, version 4). */
+/* Makes a random uuid (RFC 4122, version 4). */
 static void uuid_make(uint8_t *ret)
 {
 	if (getentropy(ret, 16) < 0)
@@ -123,7 +123,7 @@ static int splice(SnapWriter *w, uint64_t region,
 	return snap_writer_fail(w, r);
 }
 
-/* The extent is appended before the map speaks of it. */
+/* The extent is appended before the map refers to it. */
 int snap_writer_extent(SnapWriter *w, uint64_t region, const uint16_t *pages,
 		       guint n, const void *frame, size_t size)
 {
@@ -190,12 +190,12 @@ struct commit {
 	SnapWriter *w;
 	struct snap_meta *meta;
 	uint64_t regions;
-	guint block; /* that the last region belongs to */
+	guint block; /* the block of the last region */
 	struct snap_entry *top;
 	struct snap_trailer trailer;
 };
 
-/* Adds a region's pages to its block. Regions come in order, and a block
+/* Counts a region's pages for its block. Regions come in order, and a block
  * begins with a region. */
 static int count_block(struct commit *c, uint64_t region,
 		       const struct snap_leaf *leaf)
@@ -285,7 +285,7 @@ static int put_properties(struct commit *c, GError **error)
 	return r < 0 ? snap_fail_errno(error, -r, "writing the properties") : 0;
 }
 
-/* What the trailer will name must be on disk before it is. */
+/* All that the trailer refers to must be on disk before it. */
 static int put_trailer(struct commit *c)
 {
 	SnapWriter *w = c->w;
@@ -352,7 +352,7 @@ int snap_writer_commit(SnapWriter *w, struct snap_meta *meta, int dirfd,
 	r = w->file->ops->publish(w->file, dirfd, name);
 	if (r < 0)
 		return snap_fail_errno(error, -snap_writer_fail(w, r),
-				       "naming the snapshot");
+				       "publishing the snapshot");
 	w->committed = true;
 	return 0;
 }

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A hash table of frames and a queue of those that may be dropped, the one
- * wanted longest ago first.
+ * A hash table of frames, and a queue of the frames that may be dropped, least
+ * recently used first.
  *
- * A frame is LOADING, READY or FAILED. Whoever misses puts a LOADING frame in
- * the table and loads without the lock; who finds one waits on the condition. A
- * FAILED frame has left the table and is freed by the last who holds it. Frames
- * that are held are not in the queue, so what is over the limit is at most what
- * readers hold at the moment.
+ * A frame is LOADING, READY or FAILED. A thread that misses adds a LOADING
+ * frame to the table and loads it without the lock. A thread that finds such a
+ * frame waits on the condition. A FAILED frame is removed from the table, and
+ * the last thread that holds it frees it.
+ *
+ * Held frames are not in the queue, so the cache exceeds its limit by at most
+ * the frames that readers hold now.
  */
 #include "fs/load/cache.h"
 
@@ -20,9 +22,10 @@ enum frame_state {
 };
 
 struct frame {
-	struct snap_cached cached; /* first: callers hold a pointer to it */
+	struct snap_cached cached; /* first: callers have a pointer to it */
 	struct snap_cache_key key;
-	enum frame_state state; /* the rest is protected by cache->lock */
+	enum frame_state
+		state; /* this and the rest: protected by cache->lock */
 	int error;
 	guint held;
 	GList link; /* in cache->idle while not held */
@@ -77,7 +80,7 @@ static void frame_free(struct frame *f)
 	g_free(f);
 }
 
-/* Takes an idle frame out of everything and frees it. */
+/* Removes an idle frame from table and queue and frees it. */
 static void cache_drop_locked(SnapCache *cache, struct frame *f)
 {
 	g_queue_unlink(&cache->idle, &f->link);
@@ -117,7 +120,7 @@ static void frame_release_locked(SnapCache *cache, struct frame *f)
 	cache_shrink_locked(cache);
 }
 
-/* A frame that is there: waits until it is loaded. */
+/* Holds a frame of the table and waits until it is loaded. */
 static int cache_found_locked(SnapCache *cache, struct frame *f,
 			      const struct snap_cached **ret_frame)
 {

@@ -1,26 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Finding things in the map: what is stored, what comes next, and where a
- * page's record lies in a synthesized stream.
+ * Questions to the map: which pages are stored, where the next one is, and
+ * where the record of a page is in a synthesized stream.
  *
- * The map is a tree with the number of stored pages at every level, so a
- * question about pages 0 to n is answered by sums over the top and one node,
- * and one leaf at the end.
+ * The map is a tree with the number of stored pages at every level. So a
+ * question about the pages 0 to n is answered by sums over the top and one
+ * node, and one leaf at the end.
  */
 #include "fs/load/pages-internal.h"
 
 #include <string.h>
 
-/* The leaf of a region as a list of runs; `empty` stands for one that has no
- * leaf. */
+/* The runs of a held leaf; `empty` replaces a leaf that does not exist. */
 static const struct snap_leaf *leaf_or(const struct held_leaf *held,
 				       const struct snap_leaf *empty)
 {
 	return held->leaf ? held->leaf : empty;
 }
 
-/* The entry of a region, or NULL where all of its node is zero; `frame` is then
- * not set, else to be let go of. */
+/* Finds the entry of a region. It is NULL where all of its node is zero; else
+ * *ret_frame holds the node. */
 static int region_entry(SnapPages *pages, uint64_t region,
 			const struct snap_cached **ret_frame,
 			const struct snap_entry **ret_entry)
@@ -41,8 +40,8 @@ static int region_entry(SnapPages *pages, uint64_t region,
 	return 0;
 }
 
-/* True when the map says without looking at leaves that all pages of a region
- * are stored. -errno. */
+/* True when the map shows without a leaf that all pages of a region are stored.
+ * -errno. */
 static int region_full(SnapPages *pages, uint64_t region)
 {
 	const struct snap_cached *frame;
@@ -82,9 +81,9 @@ int snap_pages_stored(SnapPages *pages, uint64_t region,
 	return 0;
 }
 
-/* How far a question can step from `page` without looking at leaves: to the end
- * of its region if all of that is zero (*ret_zero) or none; to the end of its
- * node if all of that is zero. */
+/* How far a search can step from `page` without a leaf: to the end of its
+ * region if all of it is zero (*ret_zero) or stored, or to the end of its node
+ * if all of that is zero. */
 static int step_over(SnapPages *pages, uint64_t page, uint64_t *ret_next,
 		     bool *ret_zero)
 {
@@ -109,8 +108,8 @@ static int step_over(SnapPages *pages, uint64_t page, uint64_t *ret_next,
 	return 0;
 }
 
-/* The first page of a region, from `page` on, that is (not) zero; the region's
- * end if there is none. */
+/* Finds the first page of a region, from `page` on, that is zero or stored; the
+ * end of the region if there is none. */
 static guint leaf_seek(const struct snap_leaf *leaf, guint page, gboolean zero)
 {
 	for (guint i = 0; i < leaf->n; i++) {
@@ -156,7 +155,7 @@ int snap_pages_seek(SnapPages *pages, uint64_t page, uint64_t end,
 	return 0;
 }
 
-/* The bytes of the records of `n` pages of which `stored` are stored. */
+/* The bytes of the records of `n` pages, of which `stored` are stored. */
 static uint64_t records_bytes(const struct snap_pages_records *rec, uint64_t n,
 			      uint64_t stored)
 {
@@ -164,8 +163,8 @@ static uint64_t records_bytes(const struct snap_pages_records *rec, uint64_t n,
 	       (n - stored) / rec->unit * rec->zero;
 }
 
-/* The page within a region whose record holds byte `offset` of the region's
- * records. */
+/* Finds the page within a region whose record holds the byte `offset` of the
+ * region's records. */
 static void leaf_find(const struct snap_leaf *leaf,
 		      const struct snap_pages_records *rec, uint64_t offset,
 		      guint limit, guint *ret_page, uint64_t *ret_offset)
@@ -189,15 +188,15 @@ static void leaf_find(const struct snap_leaf *leaf,
 	*ret_offset = at;
 }
 
-/* A walk over the regions of a range of records; see snap_pages_find. */
+/* A search over the regions of a range of records; see snap_pages_find(). */
 struct find {
 	const struct snap_pages_records *rec;
-	uint64_t region; /* where the walk stands */
-	uint64_t at;	 /* and at which byte */
-	uint64_t offset; /* the one looked for */
+	uint64_t region; /* the current region */
+	uint64_t at;	 /* the byte where its records begin */
+	uint64_t offset; /* the byte that is searched */
 };
 
-/* Pages of the range in `n` regions from `region` on. */
+/* The pages of the range in `n` regions from `region` on. */
 static uint64_t find_pages(const struct find *f, uint64_t n)
 {
 	uint64_t from = f->region * SNAP_REGION_PAGES;
@@ -205,8 +204,8 @@ static uint64_t find_pages(const struct find *f, uint64_t n)
 	return MIN(from + n * SNAP_REGION_PAGES, f->rec->end) - from;
 }
 
-/* Steps over `n` regions, `stored` of whose pages are stored, unless they hold
- * the byte. */
+/* Steps over `n` regions with `stored` stored pages, unless they hold the
+ * byte. */
 static bool find_step(struct find *f, uint64_t n, uint64_t stored)
 {
 	uint64_t pages = find_pages(f, n);
@@ -219,7 +218,7 @@ static bool find_step(struct find *f, uint64_t n, uint64_t stored)
 	return true;
 }
 
-/* Walks over regions up to the one that holds the byte, or the range's end. */
+/* Walks to the region that holds the byte, or to the end of the range. */
 static int find_region(SnapPages *pages, struct find *f)
 {
 	uint64_t end = snap_div_up(f->rec->end, SNAP_REGION_PAGES);

@@ -15,23 +15,25 @@ struct SnapPages {
 	guint n_nodes;
 	uint64_t n_regions;
 	GMutex lock;
-	/* where damage was logged last; protected by lock */
+	/* the offsets where damage was logged last; protected by lock */
 	uint64_t logged[16];
 	guint n_logged;
 };
 
-/* A leaf that is held, or none: then the region is all zero. */
+/* A held leaf, or none: then the region is all zero. */
 struct held_leaf {
 	const struct snap_cached *frame;
 	const struct snap_leaf *leaf;
 };
 
-/* Holds the leaf of a region; snap_pages_put_leaf lets go. -errno. */
+/* Holds the leaf of a region until snap_pages_put_leaf(). Returns 0 or
+ * -errno. */
 int snap_pages_get_leaf(SnapPages *pages, uint64_t region,
 			struct held_leaf *ret_leaf);
 void snap_pages_put_leaf(SnapPages *pages, struct held_leaf *leaf);
 
-/* Holds node `index`, which is not empty; snap_cache_put lets go. -errno. */
+/* Holds node `index`, which must not be empty, until snap_cache_put(). Returns
+ * 0 or -errno. */
 int snap_pages_get_node(SnapPages *pages, guint index,
 			const struct snap_cached **ret_frame);
 

@@ -2,11 +2,12 @@
 /*
  * The page space of a snapshot, read at random.
  *
- * A read walks its regions; the leaf of each says where the pages are, the
- * cache has the extents. Leaves and nodes lie in the same cache, so that what a
- * mount holds in memory is one number. Whoever reads one byte after the other
- * is read ahead for by threads that put extents in the cache and drop their
- * errors: the reader meets them again.
+ * A read walks its regions. The leaf of a region says where its pages are, and
+ * the cache has the extents. Leaves and nodes are in the same cache, so one
+ * number bounds the memory of a mount.
+ *
+ * For a sequential reader, threads load extents into the cache ahead of it.
+ * They drop their errors, because the reader meets them again.
  */
 #include "fs/load/pages-internal.h"
 
@@ -21,11 +22,11 @@ struct SnapLoader {
 	SnapCache *cache;
 	GThreadPool *ahead;
 	uint64_t window; /* of readahead, in bytes */
-	gint next_id;	 /* the rest is atomic */
+	gint next_id;	 /* this and the rest are atomic */
 	uint64_t readahead;
 	uint64_t bytes_out;
 	uint64_t bytes_read;
-	uint64_t errors; /* beside those of the cache */
+	uint64_t errors; /* besides those of the cache */
 };
 
 #define COUNT(field, n) __atomic_fetch_add(&(field), n, __ATOMIC_RELAXED)
@@ -121,7 +122,8 @@ const char *snap_pages_name(const SnapPages *pages)
 	return pages->name;
 }
 
-/* Is it new that the place is damaged? The last few places are remembered. */
+/* True when damage at this offset is not among the last few that were
+ * logged. */
 static bool is_news(SnapPages *pages, uint64_t offset)
 {
 	SNAP_LOCKED(&pages->lock);
@@ -134,7 +136,7 @@ static bool is_news(SnapPages *pages, uint64_t offset)
 	return true;
 }
 
-/* Logs damage, once for a place unless there are many. */
+/* Logs damage, once per place as long as there are few places. */
 static int damaged(SnapPages *pages, const char *what, uint64_t offset, int r)
 {
 	if (is_news(pages, offset))
@@ -146,7 +148,7 @@ static int damaged(SnapPages *pages, const char *what, uint64_t offset, int r)
 	return r;
 }
 
-/* ---- what lies in the cache: nodes, leaves, extents ---- */
+/* ---- the frames in the cache: nodes, leaves, extents ---- */
 
 enum kind {
 	KIND_NODE,
@@ -317,7 +319,7 @@ static int get_extent(SnapPages *pages, const struct snap_segment *segment,
 			      ret_frame);
 }
 
-/* The same, if it is there; else NULL. */
+/* The same, but only a cached extent; else NULL. */
 static int find_extent(SnapPages *pages, const struct snap_segment *segment,
 		       const struct snap_cached **ret_frame)
 {
@@ -328,9 +330,9 @@ static int find_extent(SnapPages *pages, const struct snap_segment *segment,
 
 /* ---- reading ---- */
 
-/* Copies the bytes [from, to) of a region, all of which one run holds. One who
- * wants a whole extent, and has it read for nobody else (`once`), gets it
- * without its staying in the cache. */
+/* Copies the bytes [from, to) of a region, all in one run. With `once`, no
+ * other reader needs the extent: a read of a whole extent does not add it to
+ * the cache. */
 static int read_segment(SnapPages *pages, const struct snap_segment *s,
 			uint64_t from, uint64_t to, bool once, uint8_t *buf)
 {
@@ -391,7 +393,7 @@ static int read_region(SnapPages *pages, uint64_t region, uint64_t from,
 
 /* ---- readahead ---- */
 
-/* A stretch of one region to be loaded ahead. */
+/* A part of one region to be loaded ahead. */
 struct ahead {
 	SnapPages *pages;
 	uint64_t region;
@@ -399,8 +401,8 @@ struct ahead {
 	uint64_t to;
 };
 
-/* More than this many stretches waiting: the threads do not keep up, and
- * readahead would only be in the way. */
+/* With more parts than this waiting, the threads do not keep up and readahead
+ * would only slow them. */
 #define AHEAD_QUEUE_MAX 64
 #define AHEAD_STRETCH (256 * SNAP_KIB)
 

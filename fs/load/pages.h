@@ -2,8 +2,8 @@
 /*
  * Bytes out: the page space of a snapshot, read at random.
  *
- * A SnapLoader is what all snapshots of a mount share: the cache of frames and
- * the readahead threads. SnapPages is one snapshot seen through it.
+ * All snapshots of a mount share a SnapLoader: the cache of frames and the
+ * readahead threads. SnapPages is one snapshot that is read through it.
  */
 #pragma once
 
@@ -19,12 +19,12 @@ typedef struct SnapLoader SnapLoader;
 
 struct snap_loader_opts {
 	uint64_t cache; /* bytes of decompressed pages and map to keep */
-	guint threads;	/* that read ahead; 0: one a processor */
+	guint threads;	/* readahead threads; 0: one per processor */
 };
 
-/* A loader with its threads. */
+/* Makes a loader and its threads. */
 SnapLoader *snap_loader_new(const struct snap_loader_opts *opts);
-/* All its SnapPages must be gone. */
+/* Stops the threads. All SnapPages must be freed. */
 void snap_loader_free(SnapLoader *loader);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapLoader, snap_loader_free)
 
@@ -32,59 +32,61 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapLoader, snap_loader_free)
 struct snap_loader_stats {
 	uint64_t hits;
 	uint64_t misses;
-	uint64_t waits;	    /* for a frame that another reader was loading */
+	uint64_t waits; /* waits for a frame that another reader was loading */
 	uint64_t readahead; /* frames loaded ahead */
 	uint64_t errors;
-	uint64_t bytes_out;  /* given to readers */
-	uint64_t bytes_read; /* from store files */
-	uint64_t cached;     /* bytes now */
+	uint64_t bytes_out;  /* bytes given to readers */
+	uint64_t bytes_read; /* bytes read from store files */
+	uint64_t cached;     /* bytes held now */
 };
 struct snap_loader_stats snap_loader_stats(SnapLoader *loader);
 
-/* A snapshot to be read; reference counted; any thread. */
+/* A snapshot that is read. Reference counted; all functions may be called from
+ * any thread. */
 typedef struct SnapPages SnapPages;
 
-/* Takes `reader` over. `name` is for the log ("vm1"). */
+/* Makes one of a reader, which it owns from then on. `name` is for the log
+ * ("vm1"). */
 SnapPages *snap_pages_new(SnapLoader *loader, SnapReader *reader,
 			  const char *name);
 SnapPages *snap_pages_ref(SnapPages *pages);
 void snap_pages_unref(SnapPages *pages);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapPages, snap_pages_unref)
 
-/* The snapshot's properties; owned by it. */
+/* The properties of the snapshot; owned by `pages`. */
 const struct snap_meta *snap_pages_meta(const SnapPages *pages);
 
-/* What it is called in the log; owned by it. */
+/* Its name in the log; owned by `pages`. */
 const char *snap_pages_name(const SnapPages *pages);
 
-/* One stream of reads, from which readahead guesses what comes next; one an
- * open file. Zeroed at first; wrong guesses cost time only, so it needs no
- * lock. */
+/* The reads of one open file, from which readahead guesses the next bytes.
+ * Zeroed at first. Wrong guesses only cost time, so it needs no lock. */
 struct snap_pages_hint {
-	uint64_t next;	/* byte that would be read next */
-	uint64_t ahead; /* end of what was asked for */
+	uint64_t next;	/* the byte that would come next */
+	uint64_t ahead; /* the end of what was loaded ahead */
 };
 
-/* Reads `size` bytes at `offset` of the page space (both any number; what lies
- * past the last block reads as zero). 0 or -errno (-EBADMSG damaged), logged
- * once. Without `hint` nothing is read ahead, and what takes in whole extents
- * does not stay in the cache. */
+/* Reads `size` bytes at `offset` of the page space; neither needs to be
+ * aligned, and bytes past the last block are zero. Returns 0, -EBADMSG where
+ * bytes are damaged, or -errno; damage is logged once. Without `hint` there is
+ * no readahead, and extents that are read as a whole do not stay in the
+ * cache. */
 int snap_pages_read(SnapPages *pages, void *buf, size_t size, uint64_t offset,
 		    struct snap_pages_hint *hint);
 
-/* Sets bit i % 64 of ret[i / 64] for each page i of `region` that is not
- * zero. -errno. */
+/* Sets bit i % 64 of ret[i / 64] for each page i of `region` that is not zero,
+ * and clears the others. Returns 0 or -errno. */
 int snap_pages_stored(SnapPages *pages, uint64_t region,
 		      uint64_t ret[SNAP_REGION_PAGES / 64]);
 
-/* The next page at or after `page` that is stored (or, with `zero`, is zero),
- * before `end`; `end` if there is none. -errno. */
+/* Finds the next page in [page, end) that is stored (or zero, with `zero`);
+ * *ret_page is `end` if there is none. Returns 0 or -errno. */
 int snap_pages_seek(SnapPages *pages, uint64_t page, uint64_t end,
 		    gboolean zero, uint64_t *ret_page);
 
-/* The pages from `first` (on a region boundary) to `end`, seen as records of
- * `unit` pages each, which are stored or zero together and take `stored` or
- * `zero` bytes. */
+/* The pages from `first` (on a region boundary) to `end` as records of `unit`
+ * pages. The pages of a record are stored or zero together, and the record has
+ * `stored` or `zero` bytes. */
 struct snap_pages_records {
 	uint64_t first;
 	uint64_t end;
@@ -93,8 +95,9 @@ struct snap_pages_records {
 	uint32_t zero;
 };
 
-/* Finds the page whose record holds the byte `offset` of the records, and where
- * that record begins; past them all, the end of the range and of the records.
- * In steps that hardly grow with the guest. -errno. */
+/* Finds the page whose record holds the byte `offset` of the records, and the
+ * byte where that record begins. Past all records these are the ends of range
+ * and records. The time hardly grows with the size of the guest. Returns 0 or
+ * -errno. */
 int snap_pages_find(SnapPages *pages, const struct snap_pages_records *records,
 		    uint64_t offset, uint64_t *ret_page, uint64_t *ret_offset);

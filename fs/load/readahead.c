@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/load/readahead.h"
 
-/* Reads that arrive out of order are at most this far apart. */
+/* Reads that arrive out of order are at most so many bytes apart. */
 #define READAHEAD_NEAR (2 * SNAP_MIB)
 
-/* A hint is shared by the threads that serve one open file; a torn guess costs
- * time only, so the accesses are atomic but nothing is locked. */
+/* The threads that serve one open file share a hint. A torn guess only costs
+ * time, so the accesses are atomic but there is no lock. */
 #define HINT_GET(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
 #define HINT_SET(field, v) __atomic_store_n(&(field), v, __ATOMIC_RELAXED)
 
@@ -27,7 +27,7 @@ bool snap_readahead_next(struct snap_pages_hint *hint, uint64_t offset,
 		HINT_SET(hint->next, end);
 	if (ahead < end)
 		ahead = end;
-	/* In steps of at least half a window, so that jobs are few. */
+	/* At least half a window at a time, so that jobs are few. */
 	if (ahead >= end + window / 2)
 		return false;
 	*ret_from = ahead;

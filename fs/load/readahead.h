@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Which bytes come next: window arithmetic alone. Inside fs/load. */
+/* Guesses which bytes come next; only arithmetic. Inside fs/load. */
 #pragma once
 
 #include <stdbool.h>
@@ -7,13 +7,13 @@
 
 #include "fs/load/pages.h"
 
-/* How far ahead of a sequential reader frames are loaded. */
+/* How far ahead of a sequential reader frames are loaded, in bytes. */
 #define SNAP_READAHEAD_WINDOW (4 * SNAP_MIB)
 
-/* Notes a read of [offset, offset + size) and says what to load ahead:
- * [*ret_from, *ret_to), and false when nothing. A reader counts as sequential
- * when it goes on near where the last read ended: the kernel's own readahead
- * sends several reads at once, which arrive in any order. */
+/* Notes a read of [offset, offset + size). Returns true if [*ret_from, *ret_to)
+ * should be loaded ahead. A reader counts as sequential if it goes on near the
+ * end of its last read: the kernel's own readahead sends several reads at once,
+ * which arrive in any order. */
 bool snap_readahead_next(struct snap_pages_hint *hint, uint64_t offset,
 			 uint64_t size, uint64_t window, uint64_t *ret_from,
 			 uint64_t *ret_to);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * mount.snapfs: puts the rooms together and serves the mount.
+ * mount.snapfs: connects the rooms and serves the mount.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -20,22 +20,22 @@
 #include "fs/save/save.h"
 #include "fs/view/view.h"
 
-/* A mount as main() sees it. */
+/* What main() knows of the mount. */
 struct mount {
 	struct snap_mount_opts opts;
 	char *store; /* absolute */
 	char *point; /* absolute, as the kernel will list it */
-	int tell;    /* the parent, or -1 */
-	int errors;  /* where errors of the start go */
+	int tell;    /* a pipe to the parent process, or -1 */
+	int errors;  /* a descriptor for errors during the start */
 };
 
-/* Prints the one sentence of a start that failed. */
+/* Prints why the start failed. */
 static void complain(int fd, const GError *error)
 {
 	dprintf(fd, "mount.snapfs: %s\n", error->message);
 }
 
-/* The folder to mount on must be one, and not lie within the store: the mount
+/* Checks the mount point: it must be a folder outside the store, or the mount
  * would show itself. */
 static int check_point(struct mount *m, GError **error)
 {
@@ -44,7 +44,8 @@ static int check_point(struct mount *m, GError **error)
 	struct statfs fs;
 	struct stat st;
 
-	/* What stat(2) says of a mount that has ended may be remembered. */
+	/* stat(2) may answer from a cache for a mount whose program has ended;
+	 * statfs(2) does not. */
 	if (!point || stat(point, &st) < 0 || statfs(point, &fs) < 0) {
 		int code = errno;
 
@@ -61,7 +62,7 @@ static int check_point(struct mount *m, GError **error)
 	free(point);
 	if (!S_ISDIR(st.st_mode))
 		return snap_fail(error, ENOTDIR,
-				 "cannot mount at %s: it is no folder",
+				 "cannot mount at %s: it is not a folder",
 				 m->point);
 	if (!strncmp(m->point, store, length) && m->point[length] == '/')
 		return snap_fail(error, ELOOP,
@@ -83,7 +84,7 @@ static int resolve_store(struct mount *m, GError **error)
 	return 0;
 }
 
-/* The mount answers. */
+/* Called when the mount answers requests. */
 static void on_ready(void *data)
 {
 	struct mount *m = data;
@@ -94,7 +95,7 @@ static void on_ready(void *data)
 		snap_process_detach(m->tell, m->errors, m->opts.log != NULL);
 }
 
-/* Puts the rooms together on an open store, and serves until the end. */
+/* Connects the rooms for an open store, and serves until the mount ends. */
 static int serve(struct mount *m, SnapCatalog *catalog, GError **error)
 {
 	struct snap_mount_opts *o = &m->opts;
@@ -137,8 +138,8 @@ static int run(struct mount *m, GError **error)
 	g_autofree char *holder = NULL;
 	int r = resolve_store(m, error);
 
-	/* Without a namespace of its own, the point is known before the store
-	 * is touched. */
+	/* Without -N, the mount point can be checked before the store is
+	 * touched. */
 	if (r == 0 && !m->opts.ns)
 		r = check_point(m, error);
 	if (r < 0)
@@ -156,7 +157,7 @@ static int run(struct mount *m, GError **error)
 	return r < 0 ? r : serve(m, catalog, error);
 }
 
-/* From the command line to the end of the mount: an exit code. */
+/* Runs from the command line to the end of the mount. Returns the exit code. */
 static int mount_and_serve(struct mount *m, GError **error)
 {
 	int r = 0;
@@ -182,7 +183,7 @@ static int command(struct mount *m, int argc, char **argv, GError **error)
 		printf("mount.snapfs %s\n", SNAPFS_VERSION);
 		return SNAP_MOUNT_OK;
 	}
-	/* By "mount -f" a person means: all but the mount itself. */
+	/* "mount -f" means: do everything except the mount itself. */
 	if (m->opts.foreground && snap_process_from_mount())
 		return SNAP_MOUNT_OK;
 	return mount_and_serve(m, error);

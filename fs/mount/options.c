@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The command line, as mount(8) calls its helpers:
+ * The command line, in the form in which mount(8) calls its helpers:
  *
  *	mount.snapfs STORE DIR [-sfnv] [-N namespace] [-o options] [-t type]
  *
- * All options after -o stand in one table, from which --help is made too.
+ * One table has all options after -o. --help is made from it too.
  */
 #include "fs/mount/options.h"
 
@@ -19,28 +19,29 @@
 #include "fs/load/pages.h"
 #include "fs/save/save.h"
 
-/* What is done with an option. */
+/* What an option does. */
 enum kind {
-	SIZE,	/* a size, to a uint64_t */
-	NUMBER, /* to a uint64_t */
-	OCTAL,	/* to a uint64_t */
-	TEXT,	/* to a char * */
-	LEVEL,	/* of the log */
+	SIZE,	/* stores a size in a uint64_t */
+	NUMBER, /* stores a number in a uint64_t */
+	OCTAL,	/* stores an octal number in a uint64_t */
+	TEXT,	/* stores text in a char * */
+	LEVEL,	/* sets the level of the log */
 	FLAG,	/* sets a bool */
-	CLEAR,	/* clears it */
-	PASS,	/* is for the mount */
-	IGNORE, /* is for others, or always so */
+	CLEAR,	/* clears a bool */
+	PASS,	/* is passed on to the mount */
+	IGNORE, /* has no effect here: for other programs, or always on */
 	REFUSE,
 };
 
-/* An option after -o. One whose name ends in '=' has a value; one that ends in
- * '*' stands for all that begin so. Those without `help` are not listed. */
+/* An option after -o. A name that ends in '=' takes a value. A name that ends
+ * in '*' matches all options that begin with it. Options without `help` are not
+ * listed. */
 struct option_row {
 	const char *name;
 	enum kind kind;
 	size_t where;
 	uint64_t min, max; /* of numbers; max 0: the machine's memory */
-	const char *value; /* what its value is called */
+	const char *value; /* the name of the value in --help */
 	const char *help;
 };
 
@@ -52,13 +53,13 @@ static const struct option_row table[] = {
 	{ "cache=", SIZE, AT(cache), SNAP_CACHE_MIN, 0, "SIZE",
 	  "memory for pages being read (256m)" },
 	{ "threads=", NUMBER, AT(threads), 1, 1024, "N",
-	  "that compress, and that read ahead (one a processor)" },
+	  "threads that compress, and that read ahead (one per CPU)" },
 	{ "max_threads=", NUMBER, AT(max_threads), 1, 1024, "N",
-	  "that serve requests (two a processor, at least 8)" },
+	  "threads that serve requests (two per CPU, at least 8)" },
 	{ "max_read=", NUMBER, AT(max_read), 4096, 1 << 20, "BYTES",
-	  "that the kernel may ask for at once (1048576)" },
+	  "largest read request of the kernel (1048576)" },
 	{ "level=", NUMBER, AT(level), 1, SNAP_LEVEL_MAX, "N",
-	  "of zstd compression, 1 to 19 (1)" },
+	  "zstd compression level, 1 to 19 (1)" },
 	{ "log=", TEXT, AT(log), 0, 0, "FILE",
 	  "append log lines to a file (syslog; with -f, stderr)" },
 	{ "loglevel=", LEVEL, AT(log_level), 0, 0, "LEVEL",
@@ -68,9 +69,9 @@ static const struct option_row table[] = {
 	{ "gid=", NUMBER, AT(gid), 0, UINT32_MAX - 1, "N",
 	  "show all files as this group's" },
 	{ "umask=", OCTAL, AT(umask), 0, 0777, "MODE",
-	  "permissions that no file shows, octal" },
+	  "permission bits to remove from all files, octal" },
 	{ "ro", FLAG, AT(read_only), 0, 0, NULL,
-	  "mount read-only; beside another mount, too" },
+	  "mount read-only; works beside another mount" },
 	{ "rw", CLEAR, AT(read_only), 0, 0, NULL, "mount read-write" },
 	{ "allow_other", PASS, 0, 0, 0, NULL, "other users may use the mount" },
 	{ "allow_root", PASS, 0, 0, 0, NULL, "root may use the mount" },
@@ -157,7 +158,7 @@ static bool row_matches(const struct option_row *row, const char *option)
 
 /* ---- values ---- */
 
-/* The most that an option about memory may say. */
+/* The largest value of an option for memory, in bytes. */
 static uint64_t memory(void)
 {
 	long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
@@ -176,13 +177,13 @@ static int parse_size(const struct option_row *row, const char *value,
 	if (r < 0)
 		return snap_fail_prefix(error, r, "-o %s%s", row->name, value);
 	if (n < row->min)
-		return snap_fail(error, EINVAL,
-				 "-o %s%s: at least %s is needed", row->name,
-				 value, min);
+		return snap_fail(error, EINVAL, "-o %s%s: the least is %s",
+				 row->name, value, min);
 	if (n > memory())
-		return snap_fail(error, EINVAL,
-				 "-o %s%s: more than this machine's memory",
-				 row->name, value);
+		return snap_fail(
+			error, EINVAL,
+			"-o %s%s: more than the memory of this machine",
+			row->name, value);
 	*to = n;
 	return 0;
 }
@@ -224,7 +225,8 @@ static int parse_level(const struct option_row *row, const char *value,
 			 row->name, value);
 }
 
-/* Appends an option to those for the mount; its commas are not separators. */
+/* Appends an option to those of the mount. Commas in it do not separate
+ * options. */
 static void pass(GString *passed, const char *option)
 {
 	if (passed->len)
@@ -292,8 +294,8 @@ static int parse_option(const char *option, struct snap_mount_opts *opts,
 			 "-o %s: there is no such option (see --help)", option);
 }
 
-/* Options have commas between them; a comma behind a backslash, or within
- * double quotes, belongs to the value. */
+/* Splits a list at its commas. A comma after a backslash or within double
+ * quotes belongs to the value. */
 static int parse_list(const char *list, struct snap_mount_opts *opts,
 		      GError **error)
 {
@@ -320,7 +322,7 @@ static int parse_list(const char *list, struct snap_mount_opts *opts,
 
 /* ---- the whole line ---- */
 
-/* The lists after -o are read last, so -s counts wherever it stands. */
+/* The lists after -o are read last, so -s applies wherever it stands. */
 static int parse_short(int argc, char **argv, struct snap_mount_opts *opts,
 		       GPtrArray *lists, GError **error)
 {
@@ -395,12 +397,12 @@ int snap_options_parse(int argc, char **argv, struct snap_mount_opts *ret_opts,
 	if (r < 0)
 		return r;
 	if (argc - optind != 2)
-		return snap_fail(error, EINVAL,
-				 argc - optind < 2
-					 ? "a STORE and a DIR are needed (see "
-					   "--help)"
-					 : "more than a STORE and a DIR (see "
-					   "--help)");
+		return snap_fail(
+			error, EINVAL,
+			argc - optind < 2
+				? "STORE or DIR is missing (see --help)"
+				: "too many arguments after STORE and "
+				  "DIR (see --help)");
 	ret_opts->store = argv[optind];
 	ret_opts->point = argv[optind + 1];
 	if (ret_opts->read_only)
@@ -423,10 +425,10 @@ void snap_options_help(void)
 	       "  -o LIST        mount options, with commas between them\n"
 	       "  -f             stay in the foreground, log to stderr\n"
 	       "  -r, -w         as -o ro, -o rw\n"
-	       "  -s             ignore mount options that are not known\n"
+	       "  -s             ignore unknown mount options\n"
 	       "  -v             log more, as -o loglevel=debug\n"
 	       "  -N NAMESPACE   mount in this mount namespace\n"
-	       "  -n, -t TYPE    are there for mount(8), and ignored\n"
+	       "  -n, -t TYPE    accepted for mount(8) and ignored\n"
 	       "  -h, --help     show this and exit\n"
 	       "  -V, --version  show the version and exit\n\n"
 	       "Mount options (defaults):\n");
@@ -438,6 +440,6 @@ void snap_options_help(void)
 		name = g_strconcat(table[i].name, table[i].value, NULL);
 		printf("  %-16s  %s\n", name, table[i].help);
 	}
-	printf("\nOther options of mount(8) and fstab(5) are taken and mean "
-	       "what they say there.\nSee mount.snapfs(8).\n");
+	printf("\nOther options of mount(8) and fstab(5) are accepted with "
+	       "their usual meaning.\nSee mount.snapfs(8).\n");
 }

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * From a command to a daemon.
- *
- * The fork comes first and the child does all the work: threads and rings do
- * not survive a fork, and the lock of the store names the process that holds
- * it. The parent only waits to be told.
+ * Turns a command into a daemon. The fork comes first and the child does all
+ * the work: threads and io_uring rings do not survive a fork, and the lock of
+ * the store names the process that holds it. The parent only waits for a byte
+ * from the child.
  */
 #include "fs/mount/process.h"
 
@@ -22,7 +21,7 @@
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 
-/* Waits for the child to tell, or to end. */
+/* Waits for the byte from the child, or for its end. */
 static void G_GNUC_NORETURN wait_for_child(int fd, pid_t child)
 {
 	char byte;
@@ -73,8 +72,8 @@ void snap_process_detach(int tell, int errors, bool keep_stderr)
 	close(tell);
 }
 
-/* As many open files as we may have: every file that the kernel knows takes
- * one. Root may have as many as the system lets a process have. */
+/* Raises the limit of open files: every file that the kernel knows takes one.
+ * Root may raise it up to the limit of the system. */
 static void raise_limits(void)
 {
 	g_autofree char *text = NULL;
@@ -97,7 +96,8 @@ static void raise_limits(void)
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* The signals that end the mount are for the thread that serves it. */
+/* Blocks the signals that end the mount in all threads but the one that serves
+ * it. */
 static void block_signals(void)
 {
 	sigset_t set;
@@ -116,8 +116,7 @@ int snap_process_prepare(const struct snap_mount_opts *opts, int *ret_stderr,
 	snap_autofd int fd = -1;
 
 	if (access("/proc/self/fd", X_OK) < 0)
-		return snap_fail_errno(error, errno,
-				       "/proc is needed and not there");
+		return snap_fail_errno(error, errno, "/proc is not mounted");
 	if (opts->log) {
 		fd = open(opts->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC,
 			  0640);
@@ -133,8 +132,8 @@ int snap_process_prepare(const struct snap_mount_opts *opts, int *ret_stderr,
 					 : snap_log_to_syslog,
 		      opts->log_level);
 #ifdef __GLIBC__
-	/* One arena: with one for each thread, what they keep back comes to
-	 * more than the cache itself. */
+	/* One arena: with one per thread, the free memory that they keep
+	 * exceeds the cache. */
 	mallopt(M_ARENA_MAX, 1);
 	mallopt(M_MMAP_THRESHOLD, 256 * 1024);
 #endif

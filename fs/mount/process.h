@@ -7,21 +7,21 @@
 
 #include "fs/mount/options.h"
 
-/* Goes to the background: returns in the child, with a descriptor that tells
- * the parent. The parent ends with 0 when told, else with the child's own exit
- * code. -errno. */
+/* Forks into the background. Returns 0 in the child, with a descriptor for
+ * snap_process_detach(), or -errno. The parent exits: with 0 when the child has
+ * detached, else with the child's exit code. */
 int snap_process_fork(int *ret_tell, GError **error);
 
-/* Tells the parent that all is well, and lets go of what it was started with:
- * the terminal, or a pipe; of stderr too unless the log goes there. */
+/* Tells the parent that the mount works, and closes the terminal or pipe that
+ * the program was started with; stderr too, unless the log goes there. */
 void snap_process_detach(int tell, int errors, bool keep_stderr);
 
-/* Sets up the log, limits and signals. *ret_stderr is where errors of the start
- * still go. */
+/* Sets up the log, limits and signals. *ret_stderr becomes a descriptor for
+ * errors during the start. Returns 0 or -errno. */
 int snap_process_prepare(const struct snap_mount_opts *opts, int *ret_stderr,
 			 GError **error);
 
-/* Enters the mount namespace `ns`, a path. */
+/* Enters the mount namespace at the path `ns`. Returns 0 or -errno. */
 int snap_process_enter(const char *ns, GError **error);
 
 /* True when mount(8) called this program. */
