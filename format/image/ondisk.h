@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The snapshot file, byte by byte; snapfs-format(5) says the same in prose.
+ * The snapshot file, byte by byte; snapfs-format(5) describes it in prose.
  *
  *	superblock | extents, leaves, nodes, top, properties | trailer
  *
- * The whole is a valid zstd file: an extent is an ordinary zstd frame, all
- * else lies in skippable frames. The file is read from its end: the trailer
- * names top and properties, top names the nodes, a node names 512 leaves, a
- * leaf names the extents of a region's pages. Whoever names bytes holds their
- * CRC-32C, so nothing is believed before it was checked, and the trailer holds
- * that of the whole file before it.
+ * The file is a valid zstd file: an extent is an ordinary zstd frame,
+ * everything else is in skippable frames. The file is read from its end: the
+ * trailer refers to top and properties, the top to the nodes, a node to 512
+ * leaves, a leaf to the extents of a region's pages. Each reference has the
+ * CRC-32C of its target, so all bytes are checked before they are used, and the
+ * trailer has the CRC-32C of all bytes before it.
  *
- * All integers are little-endian. "Reserved" is written as zero and refused
- * when it is not. This header has no functions.
+ * All integers are little-endian. "Reserved" fields are written as zero and
+ * refused otherwise. This header has no functions.
  *
  * History: version 1, the first.
  */
@@ -22,19 +22,19 @@
 
 #include "format/base/bytes.h"
 
-/* zstd's magic for skippable frames runs from 0x184D2A50 to 0x184D2A5F (zstd
- * compression format, 3.1.2); all of ours have this one. */
+/* zstd's magics for skippable frames are 0x184D2A50 to 0x184D2A5F (zstd
+ * compression format, 3.1.2). snapfs uses this one. */
 #define SNAP_DISK_SKIPPABLE 0x184D2A57u
 #define SNAP_DISK_VERSION 1u
 
 #define SNAP_DISK_MAGIC "SNAPFS\r\n"	/* 8 bytes, in the superblock */
 #define SNAP_DISK_END_MAGIC "SNAPEND\n" /* the file's last 8 bytes */
 
-/* Features that a reader must know to read the file at all. */
+/* Features that a reader must know to read the file. */
 #define SNAP_INCOMPAT_LAYERS ((uint64_t)1 << 0) /* refers to parents */
 #define SNAP_INCOMPAT_KNOWN ((uint64_t)0)	/* what this program reads */
 
-/* What a frame of ours holds: four letters after the skippable header. */
+/* What a skippable frame holds: four letters after its header. */
 #define SNAP_DISK_SUPERBLOCK "SUPR"
 #define SNAP_DISK_LEAF "LEAF"
 #define SNAP_DISK_NODE "NODE"
@@ -42,7 +42,7 @@
 #define SNAP_DISK_PROPERTIES "PROP"
 #define SNAP_DISK_TRAILER "TRLR"
 
-/* Begins every frame of ours. */
+/* Begins every skippable frame. */
 struct snap_disk_frame {
 	le32 skippable; /* SNAP_DISK_SKIPPABLE */
 	le32 size;	/* of what follows these 8 bytes */
@@ -59,18 +59,18 @@ struct snap_disk_superblock {
 	le64 compat;   /* unknown bit: ignore */
 	uint8_t uuid[16];
 	uint8_t reserved[4];
-	le32 crc32c; /* of the bytes before it */
+	le32 crc32c; /* of the bytes above */
 };
 static_assert(sizeof(struct snap_disk_superblock) == 64, "superblock");
 static_assert(offsetof(struct snap_disk_superblock, crc32c) == 60,
 	      "superblock");
 
-/* Where a frame lies: bits 0 to 47 are its offset in the file, bits 48 to 63
- * the layer: 0 is this file, n the nth parent in the properties. */
+/* The place of a frame: bits 0 to 47 are its offset in the file, bits 48 to 63
+ * the layer. Layer 0 is this file, layer n the nth parent in the properties. */
 #define SNAP_DISK_WHERE_BITS 48
 
-/* Names a frame of ours and sums up what hangs below it. All zero: every page
- * below is zero, and there is no frame. */
+/* Refers to a frame and sums up the pages below it. All zero: every page below
+ * is zero, and there is no frame. */
 struct snap_disk_entry {
 	le64 where;
 	le32 length; /* of the whole frame */
@@ -109,7 +109,7 @@ struct snap_disk_segment {
 	le16 count;  /* pages in this run, 1 to 512 */
 	uint8_t kind;
 	uint8_t fill;
-	le16 first; /* page within the extent that the run begins with */
+	le16 first; /* first page of the run, within the extent */
 	le16 pages; /* in the extent, 1 to 16 */
 };
 static_assert(sizeof(struct snap_disk_segment) == 24, "segment");
@@ -125,7 +125,7 @@ struct snap_disk_leaf {
 };
 static_assert(sizeof(struct snap_disk_leaf) == 24, "leaf");
 
-/* Properties: the frame's head, then one record after the other. */
+/* Properties: the header of the frame, then one record after the other. */
 #define SNAP_DISK_PROPERTIES_MAX (4u << 20) /* bytes, format limit */
 struct snap_disk_property {
 	le16 key;
@@ -134,7 +134,8 @@ struct snap_disk_property {
 };
 static_assert(sizeof(struct snap_disk_property) == 8, "property");
 
-/* Keys; one with the top bit set may be ignored by who does not know it. */
+/* Keys. A reader ignores an unknown key if its top bit is set, and refuses it
+ * otherwise. */
 #define SNAP_DISK_KEY_FORM                                                     \
 	1u			/* le32: 1 classic, 2 verbatim, 3              \
 				 * mapped-ram */
@@ -144,20 +145,20 @@ static_assert(sizeof(struct snap_disk_property) == 8, "property");
 #define SNAP_DISK_KEY_IGNORABLE 0x8000u
 #define SNAP_DISK_KEY_MACHINE 0x8001u /* QEMU's machine type, text */
 #define SNAP_DISK_KEY_CREATED 0x8002u /* le64: ns since 1970, UTC */
-#define SNAP_DISK_KEY_WHY 0x8003u     /* why it is verbatim, text */
+#define SNAP_DISK_KEY_WHY 0x8003u     /* why the stream is verbatim, text */
 
-/* A block: a run of the page space that has a name. The blocks lie one after
- * the other, each on a 2 MiB boundary, guest RAM first. */
+/* A block: a named run of the page space. The blocks lie one after the other,
+ * each on a 2 MiB boundary, guest RAM first. */
 #define SNAP_DISK_BLOCK_RAM 1u
-#define SNAP_DISK_BLOCK_STATE 2u  /* devstate */
-#define SNAP_DISK_BLOCK_STREAM 3u /* a stream kept verbatim */
+#define SNAP_DISK_BLOCK_STATE 2u    /* devstate */
+#define SNAP_DISK_BLOCK_STREAM 3u   /* a stream kept verbatim */
 #define SNAP_DISK_BLOCK_PREAMBLE 4u /* stands before the stream; last */
 #define SNAP_DISK_BLOCKS_MAX 8192u
 /* The stream did not carry the block's memory (QEMU's x-ignore-shared). */
 #define SNAP_DISK_BLOCK_IGNORED 1u
 struct snap_disk_block {
 	le64 base;	/* byte offset in the page space */
-	le64 length;	/* bytes; the last page is filled up with zeros */
+	le64 length;	/* bytes; the last page is padded with zeros */
 	le64 stored;	/* bytes in pages that are not zero */
 	le64 page_size; /* as QEMU listed it; 0 where it did not */
 	le64 gpa;	/* guest-physical address; 0 where not listed */
@@ -169,10 +170,10 @@ struct snap_disk_block {
 };
 static_assert(sizeof(struct snap_disk_block) == 48, "block");
 
-/* What it takes to write the classic stream again. */
+/* What is needed to write the classic stream again. */
 #define SNAP_DISK_STREAM_FOOTERS 1u
 struct snap_disk_stream {
-	le64 pages_at;	  /* where in devstate the pages stood */
+	le64 pages_at;	  /* offset of the pages in devstate */
 	le32 ram_section; /* section id of RAM */
 	le32 target_page; /* bytes, a power of two, 4096 to 65536 */
 	le32 flags;	  /* SNAP_DISK_STREAM_FOOTERS */
@@ -191,7 +192,7 @@ struct snap_disk_trailer {
 	struct snap_disk_entry properties;
 	le32 body_crc32c; /* of all bytes before the trailer */
 	uint8_t reserved[16];
-	le32 crc32c;	  /* of the trailer's bytes before it */
+	le32 crc32c;	  /* of the trailer's bytes above */
 	uint8_t magic[8]; /* SNAP_DISK_END_MAGIC */
 };
 static_assert(sizeof(struct snap_disk_trailer) == 128, "trailer");

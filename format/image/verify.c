@@ -50,9 +50,9 @@ struct verify {
 	uint64_t frames[SNAP_WALK_KINDS];
 	/* frames that the tree refers to, by kind */
 	uint64_t named[SNAP_WALK_KINDS];
-	guint block;			  /* the block of the current region */
-	uint64_t block_end;		  /* the end of the block, in pages */
-	uint64_t stored;		  /* stored pages in the block so far */
+	guint block;	    /* the block of the current region */
+	uint64_t block_end; /* the end of the block, in pages */
+	uint64_t stored;    /* stored pages in the block so far */
 };
 
 /* ---- the index ---- */
