@@ -38,13 +38,16 @@ int snap_pread_exact(int fd, void *buf, size_t size, uint64_t offset)
 	return (size_t)n < size ? -ENODATA : 0;
 }
 
-int snap_pwrite_all(int fd, const void *buf, size_t size, uint64_t offset)
+/* Writes at `offset`, or at the descriptor's own position where that is -1. */
+static int write_loop(int fd, const void *buf, size_t size, off_t offset)
 {
 	size_t done = 0;
 
 	while (done < size) {
-		ssize_t n = pwrite(fd, (const char *)buf + done, size - done,
-				   (off_t)(offset + done));
+		const char *from = (const char *)buf + done;
+		ssize_t n = offset < 0 ? write(fd, from, size - done)
+				       : pwrite(fd, from, size - done,
+						offset + (off_t)done);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -55,20 +58,15 @@ int snap_pwrite_all(int fd, const void *buf, size_t size, uint64_t offset)
 	return 0;
 }
 
+int snap_pwrite_all(int fd, const void *buf, size_t size, uint64_t offset)
+{
+	return offset > INT64_MAX ? -EINVAL
+				  : write_loop(fd, buf, size, (off_t)offset);
+}
+
 int snap_write_all(int fd, const void *buf, size_t size)
 {
-	size_t done = 0;
-
-	while (done < size) {
-		ssize_t n = write(fd, (const char *)buf + done, size - done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		done += (size_t)n;
-	}
-	return 0;
+	return write_loop(fd, buf, size, -1);
 }
 
 /* ---- whole files ---- */

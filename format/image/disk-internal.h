@@ -27,7 +27,7 @@ struct snap_trailer {
 
 /* The limits of the entries in a frame. */
 struct snap_range {
-	uint64_t end;	/* the end of the frames: the offset of the trailer */
+	uint64_t end; /* the end of the frames: the offset of the trailer */
 	/* the most pages below an entry; in a leaf, the exact number */
 	uint32_t pages;
 };

@@ -212,7 +212,7 @@ int snap_reader_extent(SnapReader *r, const struct snap_segment *segment,
 typedef struct SnapWriter SnapWriter;
 
 struct snap_writer_opts {
-	SnapFile *file;	   /* the new file; owned by the writer */
+	SnapFile *file; /* the new file; owned by the writer */
 	/* for leaves that do not fit in memory; owned by the writer */
 	SnapFile *scratch;
 	uint64_t map_memory; /* bytes of memory for the map; 0: 4 MiB */

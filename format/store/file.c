@@ -13,7 +13,8 @@ SnapFile *snap_file_wrap(int fd)
 }
 
 int snap_file_create(int dirfd, const char *name, mode_t mode,
-		     enum snap_file_driver driver, SnapFile **ret_file)
+		     const char *companion, enum snap_file_driver driver,
+		     SnapFile **ret_file)
 {
 	struct snap_plain_file *p;
 	int fd, r;
@@ -24,6 +25,7 @@ int snap_file_create(int dirfd, const char *name, mode_t mode,
 	p = snap_plain_new(fd);
 	p->dirfd = dirfd;
 	p->name = g_strdup(name);
+	p->companion = g_strdup(companion);
 	p->is_stream = true;
 	if (driver != SNAP_FILE_PLAIN) {
 		r = snap_uring_file_new(p, ret_file);

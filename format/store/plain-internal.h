@@ -15,10 +15,11 @@
 struct snap_plain_file {
 	SnapFile file; /* first */
 	int fd;
-	int dirfd;	/* the folder of `name`; borrowed */
-	char *name;	/* the file to remove at close, or NULL */
-	bool is_stream; /* written front to back: write back early */
-	uint64_t begun; /* writeback was begun up to this offset */
+	int dirfd;	 /* the folder of both names; borrowed */
+	char *name;	 /* to remove at close: not published; or NULL */
+	char *companion; /* to remove at close, or NULL */
+	bool is_stream;	 /* written front to back: write back early */
+	uint64_t begun;	 /* writeback was begun up to this offset */
 };
 
 /* Makes a file of a descriptor, which the file owns from then on. */

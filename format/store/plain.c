@@ -90,8 +90,11 @@ void snap_plain_close(SnapFile *f)
 
 	if (p->name)
 		unlinkat(p->dirfd, p->name, 0);
+	if (p->companion)
+		unlinkat(p->dirfd, p->companion, 0);
 	snap_close_fd(&p->fd);
 	g_free(p->name);
+	g_free(p->companion);
 	g_free(p);
 }
 

@@ -62,10 +62,12 @@ enum snap_file_driver {
 };
 
 /* Creates the file `name`, of mode `mode`, in the folder `dirfd`, to be written
- * and then published. `dirfd` must stay open until the file is closed. Returns
- * 0, -EEXIST where the name exists, or -errno. */
+ * and then published. Closing the file also removes the file `companion` of
+ * that folder, unless it is NULL. `dirfd` must stay open until then. Returns 0,
+ * -EEXIST where the name exists, or -errno. */
 int snap_file_create(int dirfd, const char *name, mode_t mode,
-		     enum snap_file_driver driver, SnapFile **ret_file);
+		     const char *companion, enum snap_file_driver driver,
+		     SnapFile **ret_file);
 
 /* Creates a file without a name in the folder `dirfd`, for data that does not
  * fit in memory. It may be written in any order, and close removes it. Returns

@@ -23,72 +23,6 @@
 
 #define CUT_OFF "the save was cut off: the process that wrote it ended"
 
-/* A file of format/store, and its link. */
-struct temporary {
-	SnapFile file; /* first */
-	SnapFile *inner;
-	int tmp_fd;
-	char *link;
-};
-
-static SnapFile *inner(SnapFile *f)
-{
-	return ((struct temporary *)f)->inner;
-}
-
-static ssize_t temporary_pread(SnapFile *f, void *buf, size_t size,
-			       uint64_t offset)
-{
-	return inner(f)->ops->pread(inner(f), buf, size, offset);
-}
-
-static int temporary_pwrite(SnapFile *f, const void *buf, size_t size,
-			    uint64_t offset)
-{
-	return inner(f)->ops->pwrite(inner(f), buf, size, offset);
-}
-
-static int temporary_drain(SnapFile *f)
-{
-	return inner(f)->ops->drain(inner(f));
-}
-
-static int temporary_sync(SnapFile *f)
-{
-	return inner(f)->ops->sync(inner(f));
-}
-
-static int temporary_size(SnapFile *f, uint64_t *ret_size)
-{
-	return inner(f)->ops->size(inner(f), ret_size);
-}
-
-static int temporary_publish(SnapFile *f, int dirfd, const char *name)
-{
-	return inner(f)->ops->publish(inner(f), dirfd, name);
-}
-
-static void temporary_close(SnapFile *f)
-{
-	struct temporary *t = (struct temporary *)f;
-
-	snap_file_close(t->inner);
-	unlinkat(t->tmp_fd, t->link, 0);
-	g_free(t->link);
-	g_free(t);
-}
-
-static const struct snap_file_ops temporary_ops = {
-	.name = "temporary",
-	.pread = temporary_pread,
-	.pwrite = temporary_pwrite,
-	.drain = temporary_drain,
-	.sync = temporary_sync,
-	.size = temporary_size,
-	.publish = temporary_publish,
-	.close = temporary_close,
-};
-
 /* Gives a new file its owner and mode. */
 static int set_owner(int tmp_fd, const char *name,
 		     const struct snap_catalog_owner *owner)
@@ -107,7 +41,6 @@ int snap_temporary_create(int tmp_fd, const char *path,
 	g_autofree char *name = g_uuid_string_random();
 	g_autofree char *link = g_strconcat(name, SNAP_TEMPORARY_FOR, NULL);
 	g_autoptr(SnapFile) file = NULL;
-	struct temporary *t;
 	int r;
 
 	/* Where the file system has no links, or the path is too long for one,
@@ -116,20 +49,15 @@ int snap_temporary_create(int tmp_fd, const char *path,
 	    (errno == EIO || errno == ENOSPC || errno == EDQUOT ||
 	     errno == EROFS))
 		return -errno;
-	r = snap_file_create(tmp_fd, name, owner->mode, SNAP_FILE_AUTO, &file);
-	if (r == 0)
-		r = set_owner(tmp_fd, name, owner);
-	if (r < 0) {
+	r = snap_file_create(tmp_fd, name, owner->mode, link, SNAP_FILE_AUTO,
+			     &file);
+	if (r < 0)
 		unlinkat(tmp_fd, link, 0);
-		return r;
-	}
-	t = g_new0(struct temporary, 1);
-	t->file.ops = &temporary_ops;
-	t->inner = g_steal_pointer(&file);
-	t->tmp_fd = tmp_fd;
-	t->link = g_steal_pointer(&link);
-	*ret_file = &t->file;
-	return 0;
+	else
+		r = set_owner(tmp_fd, name, owner);
+	if (r == 0)
+		*ret_file = g_steal_pointer(&file);
+	return r;
 }
 
 /* Leaves the note in the folder that the link names. */

@@ -57,7 +57,7 @@ static void save(int dirfd, uint64_t ram)
 	size_t size = make_frame(frame);
 	GError *error = NULL;
 
-	must("creating", snap_file_create(dirfd, NAME ".new", 0600,
+	must("creating", snap_file_create(dirfd, NAME ".new", 0600, NULL,
 					  SNAP_FILE_AUTO, &opts.file));
 	must("creating", snap_file_scratch(dirfd, &opts.scratch));
 	must("writing", snap_writer_new(&opts, &w, &error));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What every fuzz target defines, for libFuzzer or for main.c. It aborts when
- * something is wrong, and returns 0. */
+/* The function of a fuzz target, for libFuzzer or main.c. It aborts when it
+ * finds a fault, and returns 0. */
 #pragma once
 
 #include <stddef.h>

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Any bytes as a snapshot file: opened, read as far as they go, verified. What
- * verify has found whole must read whole.
+ * Any bytes as a snapshot file: opened, read as far as possible, verified. A
+ * file that verify accepts must read completely.
  *
- * Input: a byte; the file. If the byte is odd, the sums of the file are made
- * right first: otherwise nearly every input would end at the first of them.
+ * Input: a byte; the file. If the byte is odd, the checksums of the file are
+ * made right first: otherwise nearly every input would fail at the first
+ * checksum.
  */
 #include <glib.h>
 #include <string.h>
@@ -41,7 +42,7 @@ static bool read_leaf(SnapReader *r, SnapCodec *codec, uint64_t region,
 	return is_whole;
 }
 
-/* Reads all; false when something could not be read. */
+/* Reads everything; returns false if something could not be read. */
 static bool read_all(SnapReader *r)
 {
 	g_autoptr(SnapCodec) codec = snap_codec_new(SNAP_LEVEL_DEFAULT);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A stream is taken apart, put together, and taken apart again: the layout has
- * no gaps, reads the same at any offset as from the beginning, and the second
- * time everything comes out as the first time. So it is with the classic form,
- * the mapped-ram form and devstate.
+ * A stream is parsed, synthesized, and parsed again: the layout has no gaps,
+ * reads the same at any offset as from the beginning, and the second parse
+ * gives the same as the first. This holds for the classic form, the mapped-ram
+ * form and devstate.
  *
  * Input: a byte, where reading begins; a stream, which may be mapped-ram.
- * Guests above 1 MiB are left alone.
+ * Guests above 1 MiB are skipped.
  */
 #include <glib.h>
 #include <string.h>
@@ -93,7 +93,7 @@ static void check_classic(const struct stream_split *first, uint8_t from)
 
 	stream_split(&second, one->data, one->len, 0, 0);
 	two = put_together(&second, (uint8_t)~from);
-	/* RAM's empty sections do not come back out of a classic stream. */
+	/* RAM's empty sections do not come back from a classic stream. */
 	if (!first->info->mapped) {
 		g_assert(one->len == two->len);
 		g_assert(memcmp(one->data, two->data, one->len) == 0);
@@ -105,8 +105,8 @@ static void check_classic(const struct stream_split *first, uint8_t from)
 	stream_split_clear(&second);
 }
 
-/* The mapped-ram form, which begins at `begin` of its file; NULL if there is
- * none. */
+/* Synthesizes the mapped-ram form that begins at `begin` of its file; NULL if
+ * there is none. */
 static uint8_t *put_mapped(const struct stream_split *split, uint64_t begin,
 			   uint8_t from, size_t *ret_size)
 {

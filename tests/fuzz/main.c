@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Stands in for libFuzzer where there is none: runs a fuzz target once over
- * each file of the folders it is given, so that what once crashed is tried
- * again with every test run.
+ * Replaces libFuzzer where there is none: runs a fuzz target once over each
+ * file of the given folders, so that every test run repeats old crashers.
  */
 #include <glib.h>
 #include <stdio.h>

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The parser on any bytes: what it gives lies within bounds, adds up, and is
- * the same wherever the input is cut.
+ * The parser on any bytes: its events stay within their bounds, add up, and are
+ * the same at any cut.
  *
  * Input: a byte, how many bytes are fed at a time; a byte, its lowest bit set
- * for a devstate, the others where in its file the stream begins; the stream.
- * Where that jumps, it goes on right behind the header: the bitmaps and pages
- * of a mapped-ram file are not in the input.
+ * for a devstate, the others the offset of the stream in its file; the stream.
+ * After a jump, the input continues right after the header: it does not have
+ * the bitmaps and pages of a mapped-ram file.
  */
 #include <glib.h>
 #include <string.h>
@@ -16,7 +16,7 @@
 #include "format/qemu/wire.h"
 #include "tests/fuzz/fuzz.h"
 
-/* What came out of a stream, in few bytes: RAM may be 64 TiB. */
+/* The result of a stream, in few bytes: RAM may have 64 TiB. */
 struct verdict {
 	uint64_t state; /* sums, in order */
 	uint64_t pages;
@@ -24,8 +24,8 @@ struct verdict {
 	guint lists;
 	guint opaque;
 	guint any_page;
-	uint64_t exact; /* where the last piece of state ended in the file */
-	uint64_t skew;	/* from a place in the input to one in the file */
+	uint64_t exact; /* the end of the last piece of state in the file */
+	uint64_t skew;	/* from an offset in the input to one in the file */
 	bool jumped;
 	int r;
 	int end;
@@ -73,8 +73,8 @@ static void see_pages(struct verdict *v, const struct snap_stream_info *info,
 		see_page(v, ev, ev->offset + at, NULL, 0);
 }
 
-/* A block's areas lie behind its header, one behind the other, and the stream
- * goes on where they end. */
+/* The parts of a block follow its header, in order, and the stream goes on at
+ * their end. */
 static void see_jump(struct verdict *v, const struct snap_stream_info *info,
 		     const struct snap_event *ev)
 {
@@ -170,7 +170,7 @@ static void check_info(const struct verdict *v, SnapParser *p, uint64_t end)
 		 !info->state_size);
 	g_assert(info->pages_at <= info->state_size);
 	g_assert(info->caps_at <= info->state_size);
-	/* All of it, without what may fill up its last block. */
+	/* Everything except padding of the last block. */
 	if (v->opaque && v->r == 0 && info->state_size != end - info->begin)
 		g_assert(v->complete &&
 			 end - info->begin - info->state_size <= 65536);

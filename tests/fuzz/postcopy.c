@@ -42,7 +42,7 @@ static uint64_t see(uint64_t sum, const struct snap_ramlist *ram,
 	return sum;
 }
 
-/* A sum of all that is understood, and of where that ends. */
+/* A sum of all events and of the position of the end. */
 static uint64_t run_return(const struct snap_ramlist *ram, const uint8_t *data,
 			   size_t size, size_t step)
 {
@@ -74,7 +74,7 @@ static void try_return(const uint8_t *data, size_t size, size_t step)
 	snap_ramlist_clear(&ram);
 }
 
-/* A list lies within RAM, and what is written of it is read the same. */
+/* A list stays within RAM, and reads the same after it was written. */
 static void try_hot(const uint8_t *data, size_t size)
 {
 	g_autofree char *copy = g_memdup2(data, size);
@@ -118,7 +118,7 @@ static void try_devstate(const uint8_t *data, size_t size)
 	snap_postcopy_put_plain_head(post, out);
 	snap_postcopy_put_plain_tail(post, out);
 	snap_postcopy_put_end(post, out);
-	/* No message repeats much of the devstate more than once. */
+	/* The messages repeat little of the devstate more than once. */
 	g_assert(out->len <= 4 * size + 4096 * 300);
 }
 

@@ -118,7 +118,8 @@ void image_fixture_make(struct image_fixture *f, uint64_t pages, guint32 seed)
 	f->state_base = snap_round_up(pages * SNAP_PAGE, SNAP_REGION);
 	f->size = f->state_base + 2 * SNAP_PAGE;
 	f->bytes = g_malloc0(f->size);
-	must(snap_file_create(f->fd, "new", 0600, SNAP_FILE_PLAIN, &opts.file),
+	must(snap_file_create(f->fd, "new", 0600, NULL, SNAP_FILE_PLAIN,
+			      &opts.file),
 	     NULL);
 	must(snap_file_scratch(f->fd, &opts.scratch), NULL);
 	must(snap_writer_new(&opts, &w, &error), error);

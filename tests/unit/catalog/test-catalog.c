@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A store has one writer, is cleared of what a killed one left, and its
- * snapshots are found by the folders they lie in, whatever those are called. */
+/* A store has one writer and is cleared of the files of a killed one. Its
+ * snapshots are found by their folders, whatever the names. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -117,7 +117,7 @@ static int open_folder(const char *store, const char *path)
 
 /* ---- opening ---- */
 
-static void has_one_writer_whose_name_is_told(void **state)
+static void has_one_writer_and_names_it(void **state)
 {
 	g_autoptr(SnapCatalog) first = open_store(*state);
 	g_autoptr(SnapCatalog) second = NULL;
@@ -181,7 +181,7 @@ static void reserves_its_own_names(void **state)
 	assert_false(snap_catalog_reserved(".snap"));
 }
 
-/* ---- files on their way in ---- */
+/* ---- temporary files ---- */
 
 static void leaves_nothing_of_a_file_that_was_not_published(void **state)
 {
@@ -221,7 +221,7 @@ static void publishes_a_file_of_the_given_mode(void **state)
 	assert_int_equal(st.st_size, 5);
 }
 
-/* What a writer that was killed leaves behind. */
+/* Makes the files that a killed writer leaves. */
 static void leave_behind(const char *store, const char *name, const char *path)
 {
 	g_autofree char *file =
@@ -290,7 +290,7 @@ static void finds_and_removes_a_snapshot(void **state)
 	assert_int_equal(snap_catalog_find(fd, &reader, NULL), -ENOENT);
 }
 
-static void refuses_what_is_no_snapshot(void **state)
+static void refuses_a_file_that_is_not_a_snapshot(void **state)
 {
 	g_autofree char *path = g_build_filename(*state, "snapshot.zst", NULL);
 	snap_autofd int fd = open_folder(*state, "");
@@ -479,7 +479,7 @@ static void refuses_a_preamble_that_is_not_a_file(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(has_one_writer_whose_name_is_told),
+		TEST(has_one_writer_and_names_it),
 		TEST(has_another_writer_once_the_first_is_gone),
 		TEST(touches_nothing_when_it_only_reads),
 		TEST(says_what_is_wrong_with_a_store),
@@ -489,7 +489,7 @@ int main(void)
 		TEST(clears_what_a_killed_writer_left_and_notes_it),
 		TEST(remembers_a_note_until_it_is_forgotten),
 		TEST(finds_and_removes_a_snapshot),
-		TEST(refuses_what_is_no_snapshot),
+		TEST(refuses_a_file_that_is_not_a_snapshot),
 		TEST(keeps_the_preamble_of_one_snapshot),
 		TEST(writes_no_preamble_where_it_cannot),
 		TEST(refuses_a_preamble_with_any_bit_flipped),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Whenever the machine stops, there is a whole snapshot or none. */
+/* Wherever a crash happens, there is a complete snapshot or none. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,7 +25,7 @@ static int save(struct model *m, SnapWriter *w, GError **error)
 enum outcome {
 	NOTHING, /* no snapshot */
 	WHOLE,
-	TORN, /* opens, and does not read */
+	TORN, /* opens, but does not read */
 };
 
 static enum outcome look(const struct model *m, const GByteArray *bytes)
@@ -41,7 +41,7 @@ static enum outcome look(const struct model *m, const GByteArray *bytes)
 	return o;
 }
 
-/* Crashes after every event, in several ways each; counts what is found. */
+/* Crashes after every event, in several ways each; counts the results. */
 static void crash_everywhere(const struct model *m,
 			     const struct crash_disk *disk, guint counts[3])
 {
@@ -80,7 +80,7 @@ static void a_crash_leaves_a_whole_snapshot_or_none(void **state)
 	crash_disk_clear(&disk);
 }
 
-/* That the test above can fail: on a disk that does not sync there are torn
+/* Checks that the test above can fail: a disk that does not sync leaves torn
  * snapshots. */
 static void a_disk_that_lies_is_caught_by_this_test(void **state)
 {
@@ -101,7 +101,7 @@ static void a_disk_that_lies_is_caught_by_this_test(void **state)
 	crash_disk_clear(&disk);
 }
 
-/* Lets call `n` to the disk fail; false when there were fewer. */
+/* Makes call `n` to the disk fail; returns false if there were fewer calls. */
 static bool fail_at(guint n, int code)
 {
 	g_autoptr(GError) error = NULL;
@@ -122,7 +122,8 @@ static bool fail_at(guint n, int code)
 	assert_int_equal(r, was_reached ? -code : 0);
 	assert_int_equal(disk.is_published, !was_reached);
 	if (w && was_reached) {
-		/* It says the same from now on, and does not try again. */
+		/* The writer returns the same error from now on, and does not
+		 * try again. */
 		guint calls = disk.calls;
 
 		assert_int_equal(snap_writer_fill(w, 0, 1, 1), -code);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Whatever happens to a file, a reader gives right bytes or an error. */
+/* From a damaged file, a reader gives right bytes or an error. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,8 +15,8 @@
 #include "tests/lib/image-fixup.h"
 #include "tests/unit/image/model.h"
 
-/* A small snapshot with everything in it: extents whole, in part dead and
- * quite dead, fills, an empty region, device state. */
+/* A small snapshot with everything in it: extents that are live, partly dead
+ * and dead, fills, an empty region, device state. */
 struct small {
 	struct model model;
 	struct crash_disk disk;
@@ -66,8 +66,8 @@ static int open_bytes(const void *bytes, gsize size, SnapReader **ret_reader,
 				error);
 }
 
-/* Opens bytes that must be refused with this errno, and a sentence with these
- * words in it. */
+/* Opens bytes that must be refused with this errno and a sentence with these
+ * words. */
 static void refuse(const void *bytes, gsize size, int code, const char *words)
 {
 	GError *error = NULL;
@@ -115,7 +115,7 @@ static void any_flipped_bit_is_found(void **state)
 		g_error_free(error);
 		s->bytes[bit / 8] ^= 1 << bit % 8;
 	}
-	/* Where nobody refers to any more, reading does not look. */
+	/* A reader does not read extents without references. */
 	assert_true(survived > 0);
 	assert_true(survived < s->size * 8 / 2);
 }
@@ -145,7 +145,7 @@ static void any_cut_is_refused(void **state)
 		refuse(s->bytes, size, ENODATA, "no valid end");
 }
 
-static void what_has_grown_is_refused(void **state)
+static void a_file_that_has_grown_is_refused(void **state)
 {
 	struct small *s = *state;
 	g_autofree uint8_t *longer = g_malloc0(s->size + 200);
@@ -153,12 +153,12 @@ static void what_has_grown_is_refused(void **state)
 	memcpy(longer, s->bytes, s->size);
 	for (gsize more = 1; more < 200; more++)
 		refuse(longer, s->size + more, ENODATA, "no valid end");
-	/* With a second trailer behind the first. */
+	/* With a second trailer after the first. */
 	memcpy(longer + s->size, s->bytes + s->size - 128, 128);
 	refuse(longer, s->size + 128, EBADMSG, "was written with");
 }
 
-static void what_is_not_ours_is_refused(void **state)
+static void a_foreign_file_is_refused(void **state)
 {
 	g_autofree char *text = g_strnfill(5000, 'x');
 
@@ -288,7 +288,7 @@ static void refuses_an_increment_and_names_its_parent(void **state)
 	memcpy(created, saved, sizeof(saved));
 	superblock(s)->incompat = snap_to_le64(0);
 
-	/* A reference into a layer, though no feature says so. */
+	/* A reference into a layer, without the feature bit. */
 	e = first_entry(s, &trailer(s)->top);
 	e->where.b[6] = 1;
 	image_fixup(s->bytes, s->size);
@@ -298,9 +298,9 @@ static void refuses_an_increment_and_names_its_parent(void **state)
 	the_small_file_is_whole(state);
 }
 
-/* ---- what hangs together wrongly under right sums ---- */
+/* ---- wrong structures under right checksums ---- */
 
-/* Whether anything finds fault with the bytes as they are. */
+/* True when opening or verifying finds a fault. */
 static bool is_refused(struct small *s)
 {
 	GError *error = NULL;
@@ -317,8 +317,8 @@ static bool is_refused(struct small *s)
 	return true;
 }
 
-/* Bytes of a frame that a flip cannot be told of: sums, which are made right
- * again, and what only the writer can know. */
+/* Bytes of a frame whose change cannot be found: checksums, which are made
+ * right again, and values that only the writer knows. */
 typedef bool (*free_byte)(const uint8_t *frame, gsize at);
 
 static bool free_in_node(const uint8_t *frame, gsize at)
@@ -344,7 +344,7 @@ static bool free_in_leaf(const uint8_t *frame, gsize at)
 		in == offsetof(struct snap_disk_segment, first));
 }
 
-/* Flips every bit of a frame of the map; all sums are right. */
+/* Flips every bit of a frame of the map; all checksums are right. */
 static void try_frame(struct small *s, const struct snap_disk_entry *e,
 		      free_byte is_free)
 {
@@ -362,7 +362,7 @@ static void try_frame(struct small *s, const struct snap_disk_entry *e,
 	}
 }
 
-static void a_map_that_does_not_fit_is_found_under_right_sums(void **state)
+static void a_wrong_map_is_found_under_right_checksums(void **state)
 {
 	struct small *s = *state;
 	struct snap_disk_entry *top = &trailer(s)->top;
@@ -388,7 +388,7 @@ static bool count_up(uint64_t done, uint64_t all, void *data)
 	return true;
 }
 
-static void verify_tells_its_progress_and_can_be_stopped(void **state)
+static void verify_reports_progress_and_can_be_stopped(void **state)
 {
 	struct small *s = *state;
 	uint64_t told = 0;
@@ -409,17 +409,16 @@ int main(void)
 		cmocka_unit_test(any_flipped_bit_is_found),
 		cmocka_unit_test(verify_names_the_place),
 		cmocka_unit_test(any_cut_is_refused),
-		cmocka_unit_test(what_has_grown_is_refused),
-		cmocka_unit_test(what_is_not_ours_is_refused),
+		cmocka_unit_test(a_file_that_has_grown_is_refused),
+		cmocka_unit_test(a_foreign_file_is_refused),
 		cmocka_unit_test(refuses_an_unknown_feature_by_its_bits),
 		cmocka_unit_test(ignores_an_unknown_compatible_feature),
 		cmocka_unit_test(refuses_a_later_version),
 		cmocka_unit_test(
 			refuses_an_unknown_property_but_an_ignorable_one),
 		cmocka_unit_test(refuses_an_increment_and_names_its_parent),
-		cmocka_unit_test(
-			a_map_that_does_not_fit_is_found_under_right_sums),
-		cmocka_unit_test(verify_tells_its_progress_and_can_be_stopped),
+		cmocka_unit_test(a_wrong_map_is_found_under_right_checksums),
+		cmocka_unit_test(verify_reports_progress_and_can_be_stopped),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What was written is what is read. */
+/* A snapshot reads as it was written. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,7 +12,7 @@
 #include "format/base/error.h"
 #include "tests/unit/image/model.h"
 
-/* Opens what is on the disk, checks all of it and reads all of it. */
+/* Opens, verifies and reads the file on the disk. */
 static void check(const struct model *m, const struct crash_disk *disk)
 {
 	g_autoptr(GByteArray) bytes = NULL;
@@ -91,9 +91,9 @@ static void check_compacted(guint32 seed, uint64_t map_memory)
 	assert_int_equal(after.dead, 0);
 	assert_int_equal(after.stored, before.stored);
 	assert_int_equal(after.written, second.all->len);
-	/* Near what was alive: pages were gathered anew. */
+	/* About the size of the live pages: pages were gathered anew. */
 	assert_in_range(after.written, 1, before.written - before.dead / 2);
-	/* And what comes later finds its place. */
+	/* Later pages find their place. */
 	assert_int_equal(model_play(&m, w, 100), 0);
 	assert_int_equal(model_commit(&m, w, -1, "x", NULL), 0);
 	snap_writer_free(w);
@@ -288,7 +288,7 @@ static void check_written(struct snap_meta *meta)
 	crash_disk_clear(&disk);
 }
 
-static void something_may_stand_before_the_stream(void **state)
+static void a_stream_may_have_a_preamble(void **state)
 {
 	struct snap_meta meta = many_blocks();
 	struct snap_meta verbatim = { .form = SNAP_FORM_VERBATIM };
@@ -306,7 +306,7 @@ static void something_may_stand_before_the_stream(void **state)
 	snap_meta_clear(&verbatim);
 }
 
-/* Commits what is no snapshot; what has gone wrong must be said. */
+/* Commits a wrong snapshot; the error must have a sentence. */
 static void refuse(struct snap_meta *meta, uint64_t filled)
 {
 	GError *error = NULL;
@@ -433,7 +433,7 @@ int main(void)
 		cmocka_unit_test(dead_bytes_are_counted_exactly),
 		cmocka_unit_test(properties_read_as_they_were_written),
 		cmocka_unit_test(a_verbatim_stream_has_one_block),
-		cmocka_unit_test(something_may_stand_before_the_stream),
+		cmocka_unit_test(a_stream_may_have_a_preamble),
 		cmocka_unit_test(never_writes_what_it_would_refuse_to_read),
 		cmocka_unit_test(refuses_arguments_that_make_no_sense),
 		cmocka_unit_test(a_frame_holds_exactly_its_pages),

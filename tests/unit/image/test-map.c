@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The map while a snapshot is written, against an array that knows of each page
- * what it is. */
+/* The map of a snapshot that is being written, compared with an array of
+ * pages. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,7 +16,7 @@
 
 #define REGIONS 40u
 
-/* What one page is. */
+/* The content of a page. */
 struct page {
 	enum snap_segment_kind kind;
 	uint8_t fill;
@@ -31,7 +31,7 @@ struct reference {
 	uint64_t dead;
 };
 
-/* A run at random: an extent, a fill or zeros. */
+/* Makes a random run: an extent, a fill or zeros. */
 static struct snap_segment invent(struct reference *ref)
 {
 	struct snap_segment s = { 0 };
@@ -132,7 +132,7 @@ static void reference_free(struct reference *ref)
 	g_free(ref);
 }
 
-static void knows_of_each_page_what_came_last(void **state)
+static void knows_the_newest_content_of_each_page(void **state)
 {
 	for (guint32 seed = 0; seed < 10; seed++) {
 		struct reference *ref = reference_new(seed);
@@ -143,7 +143,7 @@ static void knows_of_each_page_what_came_last(void **state)
 	}
 }
 
-static void knows_it_as_well_from_the_scratch_file(void **state)
+static void knows_it_from_the_scratch_file_too(void **state)
 {
 	for (guint32 seed = 0; seed < 10; seed++) {
 		struct reference *ref = reference_new(seed);
@@ -200,7 +200,8 @@ static void joins_neighbours_that_are_the_same(void **state)
 	assert_int_equal(gone.pages, 8);
 }
 
-/* 100 bytes in 7 pages: whichever way they go, all of it is dead at last. */
+/* An extent of 100 bytes in 7 pages: in whatever order they die, all of it is
+ * dead at last. */
 static void the_parts_of_a_dead_extent_add_up(void **state)
 {
 	for (guint step = 1; step <= 7; step++) {
@@ -235,8 +236,8 @@ static void the_parts_of_a_dead_extent_add_up(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(knows_of_each_page_what_came_last),
-		cmocka_unit_test(knows_it_as_well_from_the_scratch_file),
+		cmocka_unit_test(knows_the_newest_content_of_each_page),
+		cmocka_unit_test(knows_it_from_the_scratch_file_too),
 		cmocka_unit_test(keeps_no_leaf_of_regions_that_stay_zero),
 		cmocka_unit_test(joins_neighbours_that_are_the_same),
 		cmocka_unit_test(the_parts_of_a_dead_extent_add_up),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What it costs to open a snapshot. */
+/* The cost of opening a snapshot. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,8 +13,8 @@
 #include "format/image/ondisk.h"
 #include "tests/unit/image/model.h"
 
-/* A snapshot of a guest with a page in every region; its top is of full size,
- * and the array of pages would be too large. */
+/* Saves a guest with a page in every region. Its top has full size; the array
+ * of the model would be too large. */
 static void save_large(struct crash_disk *disk, uint64_t ram)
 {
 	struct snap_meta meta = { .form = SNAP_FORM_CLASSIC,
@@ -53,7 +53,7 @@ static void opening_reads_next_to_nothing(void **state)
 		save_large(&disk, sizes[i].ram);
 		r = model_open(&disk, &bytes);
 		assert_in_range(snap_reader_bytes_read(r), 1, sizes[i].most);
-		/* A first page: one node, one leaf. */
+		/* The first page: one node, one leaf. */
 		assert_int_equal(snap_reader_node(r, 0, &node), 0);
 		assert_in_range(snap_reader_bytes_read(r), 1,
 				sizes[i].most + 13 * SNAP_KIB);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A snapshot is a file that zstd's own tool can check and take apart. */
+/* zstd's own tool can check and decompress a snapshot. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -48,7 +48,7 @@ static void clear(struct snapshot *s)
 	crash_disk_clear(&s->disk);
 }
 
-/* What `zstd OPTION` prints of the snapshot; its status. */
+/* Returns the status of `zstd OPTION` on the snapshot, and its output. */
 static int zstd(const char *option, const struct snapshot *s,
 		GByteArray *ret_out)
 {

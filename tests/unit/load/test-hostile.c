@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A file whose sums hold, but in which one place is named as two things: what
- * is read of it must not depend on who came first. */
+/* A file with right checksums in which two references give one frame two
+ * meanings. The bytes that are read must not depend on which came first. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -56,8 +56,8 @@ static void make_file(struct world *w)
 	g_autoptr(SnapWriter) writer = NULL;
 
 	memcpy(page + offsetof(struct snap_leaf, segments), &far, sizeof(far));
-	assert_int_equal(snap_file_create(w->fd, "new", 0600, SNAP_FILE_PLAIN,
-					  &opts.file),
+	assert_int_equal(snap_file_create(w->fd, "new", 0600, NULL,
+					  SNAP_FILE_PLAIN, &opts.file),
 			 0);
 	assert_int_equal(snap_writer_new(&opts, &writer, NULL), 0);
 	put_page(writer, codec, 0, page);
@@ -70,7 +70,8 @@ static void make_file(struct world *w)
 	snap_meta_clear(&meta);
 }
 
-/* Has the second region's entry name the first region's extent as its leaf. */
+/* Makes the second region's entry refer to the first region's extent as its
+ * leaf. */
 static void confuse(struct world *w)
 {
 	struct snap_disk_trailer *trailer =
@@ -120,7 +121,7 @@ static void world_close(struct world *w)
 	g_free(w->bytes);
 }
 
-static void a_leaf_that_is_an_extent_is_refused_whoever_came_first(void **state)
+static void a_leaf_that_is_an_extent_is_refused_in_any_order(void **state)
 {
 	uint64_t bits[SNAP_REGION_PAGES / 64];
 	uint8_t page[SNAP_PAGE];
@@ -138,7 +139,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
-			a_leaf_that_is_an_extent_is_refused_whoever_came_first),
+			a_leaf_that_is_an_extent_is_refused_in_any_order),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A snapshot read at random is what was written, whatever the cache's size, the
- * order of reads, and how many read at once. */
+/* A snapshot reads as it was written, whatever the size of the cache, the order
+ * of reads and the number of readers. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -143,8 +143,8 @@ static void many_readers_load_a_frame_once(void **state)
 	world_close(&w);
 }
 
-/* Whoever reads whole extents and wants nothing read ahead takes what is in the
- * cache, and leaves nothing there. */
+/* A reader of whole extents without readahead uses cached extents, and adds
+ * none. */
 static void whole_extents_pass_by_the_cache(void **state)
 {
 	struct snap_pages_hint hint = { 0 };

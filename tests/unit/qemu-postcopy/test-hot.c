@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The list of hot pages: a hint, from wherever it comes. */
+/* The list of hot pages: a hint from any source. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -28,7 +28,7 @@ static int free_ram(void **state)
 	return 0;
 }
 
-/* What a text is understood to say, written anew. */
+/* Checks how a text is understood, by writing it anew. */
 static void check(const char *text, const char *expected)
 {
 	g_autoptr(GArray) runs = snap_hot_parse(text, strlen(text), &ram);
@@ -62,7 +62,7 @@ static void pages_that_follow_one_another_are_one_line(void **state)
 						  "a%20b%25%0a 0x6000 1\n");
 }
 
-static void what_is_not_understood_is_left_out(void **state)
+static void lines_that_are_not_understood_are_ignored(void **state)
 {
 	check("", SNAP_HOT_HEADER);
 	check("snapfs-hot 2\npc.ram 0x0 1\n", SNAP_HOT_HEADER);
@@ -119,7 +119,7 @@ static void bytes_of_any_kind_do_no_harm(void **state)
 		g_array_unref(snap_hot_parse(text, size, &ram));
 }
 
-/* What two lists make. */
+/* Checks the merged list of two. */
 static void check_merged(const GArray *known, const GArray *asked,
 			 const char *expected)
 {
@@ -129,7 +129,7 @@ static void check_merged(const GArray *known, const GArray *asked,
 	assert_string_equal(text, expected);
 }
 
-static void what_was_learnt_comes_behind_what_was_known(void **state)
+static void new_pages_come_after_the_known_ones(void **state)
 {
 	g_autoptr(GArray) known = snap_hot_new();
 	g_autoptr(GArray) asked = snap_hot_new();
@@ -147,7 +147,7 @@ static void what_was_learnt_comes_behind_what_was_known(void **state)
 				     "a%20b%25%0a 0x0 1\n");
 }
 
-static void where_it_is_too_much_the_end_of_the_known_gives_way(void **state)
+static void the_last_known_pages_give_way_when_there_are_too_many(void **state)
 {
 	g_autoptr(GArray) known = snap_hot_new();
 	g_autoptr(GArray) asked = snap_hot_new();
@@ -159,7 +159,7 @@ static void where_it_is_too_much_the_end_of_the_known_gives_way(void **state)
 				     "a%20b%25%0a 0x0 2\n");
 }
 
-static void what_is_known_keeps_half_of_the_room(void **state)
+static void known_pages_keep_half_of_the_room(void **state)
 {
 	g_autoptr(GArray) known = snap_hot_new();
 	g_autoptr(GArray) asked = snap_hot_new();
@@ -176,14 +176,14 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_list_survives_being_written_and_read),
 		cmocka_unit_test(pages_that_follow_one_another_are_one_line),
-		cmocka_unit_test(what_is_not_understood_is_left_out),
+		cmocka_unit_test(lines_that_are_not_understood_are_ignored),
 		cmocka_unit_test(runs_end_where_their_block_ends),
 		cmocka_unit_test(no_more_pages_than_the_limit_are_read),
 		cmocka_unit_test(bytes_of_any_kind_do_no_harm),
-		cmocka_unit_test(what_was_learnt_comes_behind_what_was_known),
+		cmocka_unit_test(new_pages_come_after_the_known_ones),
 		cmocka_unit_test(
-			where_it_is_too_much_the_end_of_the_known_gives_way),
-		cmocka_unit_test(what_is_known_keeps_half_of_the_room),
+			the_last_known_pages_give_way_when_there_are_too_many),
+		cmocka_unit_test(known_pages_keep_half_of_the_room),
 	};
 
 	return cmocka_run_group_tests(tests, make_ram, free_ram);

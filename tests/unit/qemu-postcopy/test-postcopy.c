@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What a postcopy source says, byte by byte. */
+/* The messages of a postcopy source, byte by byte. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,16 +17,16 @@
 #define RAM_SIZE 0x400000u
 #define ROM_SIZE 0x3000u
 
-/* What a devstate of the tests has besides the usual. */
+/* What a devstate of these tests may have in addition. */
 struct extras {
 	bool caps;	  /* a list of capabilities */
-	bool commands;	  /* those of a save over a connection */
+	bool commands;	  /* the commands of a save over a connection */
 	bool switchover;  /* command 11 before the end of RAM */
-	bool no_ram_end;  /* as a background snapshot */
+	bool no_ram_end;  /* like a background snapshot */
 	bool footerless;  /* machine types up to 2.3 */
 	bool undescribed; /* no description */
-	bool page;	  /* with a page, which no devstate has */
-	int parts;	  /* empty sections of RAM, as of mapped-ram */
+	bool page;	  /* with a page, which is an error */
+	int parts;	  /* empty sections of RAM, as with mapped-ram */
 };
 
 static void put_footer(GByteArray *s, const struct extras *x)
@@ -57,13 +57,13 @@ static void put_ram_start(GByteArray *s, const struct extras *x,
 
 static void put_device(GByteArray *s, const struct extras *x)
 {
-	/* What looks like an end mark and a description, and is none. */
+	/* Bytes that look like an end mark and a description, but are not. */
 	static const uint8_t bytes[] = { 1, 2, 0, 6, 0, 0, 0, 3, '{', '"', 9 };
 
 	stream_device(s, 7, "cpu", bytes, sizeof(bytes), !x->footerless);
 }
 
-/* What remains of the head before RAM's section. */
+/* The part of the head before RAM's section. */
 static void put_config(GByteArray *s)
 {
 	static const uint8_t uuid[16] = { 1, 2, 3 };
@@ -188,7 +188,7 @@ static void the_head_says_how_large_huge_pages_are(void **state)
 	check_head((struct extras){ 0 }, 0x200000);
 }
 
-static void the_head_drops_what_a_connection_left_in_a_snapshot(void **state)
+static void the_head_drops_the_commands_of_a_connection(void **state)
 {
 	check_head((struct extras){ .commands = true }, 0);
 }
@@ -252,7 +252,7 @@ static void discards_are_cut_into_commands_of_a_length_that_fits(void **state)
 	assert_memory_equal(found->data + header + 8, "\0\0\0\0\0\0\x10\0", 8);
 }
 
-static void a_record_names_its_block_or_goes_on(void **state)
+static void a_record_names_its_block_or_continues(void **state)
 {
 	g_autoptr(SnapPostcopy) post = make((struct extras){ 0 });
 	uint8_t out[SNAP_POSTCOPY_RECORD_MAX];
@@ -265,7 +265,7 @@ static void a_record_names_its_block_or_goes_on(void **state)
 	assert_memory_equal(out, "\0\0\0\0\0\0\x20\x22\0", 9);
 }
 
-static void a_part_and_the_end_stand_in_the_section_of_ram(void **state)
+static void a_part_and_the_end_belong_to_the_section_of_ram(void **state)
 {
 	g_autoptr(SnapPostcopy) post = make((struct extras){ 0 });
 	g_autoptr(GByteArray) end = g_byte_array_new();
@@ -316,7 +316,7 @@ static void refuse(struct extras x, int code)
 	assert_non_null(error);
 }
 
-static void refuses_what_is_no_devstate(void **state)
+static void refuses_bytes_that_are_not_a_devstate(void **state)
 {
 	g_autoptr(GError) error = NULL;
 	SnapPostcopy *post = NULL;
@@ -347,7 +347,7 @@ static void refuses_a_devstate_cut_anywhere(void **state)
 		whole += r == 0;
 		snap_postcopy_free(post);
 	}
-	/* Behind the end mark, without a description. */
+	/* After the end mark, without a description. */
 	assert_int_equal(whole, 1);
 }
 
@@ -374,7 +374,7 @@ static void refuses_memory_that_is_not_in_the_snapshot(void **state)
 			 -EOPNOTSUPP);
 }
 
-static void refuses_page_sizes_that_cannot_be(void **state)
+static void refuses_impossible_page_sizes(void **state)
 {
 	g_autoptr(SnapPostcopy) post = make((struct extras){ 0 });
 
@@ -397,20 +397,19 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_head_advises_before_it_lists_ram),
 		cmocka_unit_test(the_head_says_how_large_huge_pages_are),
-		cmocka_unit_test(
-			the_head_drops_what_a_connection_left_in_a_snapshot),
+		cmocka_unit_test(the_head_drops_the_commands_of_a_connection),
 		cmocka_unit_test(the_package_holds_the_devices_and_no_end),
 		cmocka_unit_test(
 			discards_are_cut_into_commands_of_a_length_that_fits),
-		cmocka_unit_test(a_record_names_its_block_or_goes_on),
+		cmocka_unit_test(a_record_names_its_block_or_continues),
 		cmocka_unit_test(
-			a_part_and_the_end_stand_in_the_section_of_ram),
+			a_part_and_the_end_belong_to_the_section_of_ram),
 		cmocka_unit_test(a_plain_stream_is_the_snapshot_s_own),
 		cmocka_unit_test(a_resumption_asks_for_each_block),
-		cmocka_unit_test(refuses_what_is_no_devstate),
+		cmocka_unit_test(refuses_bytes_that_are_not_a_devstate),
 		cmocka_unit_test(refuses_a_devstate_cut_anywhere),
 		cmocka_unit_test(refuses_memory_that_is_not_in_the_snapshot),
-		cmocka_unit_test(refuses_page_sizes_that_cannot_be),
+		cmocka_unit_test(refuses_impossible_page_sizes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

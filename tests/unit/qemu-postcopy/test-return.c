@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What QEMU says on the return path is understood wherever it is cut, and what
- * it must not say is refused. */
+/* Messages on the return path are understood at any cut, and wrong ones are
+ * refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -87,7 +87,7 @@ static void tell(GString *out, const struct snap_return_event *ev)
 		g_string_append_printf(out, "%u\n", ev->value);
 }
 
-/* What comes of `s`, fed in steps; NULL when it is refused. */
+/* Returns the events of `s`, fed in steps; NULL when it is refused. */
 static char *understand(const GByteArray *s, size_t cut, size_t step)
 {
 	g_autoptr(SnapReturn) r = snap_return_new(&ram, PAGE);

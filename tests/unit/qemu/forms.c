@@ -100,7 +100,7 @@ static GByteArray *make_background(void)
 	return s;
 }
 
-/* What the synthesizer makes. */
+/* The form that the synthesizer makes. */
 static GByteArray *make_canonical(void)
 {
 	GByteArray *s = g_byte_array_new();
@@ -193,8 +193,8 @@ static GByteArray *make_configured(void)
 	return s;
 }
 
-/* A source with postcopy-ram on: commands, and page sizes in the list, the
- * last one next to its end. */
+/* A source with postcopy-ram: commands, and page sizes in the list, the last
+ * one at its end. */
 static GByteArray *make_huge(void)
 {
 	static const uint8_t advise[16] = { 0, 0, 0, 0, 0, 0x20, 0x10, 0 };
@@ -276,7 +276,7 @@ static void form_stattrib(GByteArray *s)
 	stream_be64(s, WIRE_STATTRIB_EOS);
 }
 
-/* Everything that may travel before the end of RAM and has a size. */
+/* All sections of known size that may come before the end of RAM. */
 static GByteArray *make_passengers(void)
 {
 	GByteArray *s = g_byte_array_new();
@@ -360,7 +360,7 @@ static GByteArray *make_virtio_mem(void)
 	return s;
 }
 
-/* A section that begins behind RAM's, of unknown length. */
+/* A section of unknown length after RAM's. */
 static GByteArray *make_vfio(void)
 {
 	GByteArray *s = g_byte_array_new();

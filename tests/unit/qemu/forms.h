@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The forms a migration stream comes in, each as small as it can be. */
+/* The forms of a migration stream, each as small as possible. */
 #pragma once
 
 #include <glib.h>
@@ -12,13 +12,13 @@ struct form {
 	GByteArray *(*make)(void);
 	bool opaque;	  /* cannot be split */
 	bool undescribed; /* ends without a description */
-	bool canonical;	  /* is what the synthesizer makes of it */
+	bool canonical;	  /* is the form that the synthesizer makes */
 };
 
 extern const struct form forms[];
 extern const guint n_forms;
 
-/* The stream of the form of that name. */
+/* Makes the stream of the form of that name. */
 GByteArray *form_make(const char *name);
 
 #define FORM_DESCRIPTION                                                       \

@@ -11,7 +11,7 @@
 #define SAVE "LibvirtQemudSave"
 #define PART "LibvirtQemudPart"
 
-/* The fields behind the magic. */
+/* The fields after the magic. */
 enum { VERSION, DATA_LEN, RUNNING, FORMAT, COOKIE, FIELDS };
 
 struct header {
@@ -25,7 +25,7 @@ static const struct header good = { SAVE, { 2, 70000, 1, 0, 4000 }, false };
 static int read_header(const struct header *h, struct snap_libvirt *ret,
 		       GError **error)
 {
-	/* Of its own size, so that reading past its end shows. */
+	/* Allocated in its exact size, so that a read past its end shows. */
 	g_autofree uint8_t *bytes = g_malloc(SNAP_LIBVIRT_HEADER);
 
 	memset(bytes, 0xee, SNAP_LIBVIRT_HEADER);
@@ -111,7 +111,7 @@ static void refuses_another_version(void **state)
 	}
 }
 
-static void refuses_a_length_that_is_none(void **state)
+static void refuses_an_impossible_length(void **state)
 {
 	struct header h = good;
 
@@ -129,7 +129,7 @@ static void refuses_a_length_that_is_none(void **state)
 		"1 to 4194212 are possible");
 }
 
-static void takes_the_longest_prefix(void **state)
+static void takes_the_longest_preamble(void **state)
 {
 	struct header h = good;
 	struct snap_libvirt l;
@@ -140,7 +140,7 @@ static void takes_the_longest_prefix(void **state)
 	assert_int_equal(l.stream, SNAP_LIBVIRT_MAX);
 }
 
-static void refuses_a_cookie_behind_the_prefix(void **state)
+static void refuses_a_cookie_after_the_preamble(void **state)
 {
 	struct header h = good;
 
@@ -170,7 +170,7 @@ static void names_the_format_it_cannot_read(void **state)
 	}
 }
 
-static void refuses_a_format_that_is_none(void **state)
+static void refuses_an_unknown_format(void **state)
 {
 	struct header h = good;
 
@@ -191,11 +191,11 @@ int main(void)
 		cmocka_unit_test(says_where_the_stream_begins),
 		cmocka_unit_test(refuses_another_magic),
 		cmocka_unit_test(refuses_another_version),
-		cmocka_unit_test(refuses_a_length_that_is_none),
-		cmocka_unit_test(takes_the_longest_prefix),
-		cmocka_unit_test(refuses_a_cookie_behind_the_prefix),
+		cmocka_unit_test(refuses_an_impossible_length),
+		cmocka_unit_test(takes_the_longest_preamble),
+		cmocka_unit_test(refuses_a_cookie_after_the_preamble),
 		cmocka_unit_test(names_the_format_it_cannot_read),
-		cmocka_unit_test(refuses_a_format_that_is_none),
+		cmocka_unit_test(refuses_an_unknown_format),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

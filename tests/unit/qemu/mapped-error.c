@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Damaged and hostile mapped-ram streams, each with the sentence it gets, and
- * descriptions of which no layout can be made. */
+/* Damaged and hostile mapped-ram streams, each with its error, and descriptions
+ * that no layout can be made of. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -14,7 +14,7 @@
 
 #define PAGE 4096u
 
-/* Where the stream begins in its file. */
+/* The offset of the stream in its file. */
 #define BEGIN 1000u
 
 /* Feeds `s`, which it frees, and expects that error at every cut. */
@@ -160,7 +160,7 @@ static void refuses_a_header_of_other_pages(void **state)
 		       "bytes, but the target page has 4096");
 }
 
-static void refuses_places_that_overlap(void **state)
+static void refuses_parts_that_overlap(void **state)
 {
 	refuses_header(PAGE, 1, PAGE, 1129, PAGE, EPROTO,
 		       "offset 1102: RAM block pc.ram: its bitmap at 0x469 "
@@ -184,7 +184,7 @@ static void refuses_places_that_overlap(void **state)
 		       "0x8 bytes)");
 }
 
-static void refuses_pages_that_lie_nowhere(void **state)
+static void refuses_pages_past_the_largest_offset(void **state)
 {
 	refuses_header(PAGE, 1, PAGE, 1130, PAGE + 2048, EPROTO,
 		       "offset 1102: RAM block pc.ram: its pages at 0x1800 "
@@ -199,8 +199,8 @@ static void refuses_pages_that_lie_nowhere(void **state)
 		       "0x7ffffffffffff000 end past the largest file offset");
 }
 
-/* The narrowest places there can be are taken. */
-static void takes_places_that_touch(void **state)
+/* Parts without gaps are accepted. */
+static void takes_parts_that_touch(void **state)
 {
 	GByteArray *s = begin_header(65 * PAGE, false);
 	struct stream_split split;
@@ -218,7 +218,7 @@ static void refuses_a_second_block_in_the_first(void **state)
 	GByteArray *s = begin_header(PAGE, false);
 	GByteArray *two = g_byte_array_new();
 
-	/* The list says that there is more to come. */
+	/* The list says that more blocks follow. */
 	stream_bytes(two, s->data, s->len);
 	two->data[1062 + 17 + 6] = 0x20;
 	stream_mapped_header(two, 1, PAGE, 1130, PAGE);
@@ -260,7 +260,7 @@ static GByteArray *begin_parts(void)
 	return s;
 }
 
-static void refuses_pages_in_its_line(void **state)
+static void refuses_page_records(void **state)
 {
 	static const uint64_t words[] = {
 		WIRE_RAM_PAGE,
@@ -310,7 +310,7 @@ static void refuses_pages_in_a_devstate(void **state)
 	g_byte_array_unref(s);
 }
 
-/* Nothing says that it is mapped-ram but the header's version. */
+/* Only the header's version shows that it is mapped-ram. */
 static void refuses_mapped_ram_without_a_configuration(void **state)
 {
 	GByteArray *s = g_byte_array_new();
@@ -326,8 +326,8 @@ static void refuses_mapped_ram_without_a_configuration(void **state)
 		"section");
 }
 
-/* Whatever a byte is changed to, what was given out lies within bounds. */
-static void bears_any_flipped_byte(void **state)
+/* With any byte changed, all events stay within their bounds. */
+static void survives_any_flipped_byte(void **state)
 {
 	GByteArray *s = begin_parts();
 	struct stream_split split;
@@ -363,7 +363,7 @@ static void no_layout(const struct stream_split *split,
 	assert_null(layout);
 }
 
-static void makes_no_layout_of_what_contradicts_itself(void **state)
+static void makes_no_layout_of_contradictions(void **state)
 {
 	GByteArray *s = form_make("precopy");
 	struct snap_stream_info good, bad;
@@ -427,16 +427,16 @@ int main(void)
 		cmocka_unit_test(refuses_what_it_could_only_keep_verbatim),
 		cmocka_unit_test(refuses_a_header_of_another_version),
 		cmocka_unit_test(refuses_a_header_of_other_pages),
-		cmocka_unit_test(refuses_places_that_overlap),
-		cmocka_unit_test(refuses_pages_that_lie_nowhere),
-		cmocka_unit_test(takes_places_that_touch),
+		cmocka_unit_test(refuses_parts_that_overlap),
+		cmocka_unit_test(refuses_pages_past_the_largest_offset),
+		cmocka_unit_test(takes_parts_that_touch),
 		cmocka_unit_test(refuses_a_second_block_in_the_first),
 		cmocka_unit_test(refuses_half_a_place_of_a_shared_block),
-		cmocka_unit_test(refuses_pages_in_its_line),
+		cmocka_unit_test(refuses_page_records),
 		cmocka_unit_test(refuses_pages_in_a_devstate),
 		cmocka_unit_test(refuses_mapped_ram_without_a_configuration),
-		cmocka_unit_test(bears_any_flipped_byte),
-		cmocka_unit_test(makes_no_layout_of_what_contradicts_itself),
+		cmocka_unit_test(survives_any_flipped_byte),
+		cmocka_unit_test(makes_no_layout_of_contradictions),
 		cmocka_unit_test(makes_no_layout_without_a_configuration),
 	};
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * mapped-ram streams: taken apart, put together, and the same guest whichever
- * form it came in.
+ * mapped-ram streams: parsed, synthesized, and the same guest in every form.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,7 +16,7 @@
 #define PAGE 4096u
 #define ROOM (70 * PAGE) /* of pc.ram: two words of bitmap */
 
-/* A file as QEMU writes it, and what should come of it. */
+/* A file as QEMU writes it, and the expected result. */
 struct made {
 	GByteArray *file;
 	GByteArray *state;
@@ -31,13 +30,13 @@ struct made {
 struct how {
 	size_t begin;
 	uint64_t align;
-	bool shared;   /* with x-ignore-shared */
-	bool left_out; /* and so without vga */
-	bool before;   /* with the target page's bits before the list */
-	bool behind;   /* and the uuid behind it */
+	bool shared;	/* with x-ignore-shared */
+	bool left_out;	/* and without vga */
+	bool page_bits; /* with the target page's bits before the list */
+	bool behind;	/* and the uuid after it */
 };
 
-/* What was put into the file since it had `from` bytes is devstate too. */
+/* Counts the bytes since `from` as devstate too. */
 static void keep(struct made *m, size_t from)
 {
 	stream_bytes(m->state, m->file->data + from, m->file->len - from);
@@ -67,7 +66,7 @@ static void make_head(struct made *m, const struct how *how)
 
 	stream_magic(m->file);
 	stream_configuration(m->file, "pc-q35-10.0");
-	if (how->before) {
+	if (how->page_bits) {
 		stream_subsection(m->file, WIRE_CONFIG_PAGE_BITS);
 		stream_be32(m->file, 12);
 	}
@@ -187,7 +186,7 @@ static void takes_out_headers_and_the_capability(void **state)
 	}
 }
 
-static void says_where_everything_lies(void **state)
+static void reports_all_offsets(void **state)
 {
 	for (size_t i = 0; i < G_N_ELEMENTS(hows); i++) {
 		struct made *m = make(hows[i]);
@@ -216,7 +215,7 @@ static void says_where_everything_lies(void **state)
 	}
 }
 
-/* At every cut outside of the pages, which are jumped over. */
+/* Cuts everywhere except in the pages, which are jumped over. */
 static void gives_the_same_at_any_cut(void **state)
 {
 	for (size_t i = 0; i < G_N_ELEMENTS(hows); i++) {
@@ -261,7 +260,7 @@ static void refuses_a_stream_that_ends_early(void **state)
 	made_free(m);
 }
 
-static void drops_what_was_fed_behind_a_header(void **state)
+static void drops_bytes_fed_after_a_header(void **state)
 {
 	struct made *m = make(hows[0]);
 	g_autoptr(SnapParser) p = snap_parser_new();
@@ -290,7 +289,7 @@ static void drops_what_was_fed_behind_a_header(void **state)
 	made_free(m);
 }
 
-/* Its layout, read whole and in pieces, is what QEMU wrote. */
+/* Checks that its layout, read whole and in pieces, gives the bytes of QEMU. */
 static void check_layout(const struct stream_split *s, uint64_t begin,
 			 const GByteArray *expected)
 {
@@ -313,7 +312,7 @@ static void check_layout(const struct stream_split *s, uint64_t begin,
 	snap_ramlist_clear(&info.ram);
 }
 
-static void puts_together_what_qemu_wrote(void **state)
+static void rebuilds_the_file_that_qemu_wrote(void **state)
 {
 	for (size_t i = 0; i < G_N_ELEMENTS(hows); i++) {
 		struct how how = hows[i];
@@ -330,7 +329,7 @@ static void puts_together_what_qemu_wrote(void **state)
 	}
 }
 
-/* The bytes of one block's area need not be held to be described. */
+/* A layout describes a block without holding its bytes. */
 static void lays_out_the_largest_guest(void **state)
 {
 	struct snap_stream_info info;
@@ -354,7 +353,7 @@ static void lays_out_the_largest_guest(void **state)
 	assert_int_equal(stream_layout_mapped(&split, &info, (uint64_t)1 << 46,
 					      &layout, NULL),
 			 0);
-	/* Behind 2 GiB of bitmap. */
+	/* After 2 GiB of bitmap. */
 	pages = ((uint64_t)1 << 46) + (2 * SNAP_GIB) + SNAP_MIB;
 	assert_true(snap_layout_find(layout, pages, &run));
 	assert_int_equal(run.kind, SNAP_RUN_PAGES);
@@ -385,7 +384,7 @@ static void assert_same_guest(const struct stream_split *a,
 	}
 }
 
-/* What came as classic, goes out as mapped-ram and comes in again. */
+/* A classic stream goes out as mapped-ram and comes in again. */
 static void a_classic_stream_is_the_same_guest_as_mapped_ram(void **state)
 {
 	for (guint i = 0; i < n_forms; i++) {
@@ -425,8 +424,8 @@ static void a_classic_stream_is_the_same_guest_as_mapped_ram(void **state)
 	}
 }
 
-/* RAM's empty sections are of the devstate that QEMU wrote. */
-static void its_devstate_is_itself(void **state)
+/* RAM's empty sections belong to the devstate that QEMU wrote. */
+static void a_devstate_of_a_devstate_is_the_same(void **state)
 {
 	for (size_t i = 0; i < G_N_ELEMENTS(hows); i++) {
 		struct made *m = make(hows[i]);
@@ -480,7 +479,7 @@ static void the_place_of_pages_does_not_depend_on_the_form(void **state)
 	g_byte_array_unref(s);
 }
 
-/* What ends with `zeros` zeros and `more` behind its description. */
+/* A stream with `zeros` zeros and `more` after its description. */
 static void check_padded(const char *form, size_t zeros, const char *more,
 			 size_t step, bool complete)
 {
@@ -509,7 +508,8 @@ static void check_padded(const char *form, size_t zeros, const char *more,
 	g_byte_array_unref(s);
 }
 
-static void zeros_behind_the_description_are_not_of_the_stream(void **state)
+static void
+zeros_after_the_description_do_not_belong_to_the_stream(void **state)
 {
 	static const size_t steps[] = { 0, 1000, 65536 };
 
@@ -523,7 +523,7 @@ static void zeros_behind_the_description_are_not_of_the_stream(void **state)
 	check_padded("precopy", 700, "", 1, true);
 }
 
-static void zeros_before_something_else_are_given_back(void **state)
+static void zeros_before_other_bytes_are_passed_on(void **state)
 {
 	static const size_t steps[] = { 0, 1, 699, 700, 701 };
 
@@ -538,20 +538,20 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(takes_out_headers_and_the_capability),
-		cmocka_unit_test(says_where_everything_lies),
+		cmocka_unit_test(reports_all_offsets),
 		cmocka_unit_test(gives_the_same_at_any_cut),
 		cmocka_unit_test(refuses_a_stream_that_ends_early),
-		cmocka_unit_test(drops_what_was_fed_behind_a_header),
-		cmocka_unit_test(puts_together_what_qemu_wrote),
+		cmocka_unit_test(drops_bytes_fed_after_a_header),
+		cmocka_unit_test(rebuilds_the_file_that_qemu_wrote),
 		cmocka_unit_test(lays_out_the_largest_guest),
 		cmocka_unit_test(
 			a_classic_stream_is_the_same_guest_as_mapped_ram),
-		cmocka_unit_test(its_devstate_is_itself),
+		cmocka_unit_test(a_devstate_of_a_devstate_is_the_same),
 		cmocka_unit_test(
 			the_place_of_pages_does_not_depend_on_the_form),
 		cmocka_unit_test(
-			zeros_behind_the_description_are_not_of_the_stream),
-		cmocka_unit_test(zeros_before_something_else_are_given_back),
+			zeros_after_the_description_do_not_belong_to_the_stream),
+		cmocka_unit_test(zeros_before_other_bytes_are_passed_on),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

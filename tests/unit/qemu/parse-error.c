@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Damaged and foreign streams: each gets one sentence that names the offset
+/* Damaged and foreign streams: each gives one sentence that names the offset
  * and what was expected there. */
 #include <inttypes.h>
 #include <setjmp.h>
@@ -115,7 +115,7 @@ static void refuses_an_impossible_configuration(void **state)
 		"offset 53: target pages of 17 bits; 12 to 16 are known");
 }
 
-static void refuses_what_is_no_element(void **state)
+static void refuses_an_unknown_element(void **state)
 {
 	GByteArray *s = begin();
 
@@ -309,7 +309,7 @@ static void names_the_capability_to_turn_off(void **state)
 		"file");
 }
 
-static void refuses_a_record_of_no_kind(void **state)
+static void refuses_an_unknown_record(void **state)
 {
 	static const uint64_t values[] = {
 		0,
@@ -341,7 +341,7 @@ static void refuses_target_pages_of_1_kib(void **state)
 		"offset 82: target pages of less than 4096 bytes");
 }
 
-static void refuses_damaged_passengers(void **state)
+static void refuses_other_sections_that_are_damaged(void **state)
 {
 	GByteArray *s = begin();
 
@@ -363,7 +363,7 @@ static void refuses_damaged_passengers(void **state)
 		"0x0000000000000004");
 }
 
-static void says_the_same_error_again(void **state)
+static void repeats_its_error(void **state)
 {
 	g_autoptr(SnapParser) p = snap_parser_new();
 	struct snap_event ev;
@@ -380,9 +380,9 @@ static void says_the_same_error_again(void **state)
 	assert_int_equal(snap_parser_step(p, &ev, NULL), -EPROTO);
 }
 
-/* Whatever a byte is changed to, the parser ends with a verdict, and what it
- * gave out lies within bounds (which the splitter asserts). */
-static void bears_any_flipped_byte(void **state)
+/* With any byte changed, the parser ends, and all events stay within their
+ * bounds (the splitter asserts it). */
+static void survives_any_flipped_byte(void **state)
 {
 	GByteArray *s = form_make("passengers");
 
@@ -390,7 +390,7 @@ static void bears_any_flipped_byte(void **state)
 		uint8_t kept = s->data[i];
 		struct stream_split split;
 
-		/* The pages themselves may hold anything. */
+		/* Pages may have any content. */
 		if (i > 500 && i < s->len - 500 && i % 61)
 			continue;
 		for (int bit = 0; bit < 8; bit++) {
@@ -409,7 +409,7 @@ int main(void)
 		cmocka_unit_test(names_the_magic_it_expected),
 		cmocka_unit_test(refuses_another_version),
 		cmocka_unit_test(refuses_an_impossible_configuration),
-		cmocka_unit_test(refuses_what_is_no_element),
+		cmocka_unit_test(refuses_an_unknown_element),
 		cmocka_unit_test(refuses_a_packaged_postcopy),
 		cmocka_unit_test(refuses_sections_out_of_turn),
 		cmocka_unit_test(refuses_a_wrong_footer),
@@ -417,11 +417,11 @@ int main(void)
 		cmocka_unit_test(refuses_a_list_without_end),
 		cmocka_unit_test(refuses_pages_outside_their_block),
 		cmocka_unit_test(names_the_capability_to_turn_off),
-		cmocka_unit_test(refuses_a_record_of_no_kind),
+		cmocka_unit_test(refuses_an_unknown_record),
 		cmocka_unit_test(refuses_target_pages_of_1_kib),
-		cmocka_unit_test(refuses_damaged_passengers),
-		cmocka_unit_test(says_the_same_error_again),
-		cmocka_unit_test(bears_any_flipped_byte),
+		cmocka_unit_test(refuses_other_sections_that_are_damaged),
+		cmocka_unit_test(repeats_its_error),
+		cmocka_unit_test(survives_any_flipped_byte),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,7 +12,7 @@
 
 #define PAGE 4096u
 
-/* Is the page at `offset` of that block the one made with `seed`? */
+/* True when the page at `offset` of that block was made with `seed`. */
 static bool page_is(const struct stream_split *split, const char *block,
 		    uint64_t offset, uint32_t seed)
 {
@@ -82,8 +82,8 @@ static void gives_the_same_at_any_cut(void **state)
 	}
 }
 
-/* Where a stream with footers has its end mark it is whole, though it has no
- * description: a QEMU would load it. */
+/* The end mark of a stream with footers, or 0. There it is complete even
+ * without its description: QEMU would load it. */
 static size_t end_mark(const struct form *form, const GByteArray *s)
 {
 	if (form->undescribed || strcmp(form->name, "old") == 0)
@@ -152,7 +152,7 @@ static void takes_pages_in_any_order(void **state)
 	stream_split_clear(&split);
 }
 
-static void tells_what_the_stream_says_of_itself(void **state)
+static void reports_the_properties_of_the_stream(void **state)
 {
 	const struct snap_stream_info *info;
 	struct stream_split split;
@@ -215,7 +215,7 @@ static void devstate_is_the_stream_without_pages(void **state)
 	g_byte_array_unref(expected);
 }
 
-/* A devstate is a stream, whose devstate is itself. */
+/* A devstate is a stream, and its devstate is the same. */
 static void reads_a_devstate(void **state)
 {
 	static const char *const names[] = { "precopy", "background", "old",
@@ -302,7 +302,7 @@ static void reads_target_pages_of_64_kib(void **state)
 	g_byte_array_unref(s);
 }
 
-/* Sparc64 has pages of 8 KiB and does not say so. */
+/* Sparc64 has pages of 8 KiB, and its streams do not say so. */
 static void knows_machines_with_other_target_pages(void **state)
 {
 	uint8_t data[2 * PAGE];
@@ -330,7 +330,7 @@ static void knows_machines_with_other_target_pages(void **state)
 	g_byte_array_unref(s);
 }
 
-static void carries_along_sections_of_known_size(void **state)
+static void passes_on_sections_of_known_size(void **state)
 {
 	struct stream_split split;
 
@@ -364,7 +364,7 @@ static void says_why_it_cannot_split_a_stream(void **state)
 	static const char *const expected[][2] = {
 		{ "virtio-mem",
 		  "section \"0000:00:03.0/virtio-mem-device-early\" is of "
-		  "unknown length and stands before the guest's memory" },
+		  "unknown length and precedes the guest's memory" },
 		{ "vfio", "section \"0000:00:04.0/vfio\" (version 1) is of "
 			  "unknown length" },
 		{ "new-subsection",
@@ -446,14 +446,14 @@ int main(void)
 			says_where_a_stream_ended_and_what_was_missing),
 		cmocka_unit_test(keeps_the_page_that_was_sent_last),
 		cmocka_unit_test(takes_pages_in_any_order),
-		cmocka_unit_test(tells_what_the_stream_says_of_itself),
+		cmocka_unit_test(reports_the_properties_of_the_stream),
 		cmocka_unit_test(devstate_is_the_stream_without_pages),
 		cmocka_unit_test(reads_a_devstate),
 		cmocka_unit_test(reads_the_configuration),
 		cmocka_unit_test(reads_listed_page_sizes),
 		cmocka_unit_test(reads_target_pages_of_64_kib),
 		cmocka_unit_test(knows_machines_with_other_target_pages),
-		cmocka_unit_test(carries_along_sections_of_known_size),
+		cmocka_unit_test(passes_on_sections_of_known_size),
 		cmocka_unit_test(keeps_a_stream_it_cannot_split_verbatim),
 		cmocka_unit_test(says_why_it_cannot_split_a_stream),
 		cmocka_unit_test(a_page_whole_in_the_input_is_not_copied),

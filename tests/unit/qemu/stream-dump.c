@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Says what the parser makes of a stream in a file, and writes what comes of
- * it: a tool for trying the parser on what a real QEMU has saved.
+ * Prints what the parser finds in a file, and writes the parts: a tool to try
+ * the parser on streams of a real QEMU.
  *
  *	stream-dump STREAM [--begin N] [--step N] [--devstate OUT] [--ram OUT]
  *		[--synth OUT] [--mapped OUT [--at N]]

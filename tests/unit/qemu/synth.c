@@ -11,7 +11,7 @@
 
 #define PAGE 4096u
 
-/* A form, taken apart and laid out. */
+/* A form, parsed and laid out. */
 struct laid {
 	struct stream_split split;
 	struct snap_stream_info info;
@@ -133,7 +133,7 @@ static void check_round_trip(const struct form *form, const GByteArray *s,
 	lay_clear(&again);
 }
 
-static void what_is_put_together_comes_apart_the_same(void **state)
+static void a_synthesized_stream_parses_to_the_same(void **state)
 {
 	for_each_form(check_round_trip);
 }
@@ -196,7 +196,7 @@ static void record_sizes_are_those_of_the_headers(void **state)
 	g_byte_array_unref(s);
 }
 
-/* Describes one block, as large as it may be, without holding it. */
+/* Describes a block of the largest size without holding it. */
 static void lays_out_the_largest_guest(void **state)
 {
 	struct snap_stream_info info = { .target_page = PAGE,
@@ -266,7 +266,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(reads_the_same_at_any_offset),
 		cmocka_unit_test(runs_follow_one_another_without_gaps),
-		cmocka_unit_test(what_is_put_together_comes_apart_the_same),
+		cmocka_unit_test(a_synthesized_stream_parses_to_the_same),
 		cmocka_unit_test(a_canonical_stream_comes_back_byte_for_byte),
 		cmocka_unit_test(sends_no_page_of_a_block_that_was_left_out),
 		cmocka_unit_test(record_sizes_are_those_of_the_headers),

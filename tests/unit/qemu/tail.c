@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The end of the device state is found among bytes that may be anything. */
+/* The end of the device state is found among any bytes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 
 #define TEXT "{\"devices\":[{\"name\":\"{\"}]}"
 
-/* The verdict on `s`, fed `step` bytes at a time (0: whole). */
+/* The result for `s`, fed `step` bytes at a time (0: at once). */
 static bool described(const GByteArray *s, size_t step)
 {
 	struct snap_tail t = { 0 };
@@ -36,7 +36,7 @@ static bool ended(const GByteArray *s, size_t step)
 	return snap_tail_ended(&t);
 }
 
-/* Frees `s`; the verdict is the same at any cut. */
+/* Frees `s`; the result is the same at any cut. */
 static void expect(GByteArray *s, bool verdict)
 {
 	for (size_t step = 0; step <= s->len; step++)
@@ -56,7 +56,7 @@ static void finds_a_description(void **state)
 	expect(s, true);
 }
 
-/* Before 6.0 QEMU set a space behind the brace. */
+/* QEMU earlier than 6.0 writes a space after the brace. */
 static void finds_an_old_description(void **state)
 {
 	GByteArray *s = g_byte_array_new();
@@ -92,9 +92,9 @@ static void wants_text(void **state)
 	expect(s, false);
 }
 
-/* The last section's number is 6: 00 00 00 06 before 00 06. And a length
- * whose bytes look like a beginning. */
-static void is_not_misled_by_what_stands_before(void **state)
+/* The last section has the id 6, so 00 00 00 06 precedes 00 06. A length looks
+ * like a beginning. */
+static void is_not_misled_by_earlier_bytes(void **state)
 {
 	for (uint32_t id = 0; id < 0x10000; id += id < 16 ? 1 : 0x7b) {
 		GByteArray *s = g_byte_array_new();
@@ -121,7 +121,7 @@ static void is_not_misled_by_what_stands_before(void **state)
 	}
 }
 
-/* Device state full of beginnings, long ones and short ones, nested. */
+/* Device state full of beginnings: long, short and nested ones. */
 static void is_not_misled_by_false_beginnings(void **state)
 {
 	GByteArray *s = g_byte_array_new();
@@ -151,7 +151,7 @@ static void a_description_inside_the_state_is_not_the_end(void **state)
 	g_byte_array_unref(s);
 }
 
-static void finds_the_end_mark_behind_a_footer(void **state)
+static void finds_the_end_mark_after_a_footer(void **state)
 {
 	GByteArray *s = g_byte_array_new();
 
@@ -178,7 +178,7 @@ static void wants_the_footer_of_a_section_that_was_there(void **state)
 	g_byte_array_unref(s);
 }
 
-/* The cost is the same for every byte, whatever the bytes are. */
+/* Every byte costs the same, whatever the bytes are. */
 static void takes_hostile_bytes_in_one_pass(void **state)
 {
 	const size_t size = 8 << 20;
@@ -200,10 +200,10 @@ int main(void)
 		cmocka_unit_test(finds_an_old_description),
 		cmocka_unit_test(wants_the_length_to_end_at_the_end),
 		cmocka_unit_test(wants_text),
-		cmocka_unit_test(is_not_misled_by_what_stands_before),
+		cmocka_unit_test(is_not_misled_by_earlier_bytes),
 		cmocka_unit_test(is_not_misled_by_false_beginnings),
 		cmocka_unit_test(a_description_inside_the_state_is_not_the_end),
-		cmocka_unit_test(finds_the_end_mark_behind_a_footer),
+		cmocka_unit_test(finds_the_end_mark_after_a_footer),
 		cmocka_unit_test(wants_the_footer_of_a_section_that_was_there),
 		cmocka_unit_test(takes_hostile_bytes_in_one_pass),
 	};

@@ -4,7 +4,7 @@
 
 #include "tests/unit/save/world.h"
 
-/* Where a block's parts lie. */
+/* The offsets of a block's parts. */
 struct file_block {
 	uint64_t bitmap;
 	uint64_t bytes; /* of the bitmap */
@@ -17,38 +17,39 @@ struct file {
 	uint32_t page;	/* target page */
 	struct file_block ram;
 	struct file_block rom;
-	uint64_t devices; /* where they begin */
+	uint64_t devices; /* where the devices begin */
 };
 
-/* Fills w->ram: pages of noise, of one byte, and every third one zero. */
+/* Fills w->ram: pages of noise, pages of one byte, and every third page
+ * zero. */
 void file_fill_ram(struct world *w);
 
-/* Makes the file of w->ram, with what w->stream has before it; `*f` has the
- * target page. */
+/* Appends the file of w->ram to w->stream; `*f` has the target page. */
 void file_make(struct world *w, struct file *f);
 
-/* A classic stream of w->ram, behind what w->stream has. */
+/* Appends a classic stream of w->ram to w->stream. */
 void file_make_classic(struct world *w);
 
-/* Writes in the order they come. */
+/* Writes in their order. */
 struct cut {
 	uint64_t offset;
 	uint64_t size;
 };
 GArray *cuts_new(void);
-/* [from, to) in pieces of `step` bytes. */
+/* Adds [from, to) in pieces of `step` bytes. */
 void cuts_add(GArray *cuts, uint64_t from, uint64_t to, uint64_t step);
-/* The pages of a block that are not zero, `run` target pages at most in one
+/* Adds the pages of a block that are not zero, at most `run` target pages per
  * write. */
 void cuts_add_pages(GArray *cuts, const struct world *w, const struct file *f,
 		    const struct file_block *b, guint run);
-/* All but the parts of blocks, up to the devices; or from there to the end. */
+/* Adds everything but the parts of blocks, up to the devices; or from the
+ * devices on. */
 void cuts_add_stream(GArray *cuts, const struct file *f);
 void cuts_add_devices(GArray *cuts, const struct world *w,
 		      const struct file *f);
 void cuts_add_bitmaps(GArray *cuts, const struct file *f);
-/* As QEMU does without multifd. */
+/* The writes of QEMU without multifd. */
 GArray *cuts_of_qemu(const struct world *w, const struct file *f);
 
-/* Puts them, one after the other; the first that fails ends it. */
+/* Does the writes in order; stops at the first that fails. */
 ssize_t put_cuts(struct world *w, const GArray *cuts);

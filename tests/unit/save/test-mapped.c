@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What bitmaps and pages say together, and what cannot stand where it is
- * written. */
+/* How bitmaps and pages are combined, and which bytes are refused at their
+ * offset. */
 #include "tests/unit/save/mapped-file.h"
 
 #include <errno.h>
@@ -56,7 +56,7 @@ static ssize_t put_devices(struct world *w, const struct file *f)
 	return put_from_file(w, f->devices, w->stream->len);
 }
 
-/* The save failed, and said why. */
+/* Checks that the save failed, for this reason. */
 static void assert_failed_for(struct world *w, int code, const char *why)
 {
 	GError *error = NULL;
@@ -70,7 +70,7 @@ static void assert_failed_for(struct world *w, int code, const char *why)
 
 /* ---- bitmaps ---- */
 
-/* QEMU's background snapshot says that it is done, and never wrote them. */
+/* QEMU's background snapshot is complete without its bitmaps. */
 static void without_bitmaps_the_pages_that_were_written_count(void **state)
 {
 	struct world w;
@@ -92,7 +92,7 @@ static void a_page_that_is_not_in_its_bitmap_is_zero(void **state)
 
 	begin_file(&w, &f);
 	assert_int_equal(put_pages(&w, &f), 0);
-	/* They became zero when they had been written. */
+	/* These pages became zero after they were written. */
 	bits = w.stream->data + f.ram.bitmap;
 	for (uint32_t p = 100; p < 140; p++) {
 		memset(w.ram + (size_t)p * SNAP_PAGE, 0, SNAP_PAGE);
@@ -104,7 +104,7 @@ static void a_page_that_is_not_in_its_bitmap_is_zero(void **state)
 	world_close(&w);
 }
 
-/* A page that QEMU names and that did not come was lost. */
+/* A page that QEMU names but that did not come is lost. */
 static void a_page_in_a_late_bitmap_must_have_been_written(void **state)
 {
 	struct world w;
@@ -121,7 +121,7 @@ static void a_page_in_a_late_bitmap_must_have_been_written(void **state)
 	assert_false(there_is_a_snapshot(&w));
 	world_close(&w);
 
-	/* One that came in part did not come. */
+	/* A page of which only a part came did not come. */
 	begin_file(&w, &f);
 	assert_int_equal(put_pages(&w, &f), 0);
 	assert_true(put_from_file(&w, f.ram.pages + 702 * SNAP_PAGE,
@@ -133,20 +133,20 @@ static void a_page_in_a_late_bitmap_must_have_been_written(void **state)
 	world_close(&w);
 }
 
-/* A copy comes front to back, and leaves out what is a hole: of that nobody can
- * tell, as long as more may come. */
+/* A copy comes front to back and leaves out holes. A missing page may be a
+ * hole, or come later. */
 static void a_page_that_a_copy_leaves_out_is_zero(void **state)
 {
 	struct world w;
 	struct file f;
 
 	open_file(&w, &f);
-	/* Pages that are zero, and in the bitmap all the same. */
+	/* zero pages that the bitmap names all the same */
 	memset(w.stream->data + f.ram.bitmap, 0xff, RAM_PAGES / 8);
 	begin_save(&w);
 	assert_true(put_from_file(&w, 0, f.ram.pages + 600 * SNAP_PAGE) > 0);
 	memset(w.ram + 620 * SNAP_PAGE, 0, 180 * SNAP_PAGE);
-	/* and one of which a part is left out */
+	/* and a page of which a part is left out */
 	memset(w.ram + 800 * SNAP_PAGE, 0, SNAP_PAGE);
 	memcpy(w.ram + 800 * SNAP_PAGE + 512, "in the middle", 13);
 	assert_true(put(&w, "in the middle", 13,
@@ -180,9 +180,9 @@ static void a_copy_with_holes_is_saved_when_it_ends(void **state)
 	world_close(&w);
 }
 
-/* A copy that has its end before its middle: of the block whose bitmap is under
- * way nobody knows what counts. */
-static void a_bitmap_that_did_not_come_is_waited_for(void **state)
+/* A copy whose end comes before its middle: a bitmap that is incomplete decides
+ * nothing. */
+static void a_missing_bitmap_is_waited_for(void **state)
 {
 	struct world w;
 	struct file f;
@@ -202,7 +202,7 @@ static void a_bitmap_that_did_not_come_is_waited_for(void **state)
 	world_close(&w);
 }
 
-static void a_bitmap_names_no_page_behind_its_block(void **state)
+static void a_bitmap_may_not_name_a_page_past_its_block(void **state)
 {
 	struct world w;
 	struct file f;
@@ -216,9 +216,9 @@ static void a_bitmap_names_no_page_behind_its_block(void **state)
 	world_close(&w);
 }
 
-/* ---- what is there already ---- */
+/* ---- a snapshot is there already ---- */
 
-static void one_that_replaces_none_gives_way(void **state)
+static void a_save_that_may_not_replace_gives_way(void **state)
 {
 	struct world w;
 	struct file f;
@@ -249,7 +249,7 @@ static void one_that_replaces_none_gives_way(void **state)
 	world_close(&w);
 }
 
-/* ---- places ---- */
+/* ---- offsets ---- */
 
 struct bad_place {
 	const char *what;
@@ -258,7 +258,7 @@ struct bad_place {
 	const char *why;
 };
 
-static void what_lies_nowhere_fails_the_save(void **state)
+static void bytes_outside_all_parts_fail_the_save(void **state)
 {
 	uint8_t noise[8192];
 	struct world w;
@@ -287,7 +287,7 @@ static void what_lies_nowhere_fails_the_save(void **state)
 		begin_file(&w, &f);
 		assert_int_equal(put_pages(&w, &f), 0);
 		put(&w, noise, p->size, p->offset);
-		/* From then on the failure answers all. */
+		/* After a failure, every write is answered with it. */
 		put_bitmaps(&w, &f);
 		if (put_devices(&w, &f) != -EPROTO)
 			fail_msg("%s was taken", p->what);
@@ -297,7 +297,7 @@ static void what_lies_nowhere_fails_the_save(void **state)
 	}
 }
 
-/* A block that is not listed yet has no place. */
+/* A block that is not listed yet has no offset in the file. */
 static void pages_before_their_header_fail_the_save(void **state)
 {
 	struct world w;
@@ -342,7 +342,7 @@ static void pages_in_pieces_are_bounded(void **state)
 
 /* ---- trouble ---- */
 
-static void a_save_that_is_aborted_leaves_the_snapshot_before_it(void **state)
+static void an_aborted_save_leaves_the_old_snapshot(void **state)
 {
 	struct stat before, after;
 	struct world w;
@@ -363,7 +363,7 @@ static void a_save_that_is_aborted_leaves_the_snapshot_before_it(void **state)
 	world_close(&w);
 }
 
-/* A header that is whole but for its places. */
+/* A complete header with huge values. */
 static ssize_t put_huge(struct world *w, uint64_t length)
 {
 	uint64_t bytes = length / SNAP_PAGE / 8;
@@ -429,15 +429,14 @@ int main(void)
 			a_page_in_a_late_bitmap_must_have_been_written),
 		cmocka_unit_test(a_page_that_a_copy_leaves_out_is_zero),
 		cmocka_unit_test(a_copy_with_holes_is_saved_when_it_ends),
-		cmocka_unit_test(a_bitmap_that_did_not_come_is_waited_for),
-		cmocka_unit_test(a_bitmap_names_no_page_behind_its_block),
-		cmocka_unit_test(one_that_replaces_none_gives_way),
-		cmocka_unit_test(what_lies_nowhere_fails_the_save),
+		cmocka_unit_test(a_missing_bitmap_is_waited_for),
+		cmocka_unit_test(a_bitmap_may_not_name_a_page_past_its_block),
+		cmocka_unit_test(a_save_that_may_not_replace_gives_way),
+		cmocka_unit_test(bytes_outside_all_parts_fail_the_save),
 		cmocka_unit_test(pages_before_their_header_fail_the_save),
 		cmocka_unit_test(a_page_is_not_written_again_in_part),
 		cmocka_unit_test(pages_in_pieces_are_bounded),
-		cmocka_unit_test(
-			a_save_that_is_aborted_leaves_the_snapshot_before_it),
+		cmocka_unit_test(an_aborted_save_leaves_the_old_snapshot),
 		cmocka_unit_test(a_guest_too_large_for_the_buffer_is_refused),
 		cmocka_unit_test(a_sync_is_answered_when_the_snapshot_is_there),
 	};

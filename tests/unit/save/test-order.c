@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The file of a mapped-ram stream comes to rest as the same snapshot, in
- * whichever order it is written and however it is cut. */
+/* The file of a mapped-ram stream becomes the same snapshot, in whatever order
+ * it is written and however it is cut. */
 #include "tests/unit/save/mapped-file.h"
 
 #include <errno.h>
@@ -23,7 +23,8 @@ static void open_file(struct world *w, struct file *f, uint32_t page)
 	file_make(w, f);
 }
 
-/* Saved, and as mapped-ram; its device state has no trace of it. */
+/* Checks that it was saved as mapped-ram and that its device state does not
+ * show that. */
 static void assert_mapped(struct world *w)
 {
 	const struct snap_block *state;
@@ -86,11 +87,11 @@ static int compare_rank(gconstpointer a, gconstpointer b)
 	return x->size < y->size ? -1 : x->size > y->size;
 }
 
-/* Cuts [from, to) at odd places, and mixes what lies near each other. */
+/* Cuts [from, to) at odd offsets, and shuffles neighbouring pieces. */
 static void cuts_add_mixed(GArray *cuts, GRand *rand, uint64_t from,
 			   uint64_t to)
 {
-	g_autoptr(GArray) pieces = cuts_new(); /* by where they begin */
+	g_autoptr(GArray) pieces = cuts_new(); /* by offset */
 	g_autoptr(GArray) order = cuts_new();  /* index and rank */
 	uint64_t at = from;
 
@@ -214,7 +215,7 @@ static void a_page_that_is_written_again_ends_as_written_last(void **state)
 	world_close(&w);
 }
 
-/* What is saved as `mapped` is the snapshot that `stream` was. */
+/* A save of `mapped` gives the same snapshot as one of `stream`. */
 static void a_snapshot_may_be_shown_as_classic(void **state)
 {
 	struct snap_meta meta;
@@ -232,7 +233,7 @@ static void a_snapshot_may_be_shown_as_classic(void **state)
 	world_close(&w);
 }
 
-/* Views are compared byte for byte, whichever way the guest came. */
+/* The devstate is the same, whatever the form of the stream. */
 static void the_device_state_is_that_of_a_classic_stream(void **state)
 {
 	uint8_t *bytes[2];
@@ -275,8 +276,8 @@ static void the_device_state_is_that_of_a_classic_stream(void **state)
 	}
 }
 
-/* One write of those that make a file: left out, put twice, moved, cut, or with
- * a byte that is another. */
+/* One write of the file: left out, repeated, moved, cut, or with a wrong
+ * byte. */
 static void put_wrong(struct world *w, GRand *rand, const struct cut *c)
 {
 	int how = g_rand_int_range(rand, 0, 1000);
@@ -296,7 +297,7 @@ static void put_wrong(struct world *w, GRand *rand, const struct cut *c)
 	put(w, data, size, offset);
 }
 
-/* Whatever comes, it ends in a snapshot that is sound or in none. */
+/* Any sequence of writes ends in a valid snapshot or in none. */
 static void writes_that_went_wrong_do_no_harm(void **state)
 {
 	guint saved = 0;
@@ -325,7 +326,7 @@ static void writes_that_went_wrong_do_no_harm(void **state)
 	world_close(&w);
 }
 
-/* Many small writes wait for the one thread, and take no more than they may. */
+/* Many small writes wait for the parser within the limit of the buffer. */
 static void small_writes_stay_within_the_buffer(void **state)
 {
 	struct snap_saver_stats stats;
@@ -356,7 +357,7 @@ static void count_answer(void *data, ssize_t result)
 	++*(guint *)data;
 }
 
-/* Who reads them may have to wait for the disk. */
+/* The parser may have to wait for the disk. */
 static void bytes_far_apart_count_as_the_memory_they_take(void **state)
 {
 	SnapInbox *inbox = snap_inbox_new(SNAP_MIB);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What stands before a stream in its file, and where a stream that is not
- * mapped-ram may be written. */
+/* The preamble of a stream, and where a stream other than mapped-ram may be
+ * written. */
 #include "tests/unit/save/mapped-file.h"
 
 #include <errno.h>
@@ -31,9 +31,10 @@ static void open_world(struct world *w)
 	file_fill_ram(w);
 }
 
-/* The snapshot has `size` bytes before its stream, those at `data` first. */
-static void assert_before(struct world *w, enum snap_form form,
-			  const void *data, size_t data_size, uint64_t size)
+/* Checks that the snapshot has a preamble of `size` bytes that begins with
+ * `data`. */
+static void assert_preamble(struct world *w, enum snap_form form,
+			    const void *data, size_t data_size, uint64_t size)
 {
 	g_autofree uint8_t *zeros = g_malloc0(size - data_size);
 	g_autofree uint8_t *bytes = NULL;
@@ -54,7 +55,7 @@ static void assert_before(struct world *w, enum snap_form form,
 
 /* ---- libvirt ---- */
 
-static void libvirt_saves_raw_in_blocks_the_last_filled_up(void **state)
+static void libvirt_saves_raw_in_padded_blocks(void **state)
 {
 	static const size_t steps[] = { 1 << 20, 65536, 777 };
 	static const uint8_t zeros[65536];
@@ -74,8 +75,8 @@ static void libvirt_saves_raw_in_blocks_the_last_filled_up(void **state)
 		assert_int_equal(put_all(&w, w.stream->len, steps[i]), 0);
 		assert_int_equal(snap_save_state(w.save, NULL), SNAP_SAVE_DONE);
 		assert_saved(&w);
-		assert_before(&w, SNAP_FORM_CLASSIC, w.stream->data, begin,
-			      begin);
+		assert_preamble(&w, SNAP_FORM_CLASSIC, w.stream->data, begin,
+				begin);
 		world_close(&w);
 	}
 }
@@ -90,7 +91,8 @@ static void libvirt_marks_its_header_when_all_is_written(void **state)
 	file_make(&w, &f);
 	begin_save(&w);
 	assert_int_equal(put_all(&w, f.begin, 40000), 0);
-	/* Its own descriptor is closed before the first byte of the stream. */
+	/* libvirt closes its own descriptor before the first byte of the
+	 * stream. */
 	assert_int_equal(check(&w), 0);
 	assert_int_equal(put(&w, w.stream->data + f.begin,
 			     f.ram.bitmap - f.begin, f.begin),
@@ -101,11 +103,11 @@ static void libvirt_marks_its_header_when_all_is_written(void **state)
 			     w.stream->len - f.ram.bitmap, f.ram.bitmap),
 			 w.stream->len - f.ram.bitmap);
 	assert_saved(&w);
-	assert_before(&w, SNAP_FORM_MAPPED, w.stream->data, f.begin, f.begin);
+	assert_preamble(&w, SNAP_FORM_MAPPED, w.stream->data, f.begin, f.begin);
 	world_close(&w);
 }
 
-static void what_libvirt_compressed_is_refused_at_once(void **state)
+static void a_compressed_save_image_is_refused_at_once(void **state)
 {
 	struct world w;
 
@@ -122,9 +124,8 @@ static void what_libvirt_compressed_is_refused_at_once(void **state)
 	world_close(&w);
 }
 
-/* A stream that cannot be split is kept as it came, and so is what stands
- * before it. */
-static void what_stands_before_a_stream_kept_verbatim_stays_there(void **state)
+/* A stream that cannot be split is kept verbatim, with its preamble. */
+static void a_verbatim_stream_keeps_its_preamble(void **state)
 {
 	const struct snap_block *block;
 	g_autofree uint8_t *bytes = NULL;
@@ -142,7 +143,7 @@ static void what_stands_before_a_stream_kept_verbatim_stays_there(void **state)
 	stream_description(w.stream, "{\"devices\": []}");
 	begin_save(&w);
 	assert_int_equal(put_all(&w, w.stream->len, 5000), 0);
-	assert_before(&w, SNAP_FORM_VERBATIM, w.stream->data, begin, begin);
+	assert_preamble(&w, SNAP_FORM_VERBATIM, w.stream->data, begin, begin);
 	saved_meta(&w, &meta);
 	block = snap_meta_find(&meta, SNAP_BLOCK_STREAM);
 	assert_int_equal(block->length, w.stream->len - begin);
@@ -154,7 +155,7 @@ static void what_stands_before_a_stream_kept_verbatim_stays_there(void **state)
 
 /* ---- zeros ---- */
 
-static void a_stream_begins_behind_a_hole(void **state)
+static void a_stream_begins_after_a_hole(void **state)
 {
 	static const uint64_t holes[] = { 0x1234, 4096 };
 
@@ -176,7 +177,7 @@ static void a_stream_begins_behind_a_hole(void **state)
 		cuts = cuts_of_qemu(&w, &f);
 		assert_int_equal(put_cuts(&w, cuts), 0);
 		assert_saved(&w);
-		assert_before(&w, SNAP_FORM_MAPPED, NULL, 0, holes[i]);
+		assert_preamble(&w, SNAP_FORM_MAPPED, NULL, 0, holes[i]);
 		world_close(&w);
 	}
 }
@@ -201,12 +202,12 @@ static void zeros_before_a_stream_are_a_hole(void **state)
 					 n);
 		}
 		assert_saved(&w);
-		assert_before(&w, SNAP_FORM_MAPPED, NULL, 0, 10000);
+		assert_preamble(&w, SNAP_FORM_MAPPED, NULL, 0, 10000);
 		world_close(&w);
 	}
 }
 
-static void a_hole_in_what_stands_before_is_zeros(void **state)
+static void a_hole_in_the_preamble_is_zeros(void **state)
 {
 	struct world w;
 	uint32_t begin;
@@ -224,7 +225,7 @@ static void a_hole_in_what_stands_before_is_zeros(void **state)
 		assert_int_equal(put(&w, w.stream->data + at, n, at), n);
 	}
 	assert_saved(&w);
-	assert_before(&w, SNAP_FORM_CLASSIC, w.stream->data, begin, begin);
+	assert_preamble(&w, SNAP_FORM_CLASSIC, w.stream->data, begin, begin);
 	world_close(&w);
 }
 
@@ -240,7 +241,7 @@ static void a_write_out_of_line_is_refused_by_itself(void **state)
 	file_make_classic(&w);
 	begin_save(&w);
 	assert_int_equal(put(&w, w.stream->data, 20, 0), 20);
-	/* It is not known yet what this is. */
+	/* It is not known yet which stream this is. */
 	odd[0] = put_later(&w, w.stream->data + 50, 10, 50);
 	odd[1] = put_later(&w, w.stream->data, 20, 0);
 	assert_int_equal(put(&w, w.stream->data + 20, 1000, 20), 1000);
@@ -257,8 +258,8 @@ static void a_write_out_of_line_is_refused_by_itself(void **state)
 	world_close(&w);
 }
 
-/* A page may be on its way before it is known that it may come. */
-static void a_write_ahead_of_the_verdict_waits_for_it(void **state)
+/* A page may come before it is known whether it may. */
+static void a_doubtful_write_waits_for_the_decision(void **state)
 {
 	struct file f = { .page = SNAP_PAGE };
 	g_autoptr(GArray) cuts = NULL;
@@ -284,17 +285,15 @@ static void a_write_ahead_of_the_verdict_waits_for_it(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(
-			libvirt_saves_raw_in_blocks_the_last_filled_up),
+		cmocka_unit_test(libvirt_saves_raw_in_padded_blocks),
 		cmocka_unit_test(libvirt_marks_its_header_when_all_is_written),
-		cmocka_unit_test(what_libvirt_compressed_is_refused_at_once),
-		cmocka_unit_test(
-			what_stands_before_a_stream_kept_verbatim_stays_there),
-		cmocka_unit_test(a_stream_begins_behind_a_hole),
+		cmocka_unit_test(a_compressed_save_image_is_refused_at_once),
+		cmocka_unit_test(a_verbatim_stream_keeps_its_preamble),
+		cmocka_unit_test(a_stream_begins_after_a_hole),
 		cmocka_unit_test(zeros_before_a_stream_are_a_hole),
-		cmocka_unit_test(a_hole_in_what_stands_before_is_zeros),
+		cmocka_unit_test(a_hole_in_the_preamble_is_zeros),
 		cmocka_unit_test(a_write_out_of_line_is_refused_by_itself),
-		cmocka_unit_test(a_write_ahead_of_the_verdict_waits_for_it),
+		cmocka_unit_test(a_doubtful_write_waits_for_the_decision),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

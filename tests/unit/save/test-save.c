@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A stream that is written comes to rest as a snapshot of the same pages, or
- * not at all; its writes are answered as promised. */
+/* A stream that is written becomes a snapshot of the same pages, or none. Its
+ * writes are answered as promised. */
 #include "tests/unit/save/world.h"
 
 #include <errno.h>
@@ -160,7 +160,7 @@ static void pages_sent_again_do_not_make_the_snapshot_grow(void **state)
 	assert_saved(&w);
 	assert_int_equal(fstatat(w.folder_fd, SNAP_CATALOG_SNAPSHOT, &often, 0),
 			 0);
-	/* A MiB of dead pages is not worth a copy (commit.c: DEAD_MIN). */
+	/* A MiB of dead pages is not worth a copy (compact.c: DEAD_MIN). */
 	assert_true(often.st_size < once.st_size * 115 / 100 + (off_t)SNAP_MIB);
 	world_close(&w);
 }
@@ -182,7 +182,7 @@ static void a_stream_cut_anywhere_is_never_a_snapshot(void **state)
 	world_close(&w);
 }
 
-static void a_failed_save_leaves_the_snapshot_before_it(void **state)
+static void a_failed_save_leaves_the_old_snapshot(void **state)
 {
 	struct stat before, after;
 	struct world w;
@@ -202,7 +202,7 @@ static void a_failed_save_leaves_the_snapshot_before_it(void **state)
 	world_close(&w);
 }
 
-static void what_is_no_stream_fails_the_write(void **state)
+static void bytes_that_are_no_stream_fail_the_write(void **state)
 {
 	g_autofree uint8_t *zeros = g_malloc0(100000);
 	struct world w;
@@ -245,8 +245,8 @@ static void a_write_out_of_sequence_is_refused(void **state)
 	world_close(&w);
 }
 
-/* Device state with zeros in it, which a copy leaves out: from *ret_hole to
- * *ret_end. */
+/* Device state with zeros from *ret_hole to *ret_end, which a copy leaves
+ * out. */
 static void stream_with_zeros(struct world *w, size_t *ret_hole,
 			      size_t *ret_end)
 {
@@ -331,7 +331,7 @@ static void a_check_says_whether_the_stream_could_end_here(void **state)
 	assert_saved(&w);
 	g_free(w.ram);
 	g_byte_array_unref(w.stream);
-	/* One that is whole without saying so. */
+	/* A complete stream without a description. */
 	whole_stream(&w, NULL);
 	begin_save(&w);
 	assert_int_equal(put_all(&w, w.stream->len, 100000), 0);
@@ -341,7 +341,7 @@ static void a_check_says_whether_the_stream_could_end_here(void **state)
 	world_close(&w);
 }
 
-static void what_is_dropped_on_purpose_leaves_no_note(void **state)
+static void a_save_dropped_on_purpose_leaves_no_note(void **state)
 {
 	static const char *const whys[] = { NULL, "the mount was ended" };
 
@@ -364,9 +364,9 @@ static void what_is_dropped_on_purpose_leaves_no_note(void **state)
 	}
 }
 
-/* Saves that wait for their writers neither block one more nor are they
- * blocked by it: it is refused, with a sentence. */
-static void a_save_too_many_is_refused_and_not_kept_waiting(void **state)
+/* Saves that wait for their writers do not block one more save: it is refused
+ * with a sentence. */
+static void one_save_too_many_is_refused_at_once(void **state)
 {
 	struct snap_save_opts opts = {
 		.path = "vm1", .owner = { (uid_t)-1, (gid_t)-1, 0600 }
@@ -404,17 +404,16 @@ int main(void)
 		cmocka_unit_test(
 			pages_sent_again_do_not_make_the_snapshot_grow),
 		cmocka_unit_test(a_stream_cut_anywhere_is_never_a_snapshot),
-		cmocka_unit_test(a_failed_save_leaves_the_snapshot_before_it),
-		cmocka_unit_test(what_is_no_stream_fails_the_write),
+		cmocka_unit_test(a_failed_save_leaves_the_old_snapshot),
+		cmocka_unit_test(bytes_that_are_no_stream_fail_the_write),
 		cmocka_unit_test(bytes_after_the_end_are_refused),
 		cmocka_unit_test(a_write_out_of_sequence_is_refused),
 		cmocka_unit_test(a_hole_in_device_state_is_zeros),
 		cmocka_unit_test(a_disk_that_is_full_fails_the_write),
 		cmocka_unit_test(
 			a_check_says_whether_the_stream_could_end_here),
-		cmocka_unit_test(what_is_dropped_on_purpose_leaves_no_note),
-		cmocka_unit_test(
-			a_save_too_many_is_refused_and_not_kept_waiting),
+		cmocka_unit_test(a_save_dropped_on_purpose_leaves_no_note),
+		cmocka_unit_test(one_save_too_many_is_refused_at_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -141,7 +141,7 @@ ssize_t put_all(struct world *w, size_t size, size_t step)
 	return 0;
 }
 
-/* ---- what came of it ---- */
+/* ---- results ---- */
 
 bool there_is_a_snapshot(const struct world *w)
 {
@@ -217,7 +217,7 @@ void assert_failed(struct world *w, int code)
 	g_error_free(error);
 	snap_save_unref(w->save);
 	w->save = NULL;
-	/* The files go when the thread does. */
+	/* The temporary files are removed when the thread ends. */
 	for (int i = 0; i < 500 && names_in_tmp(w); i++)
 		g_usleep(10000);
 	assert_int_equal(names_in_tmp(w), 0);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A store, a save into it, and what came of it. */
+/* A store, a save into it, and the result. */
 #pragma once
 
 #include <setjmp.h>
@@ -27,29 +27,30 @@ struct world {
 	SnapSaver *saver;
 	SnapSave *save;
 	int folder_fd;
-	uint8_t *ram; /* what flat RAM must be in the end, FLAT_SIZE bytes */
+	uint8_t *ram; /* the expected content of flat RAM, FLAT_SIZE bytes */
 	GByteArray *stream;
 };
 
 void world_open(struct world *w, uint64_t buffer);
 void world_close(struct world *w);
 
-/* Begins a save, in the place of one before. */
+/* Begins a save; ends the last one. */
 void begin_save(struct world *w);
 void begin_save_of(struct world *w, uint64_t hole, bool classic);
 
 /* Writes, and waits for the answer. */
 ssize_t put(struct world *w, const void *data, size_t size, uint64_t offset);
 
-/* Writes `size` bytes of the stream in pieces; the first that fails ends it. */
+/* Writes `size` bytes of the stream in pieces; stops at the first that
+ * fails. */
 ssize_t put_all(struct world *w, size_t size, size_t step);
 
-/* Writes, and leaves the answer for later. */
+/* Writes without waiting for the answer. */
 struct outcome *put_later(struct world *w, const void *data, size_t size,
 			  uint64_t offset);
-/* Is it there? */
+/* True when the answer came. */
 bool outcome_given(struct outcome *o);
-/* Waits for it, and frees it. */
+/* Waits for the answer, and frees it. */
 ssize_t outcome_wait(struct outcome *o);
 
 /* Asks whether the stream could end here. */

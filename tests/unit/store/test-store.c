@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Both back ends do the same, and leave nothing behind. */
+/* Both back ends do the same, and leave no files behind. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -52,7 +52,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* Names in the folder. */
+/* The number of names in the folder. */
 static guint count_names(const struct folder *f)
 {
 	DIR *dir = opendir(f->path);
@@ -65,12 +65,12 @@ static guint count_names(const struct folder *f)
 	return n - 2;
 }
 
-/* A new file; the test is skipped where the kernel has no io_uring. */
+/* Creates a file; skips the test where the kernel has no io_uring. */
 static SnapFile *create(const struct folder *f, const char *name,
 			enum snap_file_driver driver)
 {
 	SnapFile *file;
-	int r = snap_file_create(f->fd, name, 0600, driver, &file);
+	int r = snap_file_create(f->fd, name, 0600, NULL, driver, &file);
 
 	if (driver == SNAP_FILE_URING && (r == -ENOSYS || r == -EPERM)) {
 		print_message("# io_uring is not allowed here\n");
@@ -88,7 +88,7 @@ static int append(SnapFile *file, const void *data, size_t size, uint64_t *at)
 	return r;
 }
 
-/* The same 20 MB or so in pieces of all sizes. */
+/* Writes about 20 MB in pieces of all sizes. */
 static void write_much(SnapFile *file)
 {
 	g_autoptr(GRand) rand = g_rand_new_with_seed(1);
@@ -139,7 +139,7 @@ static void both_back_ends_write_the_same_file(void **state)
 	g_free(bytes[1]);
 }
 
-static void what_was_drained_can_be_read(void **state)
+static void drained_bytes_can_be_read(void **state)
 {
 	struct folder *f = *state;
 
@@ -157,7 +157,7 @@ static void what_was_drained_can_be_read(void **state)
 		assert_memory_equal(buf, "rst seco", 8);
 		assert_int_equal(snap_file_read(file, buf, 8, 5), -EBADMSG);
 		assert_int_equal(file->ops->pread(file, buf, 8, 10), 2);
-		/* Written over, and beyond. */
+		/* Overwrites bytes, and goes past the end. */
 		assert_int_equal(file->ops->pwrite(file, "SECOND", 6, 6), 0);
 		assert_int_equal(file->ops->pwrite(file, "x", 1, 5000), 0);
 		assert_int_equal(file->ops->drain(file), 0);
@@ -168,7 +168,7 @@ static void what_was_drained_can_be_read(void **state)
 	}
 }
 
-static void what_is_not_published_is_removed(void **state)
+static void an_unpublished_file_is_removed(void **state)
 {
 	struct folder *f = *state;
 
@@ -182,13 +182,34 @@ static void what_is_not_published_is_removed(void **state)
 	}
 }
 
+static void closing_removes_the_companion(void **state)
+{
+	struct folder *f = *state;
+
+	for (guint i = 0; i < 4; i++) {
+		SnapFile *file;
+
+		assert_int_equal(symlinkat("anywhere", f->fd, "new.for"), 0);
+		assert_int_equal(snap_file_create(f->fd, "new", 0600, "new.for",
+						  drivers[i % 2], &file),
+				 0);
+		if (i >= 2)
+			assert_int_equal(
+				file->ops->publish(file, f->fd, "name"), 0);
+		assert_int_equal(count_names(f), 2);
+		snap_file_close(file);
+		assert_int_equal(count_names(f), i >= 2);
+		unlinkat(f->fd, "name", 0);
+	}
+}
+
 static void a_name_that_is_taken_is_refused(void **state)
 {
 	struct folder *f = *state;
 	SnapFile *file = create(f, "new", SNAP_FILE_PLAIN), *second;
 
 	for (guint i = 0; i < 2; i++)
-		assert_int_equal(snap_file_create(f->fd, "new", 0600,
+		assert_int_equal(snap_file_create(f->fd, "new", 0600, NULL,
 						  drivers[i], &second),
 				 -EEXIST);
 	snap_file_close(file);
@@ -204,7 +225,7 @@ static SnapFile *open_to_read(const struct folder *f, const char *name)
 	return snap_file_wrap(fd);
 }
 
-static void publishing_replaces_what_had_the_name(void **state)
+static void publishing_replaces_the_old_file(void **state)
 {
 	struct folder *f = *state;
 
@@ -222,7 +243,7 @@ static void publishing_replaces_what_had_the_name(void **state)
 		assert_int_equal(file->ops->publish(file, f->fd, "again"),
 				 -EINVAL);
 		snap_file_close(file);
-		/* Who had it open reads on. */
+		/* An open reader keeps the old file. */
 		assert_int_equal(snap_file_read(reader, buf, 1, 0), 0);
 		assert_int_equal(buf[0], 'o');
 		snap_file_close(reader);
@@ -268,8 +289,9 @@ static void a_scratch_file_has_no_name(void **state)
 	snap_file_close(file);
 }
 
-/* Nothing can be written past 2 MiB: told at once, or by the next calls. */
-static void an_error_is_told_and_stays(void **state)
+/* No byte can be written past 2 MiB; this call or the next ones return the
+ * error. */
+static void an_error_is_returned_from_then_on(void **state)
 {
 	const struct rlimit small = { 2 * SNAP_MIB, RLIM_INFINITY };
 	const struct rlimit none = { RLIM_INFINITY, RLIM_INFINITY };
@@ -308,8 +330,8 @@ struct turn {
 	int r;
 };
 
-/* Submits 2 MiB, and ends at once: what the kernel has not begun by then it
- * cancels. */
+/* Submits 2 MiB and ends at once; the kernel cancels the writes that it has not
+ * begun. */
 static gpointer one_turn(gpointer data)
 {
 	struct turn *t = data;
@@ -320,7 +342,7 @@ static gpointer one_turn(gpointer data)
 	return NULL;
 }
 
-static void threads_may_end_while_their_writes_are_under_way(void **state)
+static void threads_may_end_while_their_writes_are_in_flight(void **state)
 {
 	struct folder *f = *state;
 	struct turn t = { .file = create(f, "new", SNAP_FILE_URING) };
@@ -344,14 +366,15 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		test(both_back_ends_write_the_same_file),
-		test(what_was_drained_can_be_read),
-		test(what_is_not_published_is_removed),
+		test(drained_bytes_can_be_read),
+		test(an_unpublished_file_is_removed),
+		test(closing_removes_the_companion),
 		test(a_name_that_is_taken_is_refused),
-		test(publishing_replaces_what_had_the_name),
+		test(publishing_replaces_the_old_file),
 		test(publishing_into_a_removed_folder_fails),
 		test(a_scratch_file_has_no_name),
-		test(an_error_is_told_and_stays),
-		test(threads_may_end_while_their_writes_are_under_way),
+		test(an_error_is_returned_from_then_on),
+		test(threads_may_end_while_their_writes_are_in_flight),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
