@@ -9,7 +9,7 @@
  *	EBADMSG     bytes are damaged: wrong checksum or value out of range
  *	EPROTO      not a QEMU stream, or not where the stream can go on
  *	EOPNOTSUPP  a feature of the format that this program does not know
- *	ENODATA     never committed: no valid trailer
+ *	ENODATA     ends too early; a snapshot without a trailer: not committed
  *	ESTALE      replaced or changed while it was in use
  *	EROFS       the view or the store is read-only
  *	EBUSY       in use by another mount or another writer

@@ -143,7 +143,8 @@ static void put_ram_header(const SnapPostcopy *p, GByteArray *out)
 }
 
 /* Appends RAM's first section. A postcopy source lists the page size of each
- * block whose pages are larger than the host's. */
+ * block, except where it is the host's page or the target page, whichever is
+ * larger. */
 static void put_ram_start(const SnapPostcopy *p, bool postcopy, GByteArray *out)
 {
 	uint64_t least = MAX(p->host_page, p->info->target_page);
