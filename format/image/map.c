@@ -10,7 +10,6 @@
  */
 #include "format/image/map-internal.h"
 
-#include <errno.h>
 #include <string.h>
 
 #include "format/base/crc32c.h"

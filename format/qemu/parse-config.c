@@ -5,10 +5,10 @@
  */
 #include "format/qemu/parse-internal.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
-#include "format/base/error.h"
 #include "format/qemu/wire.h"
 
 static const struct snap_phase phase_version;

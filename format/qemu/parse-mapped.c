@@ -12,9 +12,9 @@
  */
 #include "format/qemu/parse-internal.h"
 
+#include <errno.h>
 #include <inttypes.h>
 
-#include "format/base/error.h"
 #include "format/base/units.h"
 
 /* The fields of the header: offsets in the file. */

@@ -10,10 +10,10 @@
  */
 #include "format/qemu/parse-internal.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
-#include "format/base/error.h"
 #include "format/base/units.h"
 #include "format/qemu/wire.h"
 

@@ -8,10 +8,10 @@
  */
 #include "format/qemu/parse-internal.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
-#include "format/base/error.h"
 #include "format/qemu/wire.h"
 
 /* The sections that this parser can read, with the only known version of

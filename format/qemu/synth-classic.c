@@ -16,7 +16,6 @@
 
 #include "format/base/bytes.h"
 #include "format/base/error.h"
-#include "format/base/units.h"
 #include "format/qemu/layout-internal.h"
 #include "format/qemu/record-internal.h"
 #include "format/qemu/wire.h"

@@ -14,7 +14,6 @@
 #include <string.h>
 
 #include "format/base/cleanup.h"
-#include "format/base/error.h"
 #include "format/base/log.h"
 #include "fs/load/readahead.h"
 

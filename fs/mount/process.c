@@ -96,8 +96,8 @@ static void raise_limits(void)
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* Blocks the signals that end the mount, in this thread and all later ones. The
- * thread that serves the mount unblocks them. */
+/* Blocks the signals that end the mount, in this thread and all later ones. A
+ * thread of fs/fuse waits for them. */
 static void block_signals(void)
 {
 	sigset_t set;

@@ -6,7 +6,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "fs/save/ingest-internal.h"
 

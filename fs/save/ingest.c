@@ -19,7 +19,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "fs/save/ingest-internal.h"
 

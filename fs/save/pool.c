@@ -11,7 +11,6 @@
  */
 #include "fs/save/pool.h"
 
-#include <errno.h>
 #include <string.h>
 
 #include "format/base/cleanup.h"

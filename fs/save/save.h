@@ -99,7 +99,7 @@ typedef void (*snap_save_answer)(void *data, ssize_t result);
  * at once. Any other stream is written in order: a write elsewhere is answered
  * with -EINVAL, and the save goes on without it. If it is not yet known which
  * stream it is, the answer waits. After a failure every write is answered with
- * -EPROTO or that failure. */
+ * that failure, and after the end of the stream with -EPROTO. */
 void snap_save_write(SnapSave *save, const void *data, size_t size,
 		     uint64_t offset, snap_save_answer answer,
 		     void *answer_data);
