@@ -2,16 +2,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """snapfs import and export: streams into a store and out of it."""
 import os
+import pty
 import re
+import select
 import signal
 import struct
 import subprocess
-import time
 
 from toolcase import MIB, ToolCase, read_file, setUpModule, write_file  # noqa: F401
 import harness
 import makestream
 import mappedram
+
+PIECE = 4096   # of a stream that comes slowly
 
 
 class RoundTripTest(ToolCase):
@@ -423,29 +426,42 @@ class FullDiskTest(ToolCase):
 class TerminalTest(ToolCase):
     """With a terminal there is a bar, which is gone at the end."""
 
-    def on_terminal(self, *arguments, data=b''):
-        import pty
-        master, slave = pty.openpty()
-        try:
-            process = subprocess.Popen([self.program(), *arguments], stdin=subprocess.PIPE,
-                                       stdout=subprocess.DEVNULL, stderr=slave)
-            for at in range(0, len(data), 1 << 19):
-                process.stdin.write(data[at:at + (1 << 19)])
-                process.stdin.flush()
-                time.sleep(0.15)
-            process.stdin.close()
-            self.assertEqual(process.wait(60), 0)
-        finally:
-            os.close(slave)
-        try:
-            return os.read(master, 1 << 16)
-        except OSError:
-            return b''
-        finally:
-            os.close(master)
+    def setUp(self):
+        super().setUp()
+        self.master, self.slave = pty.openpty()
+        self.addCleanup(os.close, self.master)
+        self.shown = b''
+
+    def look(self):
+        """What has come to the terminal so far."""
+        while select.select([self.master], [], [], 0)[0]:
+            try:
+                self.shown += os.read(self.master, 1 << 16)
+            except OSError:   # all that had the terminal open have closed it
+                break
+        return self.shown
+
+    def import_slowly(self, data):
+        """Imports a stream whose second half comes once the bar is there."""
+        process = self.start_process(self.program(), 'import', self.store, 'vm1',
+                                     stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                     stderr=self.slave)
+        os.close(self.slave)
+        pieces = iter(range(0, len(data) // 2, PIECE))
+
+        def shows():
+            at = next(pieces)
+            process.stdin.write(data[at:at + PIECE])
+            process.stdin.flush()
+            return self.look()
+        harness.wait_until(shows, 20, 'there is a bar')
+        process.stdin.write(data[next(pieces):])
+        process.stdin.close()
+        self.assertEqual(process.wait(60), 0)
+        return self.look()
 
     def test_import_shows_how_far_it_is(self):
-        shown = self.on_terminal('import', self.store, 'vm1', data=self.data)
+        shown = self.import_slowly(self.data)
         self.assertIn(b'vm1 ', shown)
         self.assertRegex(shown, rb'[KM]iB/s')
         self.assertTrue(shown.endswith(b'\r\x1b[K'))
