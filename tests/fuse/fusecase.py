@@ -110,6 +110,16 @@ class FuseCase(harness.Case):
             function(*arguments, **named)
         self.assertEqual(errno.errorcode[caught.exception.errno], errno.errorcode[code])
 
+    def wait_error(self, function, *arguments):
+        """Calls it until it fails; the errno."""
+        def error():
+            try:
+                function(*arguments)
+            except OSError as failed:
+                return failed.errno
+            return None
+        return harness.wait_until(error, 20, f'{function.__name__} fails')
+
     def wait_log(self, text):
         return harness.wait_until(lambda: text in self.mount.log(), 10, f'the log says "{text}"')
 

@@ -139,10 +139,7 @@ class EndTest(TroubleCase):
         second = self.open_stream()
         self.mount.process.send_signal(signal.SIGTERM)
         self.wait_log('the mount was ended while it was being saved')
-        with self.assertRaises(OSError):
-            for _ in range(100):
-                os.pwrite(fd, self.image.pages[0][1], self.image.pages[0][0])
-                time.sleep(0.01)
+        self.wait_error(os.pwrite, fd, self.image.pages[0][1], self.image.pages[0][0])
         # As QEMU does, which aborts when this fails.
         os.close(second)
         os.close(fd)
