@@ -44,6 +44,8 @@ def files(root, suffixes=None):
             and not _is_build_folder(os.path.join(folder, f)))
         for name in sorted(names):
             path = os.path.join(folder, name)
+            if name == '.git':  # of a worktree: it says where git keeps it
+                continue
             if suffixes and not name.endswith(tuple(suffixes)):
                 continue
             if os.path.isfile(path) and not os.path.islink(path):
