@@ -226,7 +226,7 @@ class LinuxGuest:
 
 
 TICK = re.compile(r'^tick (\d+) nonce ([0-9a-f]{16}) sum ([0-9a-f]{16}) '
-                  r'pass (\d+) writes (\d+)\r?$', re.M)
+                  r'pass (\d+) writes (\d+)\r?\n', re.M)
 
 
 @dataclass

@@ -29,7 +29,7 @@ class VmCase(Case):
         guest = guest or self.guest
         qemu = self.enter(Qemu(guest, self.work, args=args))
         linux = isinstance(guest, LinuxGuest)
-        qemu.wait_serial('^tick 1 ' if linux else '^AB', timeout=90 if linux else 30)
+        qemu.wait_serial(r'^tick 1 .*\n' if linux else '^AB', timeout=90 if linux else 30)
         return qemu
 
     def background(self, qemu):
