@@ -5,7 +5,6 @@ left of it."""
 import contextlib
 import json
 import os
-import re
 import signal
 import socket
 import sys
@@ -16,7 +15,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 
 import harness
 from guest import CountGuest
-from harness import need_root, read_text, wait_until
+from harness import need_root, wait_until
 from mount import need_views
 from qemu import need_qemu
 from verbs import DiskGuest, VerbCase, disk_holds, disk_write, image_holds
@@ -24,6 +23,7 @@ from verbs import DiskGuest, VerbCase, disk_holds, disk_write, image_holds
 GREETING = (b'{"QMP": {"version": {"qemu": {"micro": 2, "minor": 0, "major": 10}, "package": ""}, '
             b'"capabilities": ["oob"]}}\r\n')
 LARGE = CountGuest(memory=128, end=100, fill=True)
+SLOW = ['level=7', 'threads=1', 'buffer=16m']   # to save, of a mount
 
 
 def setUpModule():
@@ -147,39 +147,26 @@ class Strangers(VerbCase):
 class Save(VerbCase):
     guest = LARGE
 
-    def hold(self):
-        """Stops the mount, so that a save cannot end."""
-        os.kill(self.mount.pid, signal.SIGSTOP)
-        self.addCleanup(self.let_go)
-
-    def let_go(self):
-        if self.mount.pid:
-            os.kill(self.mount.pid, signal.SIGCONT)
-
-    def wait_taken(self, process, number):
-        """Waits until a process has taken a signal; not for long, as it may wait for
-        QEMU, and QEMU for the mount. It then takes the signal soon after."""
-        def taken():
-            pending = re.findall(r'^S(?:ig|hd)Pnd:\s+([0-9a-f]+)$',
-                                 read_text(f'/proc/{process.pid}/status'), re.M)
-            return not any(int(bits, 16) >> (number - 1) & 1 for bits in pending)
-        with contextlib.suppress(TimeoutError):
-            wait_until(taken, 1, 'the signal is taken')
+    @contextlib.contextmanager
+    def slowly(self):
+        """A save is far from its end for some time, however busy the machine is."""
+        self.mount.options += SLOW
+        self.mount.remount()
+        yield
+        del self.mount.options[-len(SLOW):]
+        self.mount.remount()
 
     def interrupt(self, qemu, number, *options):
         """A save that gets a signal when it is well on its way."""
-        words = ['--qmp', self.socket, *options, self.folder]
-        verb = self.begin('save', *words)
+        with self.slowly():
+            verb = self.begin('save', '--qmp', self.socket, *options, self.folder)
 
-        def under_way():
-            info = qemu.cmd('query-migrate')
-            return info.get('status') == 'active' and info.get('ram', {}).get('transferred', 0)
-        wait_until(under_way, 30, 'the save is under way', step=0.005)
-        self.hold()
-        verb.send_signal(number)
-        self.wait_taken(verb, number)
-        self.let_go()
-        said = verb.communicate(timeout=60)
+            def under_way():
+                info = qemu.cmd('query-migrate')
+                return info.get('status') == 'active' and info.get('ram', {}).get('transferred', 0)
+            wait_until(under_way, 30, 'the save is under way', step=0.005)
+            verb.send_signal(number)
+            said = verb.communicate(timeout=60)
         self.assertEqual(verb.returncode, 128 + number, said)
         self.assertEqual(said[0], '')
         self.assertIn('interrupted', said[1])
@@ -215,14 +202,9 @@ class Save(VerbCase):
 
     def test_timeout_gives_up(self):
         qemu = self.boot()
-        verb = self.begin('save', '--no-disks', '--timeout=1', '--qmp', self.socket, self.folder)
-        wait_until(lambda: qemu.cmd('query-migrate').get('status'), 30, 'the save begins')
-        self.hold()
-        time.sleep(1.5)
-        self.let_go()
-        said = verb.communicate(timeout=60)
-        self.assertEqual(verb.returncode, 1, said)
-        self.assertIn('not done after 1 s', said[1])
+        with self.slowly():
+            done = self.save('--timeout=1')
+        self.assert_fails(done, 'not done after 1 s')
         self.assert_runs_on(qemu)
         self.assertFalse(os.path.exists(self.folder))
 
@@ -237,11 +219,12 @@ class Save(VerbCase):
 
     def test_qemu_that_dies_leaves_nothing_in_the_folder(self):
         qemu = self.boot()
-        verb = self.begin('save', '--no-disks', '--qmp', self.socket, self.folder)
-        wait_until(lambda: qemu.cmd('query-migrate').get('status') == 'active', 30, 'it begins',
-                   step=0.005)
-        qemu.kill()
-        said = verb.communicate(timeout=60)
+        with self.slowly():
+            verb = self.begin('save', '--no-disks', '--qmp', self.socket, self.folder)
+            wait_until(lambda: qemu.cmd('query-migrate').get('status') == 'active', 30,
+                       'it begins', step=0.005)
+            qemu.kill()
+            said = verb.communicate(timeout=60)
         self.assertEqual(verb.returncode, 1, said)
         self.assertIn('closed the connection', said[1])
         self.assertFalse(os.path.exists(self.folder))
