@@ -140,7 +140,7 @@ class BadTest(ToolCase):
         for verb in VERBS:
             self.fail_with('nowhere: No such file', verb, self.path('nowhere'))
             self.fail_with('file is no store', verb, self.path('file'))
-            self.fail_with('is no store, and holds no snapshot', verb, self.path('empty'))
+            self.fail_with('is no store and holds no snapshot', verb, self.path('empty'))
 
     def test_what_is_no_snapshot(self):
         self.save()

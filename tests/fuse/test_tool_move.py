@@ -41,7 +41,7 @@ class RoundTripTest(ToolCase):
         data = makestream.verbatim_stream()
         self.assertEqual(self.snapfs('import', self.store, 'vm1', data=data).status, 0)
         self.assertTrue(self.succeed('export', self.store, 'vm1').bytes == data)
-        self.fail_with('vm1 has no ram, it was saved as it came: .*virtio-mem', 'export',
+        self.fail_with('vm1 has no ram; it was saved verbatim: .*virtio-mem', 'export',
                        '--form=ram', self.store, 'vm1')
 
     def test_options_of_import_change_no_page(self):
@@ -102,7 +102,7 @@ class MappedTest(ToolCase):
     def check_image(self, image, before=b''):
         """The snapshot has the form, the guest and what stands before."""
         [one] = self.json('info', self.store, 'vm1')['snapshots']
-        self.assertEqual((one['form'], one['before']), ('mapped-ram', len(before)))
+        self.assertEqual((one['form'], one['preamble']), ('mapped-ram', len(before)))
         self.assertTrue(self.succeed('export', '--form=ram', self.store, 'vm1').bytes ==
                         self.guest.flat())
         stream = self.succeed('export', self.store, 'vm1').bytes
@@ -128,7 +128,7 @@ class MappedTest(ToolCase):
             self.check_image(image, bytes(begin))
             self.succeed('import', self.store, 'vm1', data=image.data)
             self.check_image(image, bytes(begin))
-        self.fail_with('standard input: nothing but zeros', 'import', self.store, 'vm1',
+        self.fail_with('standard input holds only zeros', 'import', self.store, 'vm1',
                        data=bytes(99))
 
     def test_save_images_of_libvirt(self):
@@ -141,7 +141,7 @@ class MappedTest(ToolCase):
         raw = before[:28] + bytes(4) + before[32:]
         self.save(data=raw + self.data)
         [one] = self.json('info', self.store, 'vm1')['snapshots']
-        self.assertEqual((one['form'], one['before']), ('classic', len(raw)))
+        self.assertEqual((one['form'], one['preamble']), ('classic', len(raw)))
         stream = self.succeed('export', self.store, 'vm1').bytes
         self.assertTrue(stream[:len(raw)] == raw)
         self.assertTrue(makestream.read_back(stream[len(raw):])[1] == self.guest.pages)

@@ -29,7 +29,10 @@ TABLE = {
     'fs/fuse': ['format/base', 'fs/view'],
     'fs/mount': ['format/base', 'format/store', 'fs/catalog', 'fs/save',
                  'fs/load', 'fs/view', 'fs/fuse'],
-    'tools/snapfs': BELOW_FUSE,
+    'tools/cli': ['format/base'],
+    'tools/store': BELOW_FUSE + ['tools/cli'],
+    'tools/guest': ['format/base', 'tools/cli', 'tools/store'],
+    'tools/snapfs': BELOW_FUSE + ['tools/cli', 'tools/store', 'tools/guest'],
     'tools/bridge': ['format/base', 'format/qemu'],
 }
 
@@ -38,7 +41,7 @@ HOMES = [
     ('liburing', r'liburing(\.h|/)', ['format/store']),
     ('zstd', r'(zstd\w*|zdict)\.h$', ['format/image']),
     ('libfuse', r'(fuse3?/|fuse\w*\.h$)', ['fs/fuse']),
-    ('json-glib', r'json-glib/', ['tools/snapfs']),
+    ('json-glib', r'json-glib/', ['tools/guest', 'tools/snapfs']),
     ('cmocka', r'cmocka', []),
 ]
 
@@ -58,10 +61,8 @@ INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(.*?)[ \t]*$', re.M)
 def room_of(path):
     """The room a file lies in, or None for what is outside of the house."""
     if path.startswith('tools/'):
-        # tools/bridge.c, or tools/bridge/…, is the bridge; all else is snapfs.
-        inside = path[len('tools/'):]
-        return ('tools/bridge' if re.match(r'bridge\b', inside)
-                else 'tools/snapfs')
+        room = re.match(r'tools/(cli|store|guest|bridge)\b', path)
+        return room[0] if room else 'tools/snapfs'
     parts = path.split('/')
     if len(parts) >= 3 and parts[0] in ('format', 'fs'):
         return '/'.join(parts[:2])

@@ -8,9 +8,9 @@
 
 #include <cmocka.h>
 
-#include "tools/command.h"
-#include "tools/disks.h"
-#include "tools/jsonin.h"
+#include "tools/guest/command.h"
+#include "tools/guest/disks.h"
+#include "tools/guest/json.h"
 
 #define OVERLAY "/o,v.qcow2"
 
@@ -171,7 +171,7 @@ static void json_that_hides_its_depth_is_refused(void **state)
 		for (guint n = 0; n < 1000; n++)
 			g_string_append(text, "{\"a\":");
 		assert_int_equal(
-			snap_jsonin_parse(text->str, text->len, &object, NULL),
+			snap_json_parse(text->str, text->len, &object, NULL),
 			-EPROTO);
 	}
 }
@@ -184,7 +184,7 @@ static void brackets_in_text_are_no_depth(void **state)
 	for (guint n = 0; n < 1000; n++)
 		g_string_append_c(text, '[');
 	g_string_append(text, "\"}");
-	assert_int_equal(snap_jsonin_parse(text->str, text->len, &object, NULL),
+	assert_int_equal(snap_json_parse(text->str, text->len, &object, NULL),
 			 0);
 	json_object_unref(object);
 }

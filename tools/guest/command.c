@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * An image is named in one of three ways:
+ *
+ *   -hda PATH                                  the format is probed
+ *   -drive file=PATH,format=F,…                all in one
+ *   -blockdev driver=F,file.filename=PATH,…    all in one, or
+ *   -blockdev driver=file,node-name=N,filename=PATH
+ *   -blockdev driver=F,file=N,…                in two, or the same in JSON
+ *
+ * The format becomes qcow2, and a backing node named on top goes: the overlay
+ * knows its own.
+ */
+#include "tools/guest/command.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "format/base/error.h"
+#include "tools/guest/disks.h"
+#include "tools/guest/json.h"
+
+GPtrArray *snap_command_new(char *const *words, guint n)
+{
+	GPtrArray *command = g_ptr_array_new_with_free_func(g_free);
+
+	for (guint i = 0; i < n; i++)
+		g_ptr_array_add(command, g_strdup(words[i]));
+	g_ptr_array_add(command, NULL);
+	return command;
+}
+
+void snap_command_add(GPtrArray *command, ...)
+{
+	const char *word;
+	va_list args;
+
+	va_start(args, command);
+	while ((word = va_arg(args, const char *)))
+		g_ptr_array_insert(command, (gint)command->len - 1,
+				   g_strdup(word));
+	va_end(args);
+}
+
+/* Whether a word is the option `name`; QEMU takes two dashes for one. */
+static bool is_option(const char *word, const char *name)
+{
+	if (!word || *word != '-')
+		return false;
+	word += word[1] == '-' ? 2 : 1;
+	return !strcmp(word, name);
+}
+
+bool snap_command_strip(GPtrArray *command)
+{
+	bool stopped = false;
+	guint i = 1;
+
+	while (i + 1 < command->len) {
+		const char *word = command->pdata[i];
+		guint n = 0;
+
+		if (is_option(word, "incoming") || is_option(word, "loadvm"))
+			n = 2;
+		else if (is_option(word, "daemonize") || is_option(word, "S"))
+			n = 1;
+		stopped = stopped || is_option(word, "S");
+		if (n)
+			g_ptr_array_remove_range(command, i,
+						 MIN(n, command->len - 1 - i));
+		else
+			i++;
+	}
+	return stopped;
+}
+
+/* ---- options as QEMU writes them: key=value, two commas for one ---- */
+
+/* The parts of an option, commas undone. */
+static GPtrArray *split(const char *text)
+{
+	GPtrArray *parts = g_ptr_array_new_with_free_func(g_free);
+	GString *part = g_string_new(NULL);
+
+	for (; *text; text++) {
+		if (*text != ',' || text[1] == ',') {
+			g_string_append_c(part, *text);
+			text += *text == ',';
+			continue;
+		}
+		g_ptr_array_add(parts, g_string_free(part, FALSE));
+		part = g_string_new(NULL);
+	}
+	g_ptr_array_add(parts, g_string_free(part, FALSE));
+	return parts;
+}
+
+static char *join(const GPtrArray *parts)
+{
+	GString *text = g_string_new(NULL);
+
+	for (guint i = 0; i < parts->len; i++) {
+		if (i)
+			g_string_append_c(text, ',');
+		for (const char *at = parts->pdata[i]; *at; at++) {
+			g_string_append_c(text, *at);
+			if (*at == ',')
+				g_string_append_c(text, ',');
+		}
+	}
+	return g_string_free(text, FALSE);
+}
+
+/* The value of a part with that key, or NULL. */
+static const char *value_of(const char *part, const char *key)
+{
+	gsize n = strlen(key);
+
+	return !strncmp(part, key, n) && part[n] == '=' ? part + n + 1 : NULL;
+}
+
+static const char *get(const GPtrArray *parts, const char *key)
+{
+	for (guint i = 0; i < parts->len; i++) {
+		const char *value = value_of(parts->pdata[i], key);
+
+		if (value)
+			return value;
+	}
+	return NULL;
+}
+
+/* Sets a key, adding it if it is not there; `value` NULL takes it out. */
+static void set(GPtrArray *parts, const char *key, const char *value)
+{
+	for (guint i = 0; i < parts->len; i++) {
+		if (!value_of(parts->pdata[i], key))
+			continue;
+		if (!value) {
+			g_ptr_array_remove_index(parts, i--);
+			continue;
+		}
+		g_free(parts->pdata[i]);
+		parts->pdata[i] = g_strconcat(key, "=", value, NULL);
+		return;
+	}
+	if (value)
+		g_ptr_array_add(parts, g_strconcat(key, "=", value, NULL));
+}
+
+bool snap_command_has(GPtrArray *command, const char *option, const char *key)
+{
+	for (guint i = 1; i + 2 < command->len; i++) {
+		g_autoptr(GPtrArray) parts = NULL;
+
+		if (!is_option(command->pdata[i], option))
+			continue;
+		parts = split(command->pdata[i + 1]);
+		if (get(parts, key))
+			return true;
+	}
+	return false;
+}
+
+/* ---- one option ---- */
+
+/* What is put where. */
+struct swap {
+	const char *image; /* absolute, or a name that QEMU knows */
+	const char *overlay;
+	const char *folder;
+	char *node; /* the protocol node that names the image, if one does */
+};
+
+static bool is_image(const struct swap *w, const char *word)
+{
+	g_autofree char *path = NULL;
+
+	if (!word)
+		return false;
+	if (!strcmp(word, w->image))
+		return true;
+	path = g_canonicalize_filename(word, w->folder);
+	return !strcmp(path, w->image);
+}
+
+static bool swap_drive(struct swap *w, char **word)
+{
+	static const char *const keys[] = { "file", "file.filename" };
+	g_autoptr(GPtrArray) parts = split(*word);
+	bool found = false;
+
+	for (guint i = 0; i < G_N_ELEMENTS(keys); i++) {
+		if (!is_image(w, get(parts, keys[i])))
+			continue;
+		set(parts, keys[i], w->overlay);
+		found = true;
+	}
+	if (!found)
+		return false;
+	set(parts, get(parts, "driver") ? "driver" : "format", "qcow2");
+	if (get(parts, "file.driver"))
+		set(parts, "file.driver", "file");
+	set(parts, "backing", NULL);
+	g_free(*word);
+	*word = join(parts);
+	return true;
+}
+
+static bool swap_blockdev(struct swap *w, char **word)
+{
+	g_autoptr(GPtrArray) parts = split(*word);
+	bool whole = is_image(w, get(parts, "file.filename"));
+
+	/* The first may be the driver's name alone. */
+	if (!strchr(parts->pdata[0], '=')) {
+		char *first = g_strconcat("driver=", parts->pdata[0], NULL);
+
+		g_free(parts->pdata[0]);
+		parts->pdata[0] = first;
+	}
+	if (is_image(w, get(parts, "filename"))) {
+		w->node = g_strdup(get(parts, "node-name"));
+		set(parts, "filename", w->overlay);
+		set(parts, "driver", "file");
+	} else if (whole) {
+		set(parts, "file.filename", w->overlay);
+		set(parts, "file.driver", "file");
+		set(parts, "driver", "qcow2");
+		set(parts, "backing", NULL);
+	} else {
+		return false;
+	}
+	g_free(*word);
+	*word = join(parts);
+	return true;
+}
+
+static char *to_text(JsonObject *object)
+{
+	g_autoptr(JsonNode) node = json_node_new(JSON_NODE_OBJECT);
+
+	json_node_set_object(node, object);
+	return json_to_string(node, FALSE);
+}
+
+static bool swap_json(struct swap *w, char **word)
+{
+	g_autoptr(JsonObject) o = NULL;
+	JsonObject *file;
+
+	if (snap_json_parse(*word, strlen(*word), &o, NULL) < 0)
+		return false;
+	file = snap_json_object(o, "file");
+	if (is_image(w, snap_json_text(o, "filename"))) {
+		w->node = g_strdup(snap_json_text(o, "node-name"));
+		file = o;
+	} else if (is_image(w, snap_json_text(file, "filename"))) {
+		json_object_set_string_member(o, "driver", "qcow2");
+		if (json_object_has_member(o, "backing"))
+			json_object_remove_member(o, "backing");
+	} else {
+		return false;
+	}
+	json_object_set_string_member(file, "filename", w->overlay);
+	json_object_set_string_member(file, "driver", "file");
+	g_free(*word);
+	*word = to_text(o);
+	return true;
+}
+
+/* Makes the format node over w->node one of qcow2. */
+static bool swap_format(const struct swap *w, char **word)
+{
+	if (**word == '{') {
+		g_autoptr(JsonObject) o = NULL;
+
+		if (snap_json_parse(*word, strlen(*word), &o, NULL) < 0 ||
+		    g_strcmp0(snap_json_text(o, "file"), w->node))
+			return false;
+		json_object_set_string_member(o, "driver", "qcow2");
+		if (json_object_has_member(o, "backing"))
+			json_object_remove_member(o, "backing");
+		g_free(*word);
+		*word = to_text(o);
+		return true;
+	} else {
+		g_autoptr(GPtrArray) parts = split(*word);
+
+		if (g_strcmp0(get(parts, "file"), w->node))
+			return false;
+		if (!strchr(parts->pdata[0], '='))
+			g_ptr_array_remove_index(parts, 0);
+		set(parts, "driver", "qcow2");
+		set(parts, "backing", NULL);
+		g_free(*word);
+		*word = join(parts);
+		return true;
+	}
+}
+
+/* ---- the whole line ---- */
+
+static bool swap_word(struct swap *w, const char *option, char **word)
+{
+	static const char *const plain[] = { "hda", "hdb", "hdc", "hdd" };
+
+	if (is_option(option, "drive"))
+		return swap_drive(w, word);
+	if (is_option(option, "blockdev"))
+		return **word == '{' ? swap_json(w, word)
+				     : swap_blockdev(w, word);
+	for (guint i = 0; i < G_N_ELEMENTS(plain); i++) {
+		if (!is_option(option, plain[i]) || !is_image(w, *word))
+			continue;
+		g_free(*word);
+		*word = g_strdup(w->overlay);
+		return true;
+	}
+	return false;
+}
+
+/* Puts the overlay in the place of one image: whether it was named. */
+static int swap_image(GPtrArray *command, struct swap *w, GError **error)
+{
+	bool found = false, format = false;
+
+	for (guint i = 1; i + 2 < command->len; i++)
+		if (swap_word(w, command->pdata[i],
+			      (char **)&command->pdata[i + 1]))
+			found = true;
+	for (guint i = 1; w->node && i + 2 < command->len; i++)
+		if (is_option(command->pdata[i], "blockdev") &&
+		    swap_format(w, (char **)&command->pdata[i + 1]))
+			format = true;
+	if (w->node && !format)
+		return snap_fail(error, EINVAL,
+				 "the block node %s has no format above it "
+				 "that could be made qcow2",
+				 w->node);
+	return found;
+}
+
+int snap_command_replace(GPtrArray *command, const SnapDisk *disk,
+			 const char *overlay, const char *folder,
+			 GError **error)
+{
+	for (char **image = disk->chain; *image; image++) {
+		struct swap w = { .image = *image,
+				  .overlay = overlay,
+				  .folder = folder };
+		int r = swap_image(command, &w, error);
+
+		g_free(w.node);
+		if (r)
+			return MIN(r, 0);
+	}
+	return snap_fail(error, ENOENT,
+			 "the command line names no image of disk %s: want %s "
+			 "after -drive file=, -blockdev or -hda",
+			 snap_disk_title(disk), disk->chain[0]);
+}

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tools/guest/disks.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "format/base/error.h"
+#include "tools/cli/print.h"
+
+#define CHAIN_MAX 256
+#define MERGE_STEP (20 * G_TIME_SPAN_MILLISECOND)
+#define MERGE_SECONDS 600
+
+const char *snap_disk_title(const SnapDisk *d)
+{
+	if (d->device && *d->device)
+		return d->device;
+	return d->node ? d->node : d->image;
+}
+
+/* ---- which there are ---- */
+
+/* The file at the bottom of a node that QEMU describes by JSON; NULL where it
+ * is none. *ret_own is set when the file alone does not describe it. */
+static char *file_in_json(const char *name, bool *ret_own)
+{
+	const char *text = name + strlen("json:");
+	g_autoptr(JsonObject) object = NULL;
+	JsonObject *at;
+
+	if (snap_json_parse(text, strlen(text), &object, NULL) < 0)
+		return NULL;
+	*ret_own = json_object_has_member(object, "backing");
+	for (at = object; snap_json_object(at, "file");)
+		at = snap_json_object(at, "file");
+	return g_strdup(snap_json_text(at, "filename"));
+}
+
+/* A path as QEMU names it, made absolute; names of other protocols stay. */
+static char *whole_path(const char *name, const char *folder)
+{
+	const char *colon = strchr(name, ':'), *slash = strchr(name, '/');
+
+	if (*name == '/' || !folder || (colon && (!slash || colon < slash)))
+		return g_strdup(name);
+	return g_canonicalize_filename(name, folder);
+}
+
+/* An image's path; in *ret_name what QEMU takes for it with all beneath. */
+static char *image_path(JsonObject *image, const char *folder, char **ret_name)
+{
+	const char *name = snap_json_text(image, "filename");
+	g_autofree char *file = NULL;
+	bool own = false;
+	char *path;
+
+	if (!name)
+		return NULL;
+	if (g_str_has_prefix(name, "json:"))
+		file = file_in_json(name, &own);
+	path = whole_path(file ? file : name, folder);
+	if (ret_name)
+		*ret_name = g_strdup(own ? name : path);
+	return path;
+}
+
+/* Takes down the images of a disk, from the top one. */
+static void take_chain(SnapDisk *d, JsonObject *image, const char *folder)
+{
+	g_autoptr(GPtrArray) chain = g_ptr_array_new();
+
+	for (guint i = 0; image && i < CHAIN_MAX; i++) {
+		char *path = image_path(image, folder, i ? NULL : &d->image);
+
+		if (path)
+			g_ptr_array_add(chain, path);
+		image = snap_json_object(image, "backing-image");
+	}
+	g_ptr_array_add(chain, NULL);
+	d->chain = (GStrv)g_ptr_array_free(g_steal_pointer(&chain), FALSE);
+}
+
+int snap_disks_list(SnapQmp *qmp, SnapVm *vm, GError **error)
+{
+	g_autoptr(JsonObject) answer = NULL;
+	JsonArray *list;
+	int r = snap_qmp_call(qmp, "query-block", NULL, &answer, error);
+
+	if (r < 0)
+		return r;
+	list = snap_json_list(answer, "list");
+	for (guint i = 0; i < snap_json_length(list); i++) {
+		JsonObject *o = snap_json_at(list, i);
+		JsonObject *inserted = snap_json_object(o, "inserted");
+		SnapDisk *d;
+
+		if (!inserted)
+			continue;
+		d = snap_disk_new();
+		d->device = g_strdup(snap_json_text(o, "device"));
+		d->qdev = g_strdup(snap_json_text(o, "qdev"));
+		d->node = g_strdup(snap_json_text(inserted, "node-name"));
+		d->format = g_strdup(snap_json_text(inserted, "drv"));
+		d->read_only = snap_json_bool(inserted, "ro");
+		take_chain(d, snap_json_object(inserted, "image"), vm->folder);
+		g_ptr_array_add(vm->disks, d);
+		if (!d->image || !d->format || !*d->chain)
+			return snap_fail(error, EPROTO,
+					 "QEMU does not tell the image of disk "
+					 "%u",
+					 i);
+	}
+	return 0;
+}
+
+bool snap_disks_writable(const SnapVm *vm)
+{
+	for (guint i = 0; i < vm->disks->len; i++)
+		if (!((SnapDisk *)vm->disks->pdata[i])->read_only)
+			return true;
+	return false;
+}
+
+/* ---- where they go on ---- */
+
+char *snap_disk_new_path(const char *image, const char *mark,
+			 const char *folder)
+{
+	static guint count;
+	g_autofree char *base = g_path_get_basename(image);
+	g_autofree char *beside = g_path_get_dirname(image);
+	g_autofree char *marked = g_strconcat(".", mark, "-", NULL);
+	g_autoptr(GDateTime) now = g_date_time_new_now_utc();
+	g_autofree char *time = g_date_time_format(now, "%Y%m%dT%H%M%S");
+	char *end = strstr(base, marked);
+
+	if (!folder && *image != '/')
+		return NULL;
+	if (!end)
+		end = strrchr(base, '.');
+	if (end && end != base)
+		*end = '\0';
+	for (;;) {
+		g_autofree char *name = g_strdup_printf("%s%s%s-%u.qcow2", base,
+							marked, time, ++count);
+		g_autofree char *path =
+			g_build_filename(folder ? folder : beside, name, NULL);
+
+		if (access(path, F_OK) < 0)
+			return g_steal_pointer(&path);
+	}
+}
+
+int snap_disks_plan(SnapVm *vm, const char *folder, GError **error)
+{
+	for (guint i = 0; i < vm->disks->len; i++) {
+		SnapDisk *d = vm->disks->pdata[i];
+		const char *path = d->chain[0];
+
+		if (d->read_only)
+			continue;
+		if (*path == '/' && access(path, F_OK) < 0 && errno == ENOENT)
+			return snap_fail(error, EINVAL,
+					 "disk %s cannot be frozen: its image "
+					 "%s is not there (snapshot=on?); "
+					 "--no-disks saves without disks",
+					 snap_disk_title(d), path);
+		d->overlay = snap_disk_new_path(path, "snapfs", folder);
+		d->overlay_node =
+			g_strdup_printf("snapfs-%" G_GINT64_MODIFIER "x-%u",
+					(guint64)g_get_real_time(), i);
+		if (!d->overlay)
+			return snap_fail(error, EINVAL,
+					 "disk %s: %s has no folder to put an "
+					 "overlay into; name one by "
+					 "--overlay-dir",
+					 snap_disk_title(d), path);
+	}
+	return 0;
+}
+
+/* ---- freezing ---- */
+
+static bool is_named(const SnapDisk *d)
+{
+	return d->device && *d->device;
+}
+
+static JsonObject *freeze_action(const SnapDisk *d)
+{
+	JsonObject *action = json_object_new(), *data = json_object_new();
+
+	json_object_set_string_member(data,
+				      is_named(d) ? "device" : "node-name",
+				      is_named(d) ? d->device
+				      : d->node	  ? d->node
+						  : "");
+	json_object_set_string_member(data, "snapshot-file", d->overlay);
+	json_object_set_string_member(data, "snapshot-node-name",
+				      d->overlay_node);
+	json_object_set_string_member(data, "format", "qcow2");
+	json_object_set_string_member(action, "type", "blockdev-snapshot-sync");
+	json_object_set_object_member(action, "data", data);
+	return action;
+}
+
+int snap_disks_freeze(SnapQmp *qmp, const SnapVm *vm, GError **error)
+{
+	JsonObject *arguments = json_object_new();
+	JsonArray *actions = json_array_new();
+	int r;
+
+	for (guint i = 0; i < vm->disks->len; i++) {
+		const SnapDisk *d = vm->disks->pdata[i];
+
+		if (d->overlay)
+			json_array_add_object_element(actions,
+						      freeze_action(d));
+	}
+	json_object_set_array_member(arguments, "actions", actions);
+	r = snap_qmp_call(qmp, "transaction", arguments, NULL, error);
+	if (r == 0)
+		return 0;
+	/* None was put in place, some may have been made. */
+	for (guint i = 0; i < vm->disks->len; i++) {
+		const SnapDisk *d = vm->disks->pdata[i];
+
+		if (d->overlay && r == -EREMOTEIO)
+			unlink(d->overlay);
+	}
+	return snap_fail_prefix(error, r, "the disks cannot be frozen");
+}
+
+/* ---- undoing it ---- */
+
+static int call_job(SnapQmp *qmp, const char *command, const char *job,
+		    GError **error)
+{
+	JsonObject *arguments = json_object_new();
+
+	json_object_set_string_member(arguments, "id", job);
+	return snap_qmp_call(qmp, command, arguments, NULL, error);
+}
+
+/* Waits until a job has `status`: 0, -errno with its error. A job that ended
+ * well is let go of. */
+static int wait_job(SnapQmp *qmp, const char *job, const char *wanted,
+		    GError **error)
+{
+	gint64 end = g_get_monotonic_time() + MERGE_SECONDS * G_USEC_PER_SEC;
+
+	while (g_get_monotonic_time() < end) {
+		g_autoptr(JsonObject) answer = NULL;
+		const char *status = NULL, *why = NULL;
+		JsonArray *list;
+		int r = snap_qmp_call(qmp, "query-jobs", NULL, &answer, error);
+
+		if (r < 0)
+			return r;
+		list = snap_json_list(answer, "list");
+		for (guint i = 0; i < snap_json_length(list); i++) {
+			JsonObject *o = snap_json_at(list, i);
+
+			if (g_strcmp0(snap_json_text(o, "id"), job))
+				continue;
+			status = snap_json_text(o, "status");
+			why = snap_json_text(o, "error");
+		}
+		if (!status || why)
+			return snap_fail(error, EREMOTEIO, "%s",
+					 why ? why : "the job has gone");
+		if (!strcmp(status, wanted))
+			return 0;
+		g_usleep(MERGE_STEP);
+	}
+	return snap_fail(error, ETIMEDOUT, "it takes too long");
+}
+
+static int merge(SnapQmp *qmp, const SnapDisk *d, GError **error)
+{
+	g_autofree char *job = g_strconcat("merge-", d->overlay_node, NULL);
+	JsonObject *arguments = json_object_new();
+	int r;
+
+	json_object_set_string_member(arguments, "job-id", job);
+	json_object_set_string_member(
+		arguments, "device", is_named(d) ? d->device : d->overlay_node);
+	json_object_set_string_member(arguments, "base-node",
+				      d->node ? d->node : "");
+	json_object_set_boolean_member(arguments, "auto-dismiss", FALSE);
+	r = snap_qmp_call(qmp, "block-commit", arguments, NULL, error);
+	if (r < 0)
+		return r;
+	r = wait_job(qmp, job, "ready", error);
+	if (r == 0)
+		r = call_job(qmp, "job-complete", job, error);
+	if (r == 0)
+		r = wait_job(qmp, job, "concluded", error);
+	if (r < 0)
+		call_job(qmp, "job-cancel", job, NULL);
+	call_job(qmp, "job-dismiss", job, NULL);
+	return r;
+}
+
+void snap_disks_merge(SnapQmp *qmp, SnapVm *vm)
+{
+	for (guint i = 0; i < vm->disks->len; i++) {
+		SnapDisk *d = vm->disks->pdata[i];
+		g_autoptr(GError) error = NULL;
+
+		if (!d->overlay)
+			continue;
+		if (merge(qmp, d, &error) < 0)
+			snap_print_error(
+				"disk %s goes on in %s, over %s, which "
+				"must not change: %s",
+				snap_disk_title(d), d->overlay, d->chain[0],
+				error->message);
+		else
+			unlink(d->overlay);
+		g_clear_pointer(&d->overlay, g_free);
+	}
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tools/guest/json.h"
+
+#include "format/base/error.h"
+
+/* The parser calls itself for each level. */
+#define DEPTH_MAX 64
+
+/* Whether nothing is nested too deep. The library takes comments and other
+ * quotes than JSON has, in which brackets could hide: they are refused. */
+static bool is_shallow(const char *text, gsize size)
+{
+	bool quoted = false;
+	guint depth = 0;
+
+	for (gsize i = 0; i < size; i++) {
+		char c = text[i];
+
+		if (quoted && c == '\\')
+			i++;
+		else if (c == '"')
+			quoted = !quoted;
+		else if (quoted)
+			continue;
+		else if (c == '/' || c == '\'')
+			return false;
+		else if ((c == '{' || c == '[') && ++depth > DEPTH_MAX)
+			return false;
+		else if ((c == '}' || c == ']') && depth)
+			depth--;
+	}
+	return true;
+}
+
+int snap_json_parse(const char *text, gsize size, JsonObject **ret,
+		    GError **error)
+{
+	g_autoptr(JsonParser) parser = json_parser_new();
+	g_autoptr(GError) cause = NULL;
+	JsonNode *root;
+
+	if (size > G_MAXSSIZE || !is_shallow(text, size))
+		return snap_fail(error, EPROTO, "not JSON, or nested too deep");
+	if (!g_utf8_validate(text, (gssize)size, NULL))
+		return snap_fail(error, EPROTO, "not JSON: no UTF-8");
+	if (!json_parser_load_from_data(parser, text, (gssize)size, &cause))
+		return snap_fail(error, EPROTO, "not JSON: %s", cause->message);
+	root = json_parser_get_root(parser);
+	if (!root || !JSON_NODE_HOLDS_OBJECT(root))
+		return snap_fail(error, EPROTO, "JSON, but no object");
+	*ret = json_node_dup_object(root);
+	return 0;
+}
+
+/* ---- members ---- */
+
+static bool is_value(JsonNode *node, GType type)
+{
+	return node && JSON_NODE_HOLDS_VALUE(node) &&
+	       json_node_get_value_type(node) == type;
+}
+
+static JsonNode *member(JsonObject *object, const char *name)
+{
+	return object ? json_object_get_member(object, name) : NULL;
+}
+
+const char *snap_json_text(JsonObject *object, const char *name)
+{
+	JsonNode *node = member(object, name);
+
+	return is_value(node, G_TYPE_STRING) ? json_node_get_string(node)
+					     : NULL;
+}
+
+bool snap_json_bool(JsonObject *object, const char *name)
+{
+	JsonNode *node = member(object, name);
+
+	return is_value(node, G_TYPE_BOOLEAN) && json_node_get_boolean(node);
+}
+
+gint64 snap_json_number(JsonObject *object, const char *name, gint64 otherwise)
+{
+	JsonNode *node = member(object, name);
+
+	return is_value(node, G_TYPE_INT64) ? json_node_get_int(node)
+					    : otherwise;
+}
+
+JsonObject *snap_json_object(JsonObject *object, const char *name)
+{
+	JsonNode *node = member(object, name);
+
+	return node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node)
+						    : NULL;
+}
+
+JsonArray *snap_json_list(JsonObject *object, const char *name)
+{
+	JsonNode *node = member(object, name);
+
+	return node && JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node)
+						   : NULL;
+}
+
+/* ---- elements ---- */
+
+guint snap_json_length(JsonArray *list)
+{
+	return list ? json_array_get_length(list) : 0;
+}
+
+JsonObject *snap_json_at(JsonArray *list, guint i)
+{
+	JsonNode *node = json_array_get_element(list, i);
+
+	return JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
+}
+
+const char *snap_json_text_at(JsonArray *list, guint i)
+{
+	JsonNode *node = json_array_get_element(list, i);
+
+	return is_value(node, G_TYPE_STRING) ? json_node_get_string(node)
+					     : NULL;
+}

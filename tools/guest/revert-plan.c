@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tools/guest/revert-plan.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "format/base/error.h"
+#include "tools/guest/command.h"
+#include "tools/guest/disks.h"
+#include "tools/cli/print.h"
+#include "tools/guest/save-folder.h"
+
+#define QEMU_WITH_FILE 80200
+#define BRIDGE "snapfs-bridge"
+#define MEMORY_DEFAULT "pc.ram"
+
+static const char *const ways[] = {
+	[SNAP_WAY_BRIDGE] = "bridge",
+	[SNAP_WAY_EAGER] = "eager",
+	[SNAP_WAY_MEMORY_FILE] = "memory-file",
+};
+
+const char *snap_way_name(enum snap_way way)
+{
+	return ways[way];
+}
+
+void snap_revert_plan_free(SnapRevertPlan *p)
+{
+	if (!p)
+		return;
+	g_free(p->path);
+	snap_vm_free(p->vm);
+	g_free(p->folder);
+	if (p->command)
+		g_ptr_array_unref(p->command);
+	g_ptr_array_unref(p->overlays);
+	g_free(p);
+}
+
+/* ---- what there is ---- */
+
+static bool has(const SnapRevertPlan *p, const char *name)
+{
+	g_autofree char *path = g_build_filename(p->path, name, NULL);
+
+	return access(path, R_OK) == 0;
+}
+
+static int check_snapshot(const SnapRevertPlan *p, GError **error)
+{
+	g_autofree char *why = NULL;
+
+	if (has(p, "stream"))
+		return 0;
+	why = snap_folder_attribute(p->path, "error");
+	return snap_fail(error, ENOENT, "no snapshot in %s%s%s", p->path,
+			 why ? ": " : "", why ? why : "");
+}
+
+static int find_way(SnapRevertPlan *p, const char *way, GError **error)
+{
+	bool apart = has(p, "ram") && has(p, "devstate");
+
+	if (!way && !apart) {
+		snap_print_error("revert: all memory is read first: %s has no "
+				 "files ram and devstate",
+				 p->path);
+		p->way = SNAP_WAY_EAGER;
+		return 0;
+	}
+	for (guint i = 0; way && i < G_N_ELEMENTS(ways); i++)
+		if (!strcmp(way, ways[i])) {
+			p->way = i;
+			way = NULL;
+		}
+	if (way) {
+		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+			    "--way=%s: want bridge, eager or memory-file", way);
+		return -EINVAL;
+	}
+	if (p->way != SNAP_WAY_EAGER && !apart)
+		return snap_fail(error, EINVAL,
+				 "%s has no files ram and devstate; "
+				 "--way=eager needs none",
+				 p->path);
+	return 0;
+}
+
+int snap_revert_plan_new(const char *path, const char *way,
+			 SnapRevertPlan **ret_plan, GError **error)
+{
+	g_autoptr(SnapRevertPlan) p = g_new0(SnapRevertPlan, 1);
+	g_autofree char *real = realpath(path, NULL);
+	int r;
+
+	p->overlays = g_ptr_array_new_with_free_func(g_free);
+	if (!real)
+		return snap_fail_errno(error, errno, "%s", path);
+	p->path = g_strdup(real);
+	r = check_snapshot(p, error);
+	if (r == 0)
+		r = find_way(p, way, error);
+	if (r == 0 && has(p, SNAP_VM_FILE))
+		r = snap_vm_read(p->path, &p->vm, error);
+	if (r == 0)
+		*ret_plan = g_steal_pointer(&p);
+	return r;
+}
+
+/* ---- the command line ---- */
+
+/* That of the guest that was saved, which must have ended: the two would share
+ * sockets, logs and more. */
+static int take_saved(SnapRevertPlan *p, GError **error)
+{
+	GStrv words = p->vm ? p->vm->command : NULL;
+
+	if (!words)
+		return snap_fail(error, EINVAL,
+				 "%s has no " SNAP_VM_FILE " with QEMU's "
+				 "command line; give one after --",
+				 p->path);
+	if (snap_vm_is_running(p->vm))
+		return snap_fail(error, EBUSY,
+				 "the QEMU that was saved still runs (pid %d); "
+				 "end it, or give a command line after --",
+				 (int)p->vm->pid);
+	p->command = snap_command_new(words, g_strv_length(words));
+	p->folder = g_strdup(p->vm->folder);
+	return 0;
+}
+
+/* Of two commas QEMU makes one. */
+static char *double_commas(const char *text)
+{
+	g_auto(GStrv) parts = g_strsplit(text, ",", -1);
+
+	return g_strjoinv(",,", parts);
+}
+
+static int add_memory_file(SnapRevertPlan *p, GError **error)
+{
+	const char *id =
+		p->vm && p->vm->memory_id ? p->vm->memory_id : MEMORY_DEFAULT;
+	g_autofree char *ram = g_build_filename(p->path, "ram", NULL);
+	g_autofree char *path = double_commas(ram);
+	g_autofree char *object = NULL, *machine = NULL;
+
+	if (!p->vm || !p->vm->memory_size)
+		return snap_fail(error, EINVAL,
+				 "--way=memory-file needs the size of memory, "
+				 "from %s/" SNAP_VM_FILE,
+				 p->path);
+	if (snap_command_has(p->command, "machine", "memory-backend") ||
+	    snap_command_has(p->command, "M", "memory-backend"))
+		return snap_fail(error, EINVAL,
+				 "--way=memory-file: the command line has a "
+				 "memory-backend of its own");
+	object = g_strdup_printf(
+		"memory-backend-file,id=%s,size=%" G_GUINT64_FORMAT
+		",mem-path=%s,share=off,readonly=on,rom=off,align=2M",
+		id, p->vm->memory_size, path);
+	machine = g_strconcat("memory-backend=", id, NULL);
+	snap_command_add(p->command, "-object", object, "-machine", machine,
+			 NULL);
+	return 0;
+}
+
+static int make_command(SnapRevertPlan *p, const struct snap_revert_opts *o,
+			GError **error)
+{
+	g_autofree char *socket = double_commas(o->socket);
+	g_autofree char *qmp =
+		g_strconcat("unix:", socket, ",server=on,wait=off", NULL);
+	bool given = o->n_command > 0;
+	int r = 0;
+
+	if (given)
+		p->command = snap_command_new(o->command, o->n_command);
+	else
+		r = take_saved(p, error);
+	if (r < 0)
+		return r;
+	p->stopped = snap_command_strip(p->command);
+	/* That it was started stopped once says nothing of the snapshot. */
+	if (!given)
+		p->stopped = false;
+	p->stopped = p->stopped || (p->vm && !snap_vm_ran(p->vm));
+	if (p->way == SNAP_WAY_MEMORY_FILE)
+		r = add_memory_file(p, error);
+	if (!given && p->vm->machine) {
+		g_autofree char *type =
+			g_strconcat("type=", p->vm->machine, NULL);
+
+		snap_command_add(p->command, "-machine", type, NULL);
+	}
+	if (p->stopped)
+		snap_command_add(p->command, "-S", NULL);
+	snap_command_add(p->command, "-qmp", qmp, "-incoming", "defer", NULL);
+	return r;
+}
+
+/* ---- disks ---- */
+
+/* Makes an overlay over a disk's image. */
+static int make_overlay(const SnapDisk *d, const char *path, GError **error)
+{
+	const char *words[] = { "qemu-img", "create", "-q",	"-f",
+				"qcow2",    "-b",     d->image, "-F",
+				d->format,  path,     NULL };
+	g_autofree char *said = NULL;
+	g_autoptr(GError) cause = NULL;
+	int status;
+
+	if (!g_spawn_sync(NULL, (char **)words, NULL,
+			  G_SPAWN_SEARCH_PATH | G_SPAWN_STDOUT_TO_DEV_NULL,
+			  NULL, NULL, NULL, &said, &status, &cause))
+		return snap_fail(error, ENOENT, "disk %s: %s",
+				 snap_disk_title(d), cause->message);
+	if (!g_spawn_check_wait_status(status, NULL)) {
+		g_autofree char *safe = snap_print_safe(g_strstrip(said));
+
+		return snap_fail(error, EIO, "disk %s: %s", snap_disk_title(d),
+				 safe);
+	}
+	return 0;
+}
+
+static int make_disk(SnapRevertPlan *p, const SnapDisk *d, const char *folder,
+		     GError **error)
+{
+	g_autofree char *here = g_get_current_dir();
+	g_autofree char *path = NULL;
+	int r;
+
+	if (*d->chain == NULL)
+		return snap_fail(error, EPROTO, "disk %s: no image is named",
+				 snap_disk_title(d));
+	path = snap_disk_new_path(d->chain[0], "revert", folder);
+	if (!path)
+		return snap_fail(error, EINVAL,
+				 "disk %s: %s has no folder to put an overlay "
+				 "into; name one by --overlay-dir",
+				 snap_disk_title(d), d->chain[0]);
+	r = snap_command_replace(p->command, d, path,
+				 p->folder ? p->folder : here, error);
+	if (r < 0)
+		return r;
+	g_ptr_array_add(p->overlays, g_strdup(path));
+	return make_overlay(d, path, error);
+}
+
+int snap_revert_plan_make(SnapRevertPlan *p, const struct snap_revert_opts *o,
+			  GError **error)
+{
+	g_autofree char *folder =
+		o->overlays ? g_canonicalize_filename(o->overlays, NULL) : NULL;
+	int r = make_command(p, o, error);
+
+	for (guint i = 0; r == 0 && p->vm && i < p->vm->disks->len; i++) {
+		const SnapDisk *d = p->vm->disks->pdata[i];
+
+		/* Without an overlay it was saved without its disks. */
+		if (d->overlay)
+			r = make_disk(p, d, folder, error);
+	}
+	return r;
+}
+
+void snap_revert_plan_undo(SnapRevertPlan *p)
+{
+	for (guint i = 0; i < p->overlays->len; i++)
+		unlink(p->overlays->pdata[i]);
+}
+
+/* ---- where QEMU reads ---- */
+
+/* The bridge of this snapfs, or the one that the shell finds. */
+static char *bridge_path(void)
+{
+	g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
+	g_autofree char *folder = self ? g_path_get_dirname(self) : NULL;
+	g_autofree char *path =
+		folder ? g_build_filename(folder, BRIDGE, NULL) : NULL;
+
+	if (path && access(path, X_OK) == 0)
+		return g_steal_pointer(&path);
+	return g_strdup(BRIDGE);
+}
+
+char *snap_revert_plan_uri(const SnapRevertPlan *p, guint qemu)
+{
+	g_autofree char *stream = g_build_filename(p->path, "stream", NULL);
+	g_autofree char *bridge = bridge_path();
+	g_autofree char *program = g_shell_quote(bridge);
+	g_autofree char *folder = g_shell_quote(p->path);
+	g_autofree char *file = g_shell_quote(stream);
+	g_autofree char *mapped = NULL, *block = NULL;
+
+	if (p->way == SNAP_WAY_BRIDGE)
+		return g_strjoin(" ", "exec:exec", program, folder, NULL);
+	if (p->way == SNAP_WAY_MEMORY_FILE) {
+		mapped = g_strconcat("--mapped=",
+				     p->vm->memory_id ? p->vm->memory_id
+						      : MEMORY_DEFAULT,
+				     NULL);
+		block = g_shell_quote(mapped);
+		return g_strjoin(" ", "exec:exec", program, block, folder,
+				 NULL);
+	}
+	if (qemu >= QEMU_WITH_FILE)
+		return g_strconcat("file:", stream, NULL);
+	return g_strjoin(" ", "exec:exec cat", file, NULL);
+}

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tools/guest/save-folder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "format/base/cleanup.h"
+#include "format/base/error.h"
+#include "tools/store/place.h"
+#include "tools/cli/print.h"
+
+#define VALUE_MAX 4096
+/* QEMU has reported the end; what is awaited is the answer to its last write,
+ * or the end of the pipe. */
+#define COMMIT_SECONDS 600
+#define STEP (10 * G_TIME_SPAN_MILLISECOND)
+/* QEMU closes its file a moment after it has reported a failure. */
+#define UNDO_STEPS 200
+#define QEMU_WITH_FILE 80200
+
+void snap_save_folder_free(SnapSaveFolder *f)
+{
+	if (!f)
+		return;
+	g_free(f->path);
+	g_free(f->before);
+	g_free(f->target);
+	g_ptr_array_unref(f->made);
+	g_free(f);
+}
+
+char *snap_folder_attribute(const char *path, const char *name)
+{
+	g_autofree char *whole = g_strconcat("user.snapfs.", name, NULL);
+	char value[VALUE_MAX + 1];
+	ssize_t n = getxattr(path, whole, value, VALUE_MAX);
+
+	if (n < 0)
+		return NULL;
+	value[n] = '\0';
+	return snap_print_safe(value);
+}
+
+/* Makes a folder and those above it that are missing. */
+static int make(SnapSaveFolder *f, const char *path, GError **error)
+{
+	g_autofree char *up = NULL;
+	int r;
+
+	if (access(path, F_OK) == 0)
+		return 0;
+	if (errno != ENOENT)
+		return snap_fail_errno(error, errno, "%s", path);
+	up = g_path_get_dirname(path);
+	r = make(f, up, error);
+	if (r < 0)
+		return r;
+	if (mkdir(path, 0777) == 0)
+		g_ptr_array_add(f->made, g_strdup(path));
+	else if (errno != EEXIST)
+		return snap_fail_errno(error, errno, "%s", path);
+	return 0;
+}
+
+/* Hands what was made over to QEMU's user. */
+static int give(SnapSaveFolder *f, uid_t uid, gid_t gid, GError **error)
+{
+	if (geteuid() != 0 || uid == 0)
+		return 0;
+	for (guint i = 0; i < f->made->len; i++)
+		if (chown(f->made->pdata[i], uid, gid) < 0)
+			return snap_fail_errno(error, errno, "%s",
+					       (char *)f->made->pdata[i]);
+	return 0;
+}
+
+static int check_place(SnapSaveFolder *f, GError **error)
+{
+	g_autoptr(SnapPlace) place = NULL;
+	int r = snap_place_find(f->path, &place, error);
+	struct stat st;
+
+	if (r < 0)
+		return r;
+	if (stat(f->path, &st) < 0 || !S_ISDIR(st.st_mode))
+		return snap_fail_errno(error, ENOTDIR, "%s", f->path);
+	f->mounted = place->mount;
+	if (!f->mounted && place->is_store)
+		return snap_fail(error, EINVAL,
+				 "%s is in the store %s itself; save into the "
+				 "place where that is mounted",
+				 f->path, place->store);
+	return 0;
+}
+
+static int look(SnapSaveFolder *f, bool replace, GError **error)
+{
+	g_autofree char *stream = g_build_filename(f->path, "stream", NULL);
+
+	if (strstr(f->path, ",offset="))
+		return snap_fail(error, EINVAL,
+				 "%s: QEMU takes what follows \",offset=\" for "
+				 "something else",
+				 f->path);
+	f->before = snap_folder_attribute(f->path, "uuid");
+	f->target = f->mounted ? g_strdup(stream)
+			       : g_strconcat(stream, ".part", NULL);
+	if (!replace && access(stream, F_OK) == 0)
+		return snap_fail(error, EEXIST,
+				 "%s holds a snapshot; --force replaces it",
+				 f->path);
+	return 0;
+}
+
+int snap_save_folder_open(const char *path, bool replace, uid_t uid, gid_t gid,
+			  SnapSaveFolder **ret_folder, GError **error)
+{
+	g_autoptr(SnapSaveFolder) f = g_new0(SnapSaveFolder, 1);
+	g_autofree char *whole = g_canonicalize_filename(path, NULL);
+	int r;
+
+	f->made = g_ptr_array_new_with_free_func(g_free);
+	r = make(f, whole, error);
+	if (r == 0) {
+		g_autofree char *real = realpath(whole, NULL);
+
+		f->path = g_strdup(real ? real : whole);
+		r = check_place(f, error);
+	}
+	if (r == 0)
+		r = give(f, uid, gid, error);
+	if (r == 0)
+		r = look(f, replace, error);
+	if (r < 0) {
+		snap_save_folder_undo(f);
+		return r;
+	}
+	*ret_folder = g_steal_pointer(&f);
+	return 0;
+}
+
+char *snap_save_folder_uri(const SnapSaveFolder *f, guint qemu)
+{
+	g_autofree char *quoted = NULL;
+
+	if (qemu >= QEMU_WITH_FILE)
+		return g_strconcat("file:", f->target, NULL);
+	quoted = g_shell_quote(f->target);
+	return g_strconcat("exec:exec cat >", quoted, NULL);
+}
+
+/* ---- the end ---- */
+
+static int commit_plain(SnapSaveFolder *f, GError **error)
+{
+	g_autofree char *name = g_build_filename(f->path, "stream", NULL);
+	snap_autofd int fd = open(f->target, O_RDONLY | O_CLOEXEC);
+	snap_autofd int folder =
+		open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || fsync(fd) < 0)
+		return snap_fail_errno(error, errno, "%s", f->target);
+	if (rename(f->target, name) < 0 || folder < 0 || fsync(folder) < 0)
+		return snap_fail_errno(error, errno, "%s", name);
+	return 0;
+}
+
+int snap_save_folder_commit(SnapSaveFolder *f, GError **error)
+{
+	gint64 end = g_get_monotonic_time() + COMMIT_SECONDS * G_USEC_PER_SEC;
+
+	if (!f->mounted)
+		return commit_plain(f, error);
+	while (g_get_monotonic_time() < end) {
+		g_autofree char *uuid = snap_folder_attribute(f->path, "uuid");
+		g_autofree char *why = snap_folder_attribute(f->path, "error");
+
+		if (uuid && g_strcmp0(uuid, f->before))
+			return 0;
+		if (why)
+			return snap_fail(error, EIO, "%s: %s", f->path, why);
+		g_usleep(STEP);
+	}
+	return snap_fail(error, ETIMEDOUT,
+			 "%s: QEMU has written the snapshot, but it does not "
+			 "appear",
+			 f->path);
+}
+
+void snap_save_folder_undo(SnapSaveFolder *f)
+{
+	if (f->target && !f->mounted)
+		unlink(f->target);
+	while (f->made->len) {
+		const char *path = f->made->pdata[f->made->len - 1];
+
+		for (guint i = 0; i < UNDO_STEPS && rmdir(path) < 0 &&
+				  (errno == ENOTEMPTY || errno == EBUSY);
+		     i++)
+			g_usleep(STEP);
+		g_ptr_array_set_size(f->made, (gint)f->made->len - 1);
+	}
+}
+
+char *snap_save_folder_reason(const SnapSaveFolder *f)
+{
+	return f->mounted ? snap_folder_attribute(f->path, "error") : NULL;
+}
+
+uint64_t snap_save_folder_size(const SnapSaveFolder *f)
+{
+	g_autofree char *physical = snap_folder_attribute(f->path, "physical");
+	g_autofree char *stream = g_build_filename(f->path, "stream", NULL);
+	struct stat st;
+
+	if (physical)
+		return g_ascii_strtoull(physical, NULL, 10);
+	return stat(stream, &st) == 0 ? (uint64_t)st.st_size : 0;
+}

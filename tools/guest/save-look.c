@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tools/guest/save-look.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "format/base/error.h"
+#include "tools/guest/disks.h"
+#include "tools/guest/migrate.h"
+
+/* ---- the guest ---- */
+
+/* A property of the machine, or NULL; g_free. */
+static char *machine_property(SnapQmp *qmp, const char *name)
+{
+	JsonObject *arguments = json_object_new();
+	g_autoptr(JsonObject) answer = NULL;
+
+	json_object_set_string_member(arguments, "path", "/machine");
+	json_object_set_string_member(arguments, "property", name);
+	if (snap_qmp_call(qmp, "qom-get", arguments, &answer, NULL) < 0)
+		return NULL;
+	return g_strdup(snap_json_text(answer, "value"));
+}
+
+static void look_at_machine(SnapQmp *qmp, SnapVm *vm)
+{
+	g_autofree char *backend = machine_property(qmp, "memory-backend");
+	g_autoptr(JsonObject) memory = NULL;
+
+	vm->qemu = g_strdup(snap_qmp_version_text(qmp));
+	vm->machine = machine_property(qmp, "type");
+	if (vm->machine && g_str_has_suffix(vm->machine, "-machine"))
+		vm->machine[strlen(vm->machine) - strlen("-machine")] = '\0';
+	if (backend && *backend)
+		vm->memory_id = g_path_get_basename(backend);
+	if (snap_qmp_call(qmp, "query-memory-size-summary", NULL, &memory,
+			  NULL) == 0)
+		vm->memory_size = (uint64_t)MAX(
+			snap_json_number(memory, "base-memory", 0), 0);
+}
+
+static int check_state(const SnapVm *vm, const SnapMigrate *m, GError **error)
+{
+	if (m->state == SNAP_MIGRATE_RUNS || m->state == SNAP_MIGRATE_PAUSED)
+		return snap_fail(error, EBUSY,
+				 "a migration of this guest is on its way");
+	if (!strcmp(vm->run_state, "inmigrate"))
+		return snap_fail(error, EBUSY,
+				 "QEMU waits for a guest to come (inmigrate)");
+	if (!strcmp(vm->run_state, "postmigrate"))
+		return snap_fail(error, EBUSY,
+				 "the guest was stopped by an earlier "
+				 "migration (postmigrate), after which QEMU "
+				 "saves it only when it has run: give the "
+				 "monitor cont before");
+	return 0;
+}
+
+int snap_save_look(SnapQmp *qmp, SnapVm *vm, bool disks, GError **error)
+{
+	g_auto(SnapMigrate) m = { 0 };
+	int r = snap_migrate_run_state(qmp, &vm->run_state, error);
+
+	if (r == 0)
+		r = snap_migrate_query(qmp, &m, error);
+	if (r == 0)
+		r = check_state(vm, &m, error);
+	if (r < 0)
+		return r;
+	look_at_machine(qmp, vm);
+	snap_vm_read_command(vm, snap_qmp_pid(qmp), snap_qmp_uid(qmp));
+	return disks ? snap_disks_list(qmp, vm, error) : 0;
+}
+
+/* ---- settings ---- */
+
+static int set_bandwidth(SnapQmp *qmp, gint64 bandwidth, GError **error)
+{
+	JsonObject *arguments = json_object_new();
+
+	json_object_set_int_member(arguments, "max-bandwidth", bandwidth);
+	return snap_qmp_call(qmp, "migrate-set-parameters", arguments, NULL,
+			     error);
+}
+
+int snap_save_had_get(SnapQmp *qmp, struct snap_save_had *had, GError **error)
+{
+	g_autoptr(JsonObject) parameters = NULL;
+	int r = snap_migrate_capabilities(qmp, &had->capabilities, error);
+
+	if (r == 0)
+		r = snap_qmp_call(qmp, "query-migrate-parameters", NULL,
+				  &parameters, error);
+	if (r == 0)
+		had->bandwidth =
+			snap_json_number(parameters, "max-bandwidth", -1);
+	return r;
+}
+
+/* Those that are not the stream's business stay on. */
+static GStrv in_the_way(const struct snap_save_had *had)
+{
+	GPtrArray *names = g_ptr_array_new();
+
+	for (char **at = had->capabilities; *at; at++)
+		if (strcmp(*at, "events"))
+			g_ptr_array_add(names, g_strdup(*at));
+	g_ptr_array_add(names, NULL);
+	return (GStrv)g_ptr_array_free(names, FALSE);
+}
+
+int snap_save_had_clear(SnapQmp *qmp, struct snap_save_had *had, GError **error)
+{
+	g_auto(GStrv) names = in_the_way(had);
+	int r;
+
+	had->changed = true;
+	r = snap_migrate_switch(qmp, (const char *const *)names, false, error);
+	return r == 0 ? set_bandwidth(qmp, 0, error) : r;
+}
+
+int snap_save_had_restore(SnapQmp *qmp, struct snap_save_had *had,
+			  GError **error)
+{
+	static const char *const background[] = { "background-snapshot", NULL };
+	int r = 0;
+
+	if (!had->changed)
+		return 0;
+	had->changed = false;
+	/* QEMU before 6.0 has none to switch off. */
+	snap_migrate_switch(qmp, background, false, NULL);
+	r = snap_migrate_switch(qmp, (const char *const *)had->capabilities,
+				true, error);
+	if (r == 0 && had->bandwidth >= 0)
+		r = set_bandwidth(qmp, had->bandwidth, error);
+	return r;
+}
+
+void snap_save_had_free(struct snap_save_had *had)
+{
+	g_strfreev(had->capabilities);
+}

@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * snapfs save: a guest's memory, and its disks at the same moment.
+ *
+ * Background: QEMU protects the memory and writes it while the guest runs. With
+ * disks the guest is stopped first, all disks are frozen at once, and it goes
+ * on when the first pages were written: only then is its memory known to be
+ * protected. Stopped: it stands still until all is written.
+ *
+ * Whatever happens, QEMU is left as it was found: running, or not, and with its
+ * capabilities.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "format/base/error.h"
+#include "format/base/units.h"
+#include "tools/guest/disks.h"
+#include "tools/guest/migrate.h"
+#include "tools/cli/print.h"
+#include "tools/cli/progress.h"
+#include "tools/guest/save-folder.h"
+#include "tools/guest/save-look.h"
+#include "tools/cli/signals.h"
+#include "tools/guest/verbs.h"
+
+#define BACKGROUND "background-snapshot"
+/* Between two questions to QEMU, in ms: while the guest waits, and else. */
+#define SHORT_STEP 1
+#define LONG_STEP 50
+/* The last write of a save returns when all is on disk. */
+#define PATIENCE 600
+
+static char *socket_path;
+static char *overlay_folder;
+static gboolean no_disks;
+static gboolean stopped_only;
+static gboolean replace;
+static int timeout;
+
+static const GOptionEntry options[] = {
+	{ "qmp", 'q', 0, G_OPTION_ARG_FILENAME, &socket_path,
+	  "QEMU's QMP socket (needed)", "SOCKET" },
+	{ "force", 'f', 0, G_OPTION_ARG_NONE, &replace,
+	  "replace the snapshot that is there", NULL },
+	{ "stopped", 's', 0, G_OPTION_ARG_NONE, &stopped_only,
+	  "stop the guest until all is saved", NULL },
+	{ "no-disks", 'n', 0, G_OPTION_ARG_NONE, &no_disks,
+	  "leave the disks alone", NULL },
+	{ "overlay-dir", 'o', 0, G_OPTION_ARG_FILENAME, &overlay_folder,
+	  "where disks go on (beside their images)", "DIR" },
+	{ "timeout", 't', 0, G_OPTION_ARG_INT, &timeout,
+	  "give up after so many seconds", "SECONDS" },
+	{ NULL }
+};
+
+/* A save on its way, and what must be undone. */
+struct save {
+	SnapQmp *qmp;
+	SnapVm *vm;
+	SnapSaveFolder *folder;
+	int signals;
+	gint64 began, end;
+	bool background;
+	bool halted; /* by us */
+	bool frozen; /* the disks go on in overlays */
+	struct snap_save_had had;
+	gint64 stopped_at; /* QEMU's time; 0 while the guest runs */
+	gint64 pause;	   /* us that the guest stood still */
+};
+
+static int hear(const char *name, gint64 time, JsonObject *about, void *data,
+		GError **error)
+{
+	struct save *s = data;
+
+	if (!strcmp(name, "STOP"))
+		s->stopped_at = time;
+	if (!strcmp(name, "RESUME") && s->stopped_at) {
+		s->pause += MAX(time - s->stopped_at, 0);
+		s->stopped_at = 0;
+	}
+	return 0;
+}
+
+static int call(struct save *s, const char *command, GError **error)
+{
+	int r = snap_qmp_call(s->qmp, command, NULL, NULL, error);
+
+	return r < 0 ? snap_fail_prefix(error, r, "%s", command) : 0;
+}
+
+/* ---- the way ---- */
+
+/* Whether QEMU and the host save in the background; says why not. Other states
+ * than these two would end QEMU. */
+static bool try_background(struct save *s)
+{
+	static const char *const names[] = { BACKGROUND, NULL };
+	const char *state = s->vm->run_state;
+	g_autoptr(GError) error = NULL;
+
+	if (stopped_only)
+		return false;
+	if (strcmp(state, "running") && strcmp(state, "paused")) {
+		snap_print_error("save: the guest is kept stopped meanwhile: "
+				 "its state is %s",
+				 state);
+		return false;
+	}
+	if (snap_migrate_switch(s->qmp, names, true, &error) == 0)
+		return true;
+	snap_print_error("save: the guest is kept stopped meanwhile: %s",
+			 error->message);
+	return false;
+}
+
+/* The capabilities that others have set would change the stream. */
+static int choose_way(struct save *s, GError **error)
+{
+	int r = snap_save_had_clear(s->qmp, &s->had, error);
+
+	if (r < 0)
+		return r;
+	s->background = try_background(s);
+	s->vm->way = g_strdup(s->background ? "background" : "stopped");
+	return snap_migrate_capabilities(s->qmp, &s->vm->capabilities, error);
+}
+
+/* ---- from stop to end ---- */
+
+static int freeze(struct save *s, GError **error)
+{
+	g_autofree char *folder =
+		overlay_folder ? g_canonicalize_filename(overlay_folder, NULL)
+			       : NULL;
+	int r = snap_disks_plan(s->vm, folder, error);
+
+	if (r < 0)
+		return r;
+	if (snap_vm_ran(s->vm)) {
+		r = call(s, "stop", error);
+		s->halted = r == 0;
+	}
+	if (r == 0)
+		r = snap_disks_freeze(s->qmp, s->vm, error);
+	s->frozen = r == 0;
+	return r;
+}
+
+static int begin(struct save *s, GError **error)
+{
+	JsonObject *arguments = json_object_new();
+	g_autofree char *uri =
+		snap_save_folder_uri(s->folder, snap_qmp_version(s->qmp));
+
+	json_object_set_string_member(arguments, "uri", uri);
+	return snap_qmp_call(s->qmp, "migrate", arguments, NULL, error);
+}
+
+static int go_on(struct save *s, GError **error)
+{
+	int r;
+
+	if (!s->halted)
+		return 0;
+	r = call(s, "cont", error);
+	if (r == 0)
+		s->halted = false;
+	return r;
+}
+
+/* Sleeps until QEMU may be asked again: 0, or the signal that came. */
+static int rest(struct save *s)
+{
+	struct pollfd fd = { .fd = s->signals, .events = POLLIN };
+	int step = s->halted && s->background ? SHORT_STEP : LONG_STEP;
+
+	return poll(&fd, 1, step) > 0 ? snap_signals_take(s->signals) : 0;
+}
+
+/* Waits for the end of the migration, wherever that leads: 0, or a signal, or
+ * -ETIMEDOUT, that came first. */
+static int follow(struct save *s, SnapMigrate *m, GError **error)
+{
+	g_autoptr(SnapProgress) progress = snap_progress_new(s->folder->path);
+
+	for (;;) {
+		int r = snap_migrate_query(s->qmp, m, error);
+
+		if (r < 0 || m->state != SNAP_MIGRATE_RUNS)
+			return r;
+		if (s->background && m->pages && s->halted) {
+			r = go_on(s, error);
+			if (r < 0)
+				return r;
+		}
+		snap_progress_show(progress, m->done, m->total);
+		r = rest(s);
+		if (r)
+			return r;
+		if (s->end && g_get_monotonic_time() > s->end)
+			return snap_fail(error, ETIMEDOUT,
+					 "not done after %d s", timeout);
+	}
+}
+
+/* Cancels, and waits until it is over. */
+static int cancel(struct save *s, SnapMigrate *m, GError **error)
+{
+	int r = call(s, "migrate_cancel", error);
+
+	while (r == 0) {
+		r = snap_migrate_query(s->qmp, m, error);
+		if (r < 0 || m->state != SNAP_MIGRATE_RUNS)
+			return r;
+		g_usleep(LONG_STEP * 1000);
+	}
+	return r;
+}
+
+static int failed(struct save *s, const SnapMigrate *m, GError **error)
+{
+	g_autofree char *reason = snap_save_folder_reason(s->folder);
+
+	return snap_fail(error, EIO, "%s%s%s",
+			 m->cancelled ? "somebody else cancelled it"
+			 : *m->why    ? m->why
+				      : "QEMU failed, and does not say why",
+			 reason ? ": " : "", reason ? reason : "");
+}
+
+/* Runs the migration: 0, -errno, or the signal for which it was given up. A
+ * signal that comes when all is done comes too late. */
+static int migrate(struct save *s, GError **error)
+{
+	g_auto(SnapMigrate) m = { 0 };
+	g_autoptr(GError) cause = NULL;
+	int r = begin(s, error), c;
+
+	if (r == 0)
+		r = follow(s, &m, &cause);
+	if (r > 0 || r == -ETIMEDOUT) {
+		c = cancel(s, &m, error);
+		if (c < 0)
+			return c;
+		if (m.state == SNAP_MIGRATE_DONE)
+			return 0;
+	}
+	if (cause)
+		g_propagate_error(error, g_steal_pointer(&cause));
+	else if (r == 0 && m.state != SNAP_MIGRATE_DONE)
+		return failed(s, &m, error);
+	return r;
+}
+
+/* ---- the whole ---- */
+
+static int save_memory(struct save *s, GError **error)
+{
+	int r = choose_way(s, error);
+
+	if (r == 0 && !no_disks && snap_disks_writable(s->vm))
+		r = freeze(s, error);
+	if (r == 0 && !s->background && !s->halted && snap_vm_ran(s->vm)) {
+		r = call(s, "stop", error);
+		s->halted = r == 0;
+	}
+	if (r == 0)
+		r = migrate(s, error);
+	return r;
+}
+
+/* QEMU has gone in the middle. */
+static void abandon(struct save *s)
+{
+	for (guint i = 0; s->frozen && i < s->vm->disks->len; i++) {
+		const SnapDisk *d = s->vm->disks->pdata[i];
+
+		if (d->overlay)
+			snap_print_error("disk %s: frozen in %s, went on in %s",
+					 snap_disk_title(d), d->chain[0],
+					 d->overlay);
+	}
+	snap_save_folder_undo(s->folder);
+}
+
+/* Leaves QEMU as it was, and, when the save has failed, the disks and the
+ * folder as well. Says what cannot be done. */
+static void restore(struct save *s, int r)
+{
+	g_autoptr(GError) error = NULL;
+	g_autoptr(GError) cause = NULL;
+	bool saved = r == 0;
+
+	if (r == -ECONNRESET) {
+		abandon(s);
+		return;
+	}
+	if (s->frozen && !saved)
+		snap_disks_merge(s->qmp, s->vm);
+	if (go_on(s, &error) < 0)
+		snap_print_error("save: the guest stays stopped: %s",
+				 error->message);
+	if (snap_save_had_restore(s->qmp, &s->had, &cause) < 0)
+		snap_print_error("save: QEMU's migration settings are not "
+				 "what they were: %s",
+				 cause->message);
+	if (!saved)
+		snap_save_folder_undo(s->folder);
+}
+
+static void report(const struct save *s, gint64 took)
+{
+	g_autofree char *ram = snap_size_format(s->vm->memory_size);
+	g_autofree char *disk =
+		snap_size_format(snap_save_folder_size(s->folder));
+	g_autofree char *form = snap_folder_attribute(s->folder->path, "form");
+
+	printf("saved %s in %.2f s: %s of memory, %s on disk; ",
+	       s->folder->path, (double)took / G_USEC_PER_SEC, ram, disk);
+	if (snap_vm_ran(s->vm))
+		printf("the guest stood still for %.1f ms\n",
+		       (double)s->pause / 1000);
+	else
+		printf("the guest stays stopped\n");
+	for (guint i = 0; i < s->vm->disks->len; i++) {
+		const SnapDisk *d = s->vm->disks->pdata[i];
+
+		if (d->overlay)
+			printf("disk %s: frozen in %s, goes on in %s\n",
+			       snap_disk_title(d), d->chain[0], d->overlay);
+	}
+	if (!s->folder->mounted)
+		snap_print_error("save: %s is no mount of snapfs: it has "
+				 "QEMU's stream as it is",
+				 s->folder->path);
+	else if (!g_strcmp0(form, "verbatim"))
+		snap_print_error("save: the stream could not be split; it can "
+				 "be reverted eagerly only");
+}
+
+static int save(struct save *s, GError **error)
+{
+	int r = save_memory(s, error);
+	gint64 took;
+
+	if (r == 0)
+		r = snap_save_folder_commit(s->folder, error);
+	took = g_get_monotonic_time() - s->began;
+	restore(s, r);
+	if (r)
+		return r;
+	s->vm->saved = snap_print_time_iso((uint64_t)g_get_real_time() * 1000);
+	r = snap_vm_write(s->vm, s->folder->path, error);
+	report(s, took);
+	return r < 0 ? snap_fail_prefix(error, r,
+					"the memory is saved, but not what a "
+					"revert needs beside it")
+		     : 0;
+}
+
+static int check_options(GError **error)
+{
+	if (!socket_path)
+		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_FAILED,
+			    "--qmp=SOCKET is needed");
+	else if (timeout < 0)
+		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+			    "--timeout=%d: want 0 or more", timeout);
+	else
+		return 0;
+	return -EINVAL;
+}
+
+static int open_all(struct save *s, const char *path, GError **error)
+{
+	int r = snap_qmp_connect(socket_path, &s->qmp, error);
+
+	if (r < 0)
+		return r;
+	snap_qmp_listen(s->qmp, hear, s);
+	r = snap_save_look(s->qmp, s->vm, !no_disks, error);
+	if (r == 0)
+		r = snap_save_had_get(s->qmp, &s->had, error);
+	if (r == 0)
+		r = snap_save_folder_open(path, replace, snap_qmp_uid(s->qmp),
+					  snap_qmp_gid(s->qmp), &s->folder,
+					  error);
+	snap_qmp_patience(s->qmp, PATIENCE);
+	return r;
+}
+
+static int run(char **arguments, guint n, GError **error)
+{
+	struct save s = { .began = g_get_monotonic_time() };
+	int r = check_options(error);
+
+	if (r < 0)
+		return r;
+	s.signals = snap_signals_hold();
+	s.end = timeout ? s.began + timeout * G_USEC_PER_SEC : 0;
+	s.vm = snap_vm_new();
+	r = open_all(&s, arguments[0], error);
+	if (r == 0)
+		r = save(&s, error);
+	snap_save_had_free(&s.had);
+	snap_save_folder_free(s.folder);
+	snap_qmp_free(s.qmp);
+	snap_vm_free(s.vm);
+	if (r <= 0)
+		return r;
+	snap_print_error("save: interrupted, nothing was saved");
+	g_clear_error(error);
+	return 128 + r;
+}
+
+const struct snap_verb snap_verb_save = {
+	.name = "save",
+	.arguments = "--qmp=SOCKET DIR",
+	.min_arguments = 1,
+	.max_arguments = 1,
+	.summary = "save a running guest",
+	.help = "Saves the guest of the QEMU behind SOCKET into the folder "
+		"DIR of a mounted\nstore: its memory while it runs on, where "
+		"QEMU can do that, and its disks at\nthe same moment, in "
+		"their images, while it goes on in overlays.",
+	.options = options,
+	.run = run,
+};

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * snapfs import: saves a migration stream from a pipe or a file.
+ *
+ * QEMU may run it at the other end of its pipe. So it prints nothing on
+ * standard output, and it exits as soon as the snapshot is on disk.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "format/base/cleanup.h"
+#include "format/base/error.h"
+#include "format/base/zero.h"
+#include "format/qemu/libvirt.h"
+#include "tools/cli/log.h"
+#include "tools/cli/print.h"
+#include "tools/cli/progress.h"
+#include "tools/cli/signals.h"
+#include "tools/store/holes.h"
+#include "tools/store/tree.h"
+#include "tools/store/verbs.h"
+
+#define BLOCK (1 * SNAP_MIB)
+
+static char *file_name;
+static char *buffer_text;
+static int level = SNAP_LEVEL_DEFAULT;
+static int threads;
+
+static const GOptionEntry options[] = {
+	{ "file", 'f', 0, G_OPTION_ARG_FILENAME, &file_name,
+	  "read FILE instead of standard input", "FILE" },
+	{ "level", 'l', 0, G_OPTION_ARG_INT, &level,
+	  "compression level, 1 to 19 (1)", "N" },
+	{ "threads", 't', 0, G_OPTION_ARG_INT, &threads,
+	  "threads that compress (one per processor)", "N" },
+	{ "buffer", 'b', 0, G_OPTION_ARG_STRING, &buffer_text,
+	  "memory for data in flight, 16m or more (64m)", "SIZE" },
+	{ NULL }
+};
+
+static int check_options(struct snap_saver_opts *ret_opts, GError **error)
+{
+	uint64_t buffer = SNAP_SAVER_BUFFER_DEFAULT;
+	g_autoptr(GError) cause = NULL;
+
+	if (buffer_text && snap_size_parse(buffer_text, &buffer, &cause) < 0)
+		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+			    "--buffer: %s", cause->message);
+	else if (buffer < SNAP_SAVER_BUFFER_MIN || buffer > SNAP_GIB * 1024)
+		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+			    "--buffer=%s: want 16m to 1t", buffer_text);
+	else if (level < 1 || level > SNAP_LEVEL_MAX)
+		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+			    "--level=%d: want 1 to %d", level, SNAP_LEVEL_MAX);
+	else if (threads < 0 || threads > 1024)
+		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+			    "--threads=%d: want 0 to 1024", threads);
+	else {
+		*ret_opts = (struct snap_saver_opts){
+			.buffer = buffer,
+			.threads = (guint)threads,
+			.level = level,
+		};
+		return 0;
+	}
+	return -EINVAL;
+}
+
+/* ---- where the stream comes from ---- */
+
+struct source {
+	int fd;
+	int signals;
+	const char *name;
+	bool is_file;	  /* can be read at any offset */
+	off_t base;	  /* offset in the file at which we began */
+	uint64_t size;	  /* bytes; 0: not known */
+	SnapHoles *holes; /* NULL: no hole is skipped */
+	uint8_t *buf;	  /* BLOCK bytes, with those that were read last */
+	uint64_t at;	  /* their offset */
+	size_t n;	  /* how many they are */
+	uint64_t hole;	  /* zeros before the first byte that is not zero */
+};
+
+static int open_source(struct source *s, GError **error)
+{
+	struct stat st;
+
+	s->name = file_name ? file_name : "standard input";
+	s->fd = file_name ? open(file_name, O_RDONLY | O_CLOEXEC)
+			  : STDIN_FILENO;
+	if (s->fd < 0 || fstat(s->fd, &st) < 0)
+		return snap_fail_errno(error, errno, "%s", s->name);
+	if (S_ISDIR(st.st_mode))
+		return snap_fail_errno(error, EISDIR, "%s", s->name);
+	if (isatty(s->fd))
+		return snap_fail(error, EINVAL,
+				 "%s is a terminal; pipe a migration stream "
+				 "into it, or use --file",
+				 s->name);
+	s->is_file = S_ISREG(st.st_mode);
+	s->base = s->is_file ? lseek(s->fd, 0, SEEK_CUR) : 0;
+	if (s->is_file && st.st_size > s->base)
+		s->size = (uint64_t)(st.st_size - s->base);
+	/* A larger pipe needs fewer reads. If it may not grow, it still works.
+	 */
+	if (S_ISFIFO(st.st_mode))
+		fcntl(s->fd, F_SETPIPE_SZ, (int)BLOCK);
+	s->buf = g_malloc(BLOCK);
+	return 0;
+}
+
+static void close_source(struct source *s)
+{
+	if (file_name)
+		snap_close_fd(&s->fd);
+	snap_holes_free(s->holes);
+	g_free(s->buf);
+}
+
+/* Reads the next bytes; of a file, from behind a hole that may be skipped.
+ * Returns 1, 0 at the end, or -errno; -EINTR with *ret_signal at a signal. */
+static int read_block(struct source *s, int *ret_signal)
+{
+	uint64_t at = s->at + s->n, end = UINT64_MAX, most;
+	ssize_t n;
+
+	if (s->holes)
+		at = snap_holes_skip(s->holes, at, &end);
+	most = MIN(BLOCK, end - at);
+	do {
+		*ret_signal = snap_signals_wait(s->signals, s->fd);
+		if (*ret_signal)
+			return -EINTR;
+		n = s->is_file ? pread(s->fd, s->buf, most, s->base + (off_t)at)
+			       : read(s->fd, s->buf, most);
+	} while (n < 0 && (errno == EINTR || errno == EAGAIN));
+	if (n < 0)
+		return -errno;
+	s->at = at;
+	s->n = (size_t)n;
+	return n > 0;
+}
+
+/* Finds the offset of QEMU's stream: after libvirt's header, if there is one.
+ */
+static uint64_t stream_at(const struct source *s)
+{
+	struct snap_libvirt header;
+
+	if (s->n < SNAP_LIBVIRT_HEADER || !snap_libvirt_is(s->buf, s->n) ||
+	    snap_libvirt_read(s->buf, &header, NULL) < 0)
+		return s->at;
+	return header.stream;
+}
+
+/* Reads the first bytes that are not zero; a file that QEMU wrote at an offset
+ * (file:NAME,offset=N) begins with zeros. Returns 0, a signal, or -errno. */
+static int begin_source(struct source *s, GError **error)
+{
+	size_t zeros;
+	int signal, r;
+
+	do {
+		r = read_block(s, &signal);
+		if (signal)
+			return signal;
+		if (r < 0)
+			return snap_fail_errno(error, -r, "%s", s->name);
+		zeros = snap_zeros_before(s->buf, s->n);
+	} while (r > 0 && zeros == s->n);
+	if (r == 0 && s->at)
+		return snap_fail(error, EPROTO, "%s holds only zeros", s->name);
+	s->n -= zeros;
+	s->at += zeros;
+	s->hole = s->at;
+	memmove(s->buf, s->buf + zeros, s->n);
+	if (s->is_file)
+		s->holes = snap_holes_new(s->fd, s->base, stream_at(s));
+	return 0;
+}
+
+/* ---- where it goes ---- */
+
+/* Writes the whole source into the save. Returns 0, a signal, or -errno;
+ * without a sentence where snap_save_wait() will have one. */
+static int pump(struct source *s, SnapSave *save, SnapProgress *progress,
+		GError **error)
+{
+	int signal = 0, r = s->n > 0;
+
+	while (r > 0) {
+		int put;
+
+		if (snap_save_state(save, NULL) == SNAP_SAVE_DONE)
+			return snap_fail(error, EPROTO,
+					 "%s: more follows the end of the "
+					 "stream, at byte %" G_GUINT64_FORMAT
+					 "; the snapshot is saved without it",
+					 s->name, s->at);
+		put = snap_save_put(save, s->buf, (size_t)s->n, s->at);
+		if (put < 0)
+			return put;
+		snap_progress_show(progress, s->at + s->n, s->size);
+		r = read_block(s, &signal);
+	}
+	if (signal || r == 0)
+		return signal;
+	return snap_fail_errno(error, -r, "%s", s->name);
+}
+
+/* ---- the verb ---- */
+
+/* Saves the source into the existing folder `path`. */
+static int save_into(SnapOpenTree *t, struct source *s, const char *path,
+		     GError **error)
+{
+	g_autoptr(SnapProgress) progress = snap_progress_new(path);
+	snap_autofd int fd = snap_place_folder(t->catalog, path, error);
+	struct snap_save_opts opts = { .folder_fd = fd,
+				       .path = path,
+				       .hole = s->hole };
+	g_autoptr(SnapSave) save = NULL;
+	g_autoptr(GError) cause = NULL;
+	mode_t mask = umask(0);
+	int r, ended;
+
+	umask(mask);
+	opts.owner = (struct snap_catalog_owner){ .uid = (uid_t)-1,
+						  .gid = (gid_t)-1,
+						  .mode = 0660 & ~mask };
+	r = fd < 0 ? fd : snap_save_new(t->saver, &opts, &save, error);
+	if (r < 0)
+		return r;
+	r = pump(s, save, progress, &cause);
+	snap_save_end(save);
+	ended = snap_save_wait(save, cause ? NULL : error);
+	if (cause) {
+		g_propagate_error(error, g_steal_pointer(&cause));
+		return r;
+	}
+	if (ended == -EPROTO || ended == -EOPNOTSUPP)
+		snap_fail_prefix(error, ended, "%s", s->name);
+	/* If the snapshot is complete, the signal came too late. */
+	return ended == 0 ? 0 : r > 0 ? r : ended;
+}
+
+static int import(const SnapPlace *place, struct source *s,
+		  const struct snap_saver_opts *saver, const char *path,
+		  GError **error)
+{
+	g_autofree char *holder = g_strconcat("snapfs import of ", path, NULL);
+	g_autofree char *warning = NULL;
+	g_autoptr(SnapOpenTree) t = NULL;
+	guint made = 0;
+	int r = snap_open_tree_new(place, saver, holder, &t, error);
+
+	if (r < 0)
+		return r;
+	r = begin_source(s, error);
+	if (r == 0)
+		r = snap_open_tree_make(t, path, &made, error);
+	if (r == 0) {
+		r = save_into(t, s, path, error);
+		warning = snap_log_take();
+		/* After a failure, the error says the same. */
+		if (r == 0 && warning)
+			snap_print_error("%s", warning);
+	}
+	if (r != 0)
+		snap_open_tree_unmake(t, path, made);
+	return r;
+}
+
+static int run(char **arguments, guint n, GError **error)
+{
+	g_autoptr(SnapPlace) place = NULL;
+	g_autofree char *path = NULL;
+	struct snap_saver_opts saver;
+	struct source source = { .fd = -1 };
+	int r = check_options(&saver, error);
+
+	if (r == 0)
+		r = snap_place_find(arguments[0], &place, error);
+	if (r < 0)
+		return r;
+	path = snap_place_path(place, arguments[1]);
+	if (!*path)
+		return snap_fail(error, EINVAL, "the snapshot needs a name");
+	r = open_source(&source, error);
+	/* Not before: opening a FIFO may wait, and a signal must end that. */
+	source.signals = snap_signals_hold();
+	if (r == 0)
+		r = import(place, &source, &saver, path, error);
+	close_source(&source);
+	return r <= 0 ? r
+		      : snap_signals_exit(
+				r, "import: interrupted, nothing was saved",
+				error);
+}
+
+const struct snap_verb snap_verb_import = {
+	.name = "import",
+	.arguments = "STORE NAME",
+	.min_arguments = 2,
+	.max_arguments = 2,
+	.summary = "save a migration stream as a snapshot",
+	.help = "Reads a migration stream from standard input and saves it as "
+		"the snapshot NAME,\nwhich it replaces. The stream may be "
+		"classic or mapped-ram, or a save image of\nlibvirt. QEMU "
+		"writes it by:\n"
+		"  migrate \"exec:exec snapfs import STORE NAME\"\n"
+		"The store must not be mounted. If it is, write to the mount.",
+	.options = options,
+	.run = run,
+};

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* snapfs ls: lists the snapshots of a store. */
+#include "format/base/units.h"
+#include "tools/cli/print.h"
+#include "tools/store/figures.h"
+#include "tools/store/verbs.h"
+#include "tools/store/visit.h"
+
+struct listing {
+	struct snap_visit visit;
+	SnapTable *table;
+};
+
+static void list_row(SnapTable *table, const char *name,
+		     const struct snap_figures *f)
+{
+	g_autofree char *ram =
+		f->ram ? snap_size_format(f->ram) : g_strdup("-");
+	g_autofree char *stored = snap_size_format(f->stored);
+	g_autofree char *disk = snap_size_format(f->disk);
+	g_autofree char *ratio = snap_print_ratio(f->logical, f->disk);
+	g_autofree char *created = snap_print_time(f->created);
+	const char *cells[] = {
+		name, ram, stored, disk, ratio, f->form, created
+	};
+
+	snap_table_add(table, cells);
+}
+
+static void list_json(SnapJsonWriter *json, const char *name,
+		      const struct snap_figures *f)
+{
+	snap_json_writer_object(json, NULL);
+	snap_json_writer_name(json, "name", name);
+	snap_figures_json(f, json);
+	snap_json_writer_end(json);
+}
+
+static int list_snapshot(const char *path, int folder_fd, void *data)
+{
+	struct listing *l = data;
+	g_autofree char *name = snap_place_title(l->visit.place, path);
+	g_autoptr(SnapReader) reader =
+		snap_visit_open(&l->visit, name, folder_fd);
+	struct snap_figures figures;
+
+	if (!reader)
+		return 0;
+	figures = snap_figures_get(reader);
+	if (l->visit.json)
+		list_json(l->visit.json, name, &figures);
+	else
+		list_row(l->table, name, &figures);
+	return 0;
+}
+
+static int run(char **arguments, guint n, GError **error)
+{
+	static const char *const headings[] = { "NAME",	   ">RAM",   ">STORED",
+						">DISK",   ">RATIO", "FORM",
+						"CREATED", NULL };
+	g_autoptr(SnapTable) table = snap_table_new(headings);
+	struct listing l = { .table = table };
+	int r = snap_visit_run(&l.visit, arguments, n, list_snapshot, error);
+
+	if (snap_table_rows(table))
+		snap_table_print(table);
+	return r;
+}
+
+const struct snap_verb snap_verb_ls = {
+	.name = "ls",
+	.arguments = "STORE [NAME]...",
+	.min_arguments = 1,
+	.max_arguments = G_MAXUINT,
+	.summary = "list snapshots and their sizes",
+	.help = "Lists the snapshots of a store, or those at and below each "
+		"NAME: the size of\nRAM, of its pages that are not zero, and "
+		"of the snapshot's file. RATIO is the size\nof RAM and device "
+		"state, divided by that of the file.",
+	.options = snap_visit_options,
+	.run = run,
+};
