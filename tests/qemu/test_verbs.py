@@ -141,7 +141,7 @@ class Count(VerbCase):
     def test_a_plain_folder_gets_the_stream_and_is_read_eagerly(self):
         qemu = self.boot()
         folder = self.path('plain')
-        self.assertIn('no mount of snapfs', self.save_ok(folder=folder).stderr)
+        self.assertIn('not in a mount of snapfs', self.save_ok(folder=folder).stderr)
         self.assertEqual(sorted(os.listdir(folder)), ['stream', 'vm.json'])
         qemu.kill()
         done = self.snapfs('revert', folder, *self.command())
@@ -185,7 +185,7 @@ class Count(VerbCase):
         args = ['-object', f'memory-backend-file,id=mem,size=64M,share=off,'
                            f'mem-path={self.path("memory")}']
         qemu = self.boot(args=args)
-        self.assertIn('kept stopped meanwhile: ', self.save_ok().stderr)
+        self.assertIn('stopped during the save: ', self.save_ok().stderr)
         self.assert_runs_on(qemu)
         self.assertEqual(json.loads(read(self.folder + '/vm.json'))['memory'],
                          {'id': 'mem', 'size': 64 << 20})
@@ -242,7 +242,7 @@ class Disks(VerbCase):
         disk_write(qemu, 17)
         said = self.save_ok(*options).stdout
         self.assertEqual(said.count('frozen in'), 2, said)
-        self.assertIn(f'frozen in {self.guest.data}, goes on in', said)
+        self.assertIn(f'frozen in {self.guest.data}, continues in', said)
         frozen = os.stat(self.guest.data).st_mtime_ns
         disk_write(qemu, 34)
         self.assertTrue(disk_holds(qemu, 34))

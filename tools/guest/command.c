@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * An image is named in one of three ways:
+ * The command line names an image in one of these ways:
  *
  *   -hda PATH                                  the format is probed
  *   -drive file=PATH,format=F,…                all in one
@@ -8,8 +8,8 @@
  *   -blockdev driver=file,node-name=N,filename=PATH
  *   -blockdev driver=F,file=N,…                in two, or the same in JSON
  *
- * The format becomes qcow2, and a backing node named on top goes: the overlay
- * knows its own.
+ * The overlay takes the image's place, and the format becomes qcow2. A backing
+ * node that the option names is removed: the overlay names its own.
  */
 #include "tools/guest/command.h"
 
@@ -42,7 +42,7 @@ void snap_command_add(GPtrArray *command, ...)
 	va_end(args);
 }
 
-/* Whether a word is the option `name`; QEMU takes two dashes for one. */
+/* Tells whether a word is the option `name`, with one dash or two. */
 static bool is_option(const char *word, const char *name)
 {
 	if (!word || *word != '-')
@@ -74,9 +74,9 @@ bool snap_command_strip(GPtrArray *command)
 	return stopped;
 }
 
-/* ---- options as QEMU writes them: key=value, two commas for one ---- */
+/* ---- values of options: key=value,key=value; ",," means one comma ---- */
 
-/* The parts of an option, commas undone. */
+/* Splits a value into its parts. */
 static GPtrArray *split(const char *text)
 {
 	GPtrArray *parts = g_ptr_array_new_with_free_func(g_free);
@@ -111,7 +111,7 @@ static char *join(const GPtrArray *parts)
 	return g_string_free(text, FALSE);
 }
 
-/* The value of a part with that key, or NULL. */
+/* Gets the value of a part; NULL if its key is another. */
 static const char *value_of(const char *part, const char *key)
 {
 	gsize n = strlen(key);
@@ -130,7 +130,7 @@ static const char *get(const GPtrArray *parts, const char *key)
 	return NULL;
 }
 
-/* Sets a key, adding it if it is not there; `value` NULL takes it out. */
+/* Sets or adds a key; removes it if `value` is NULL. */
 static void set(GPtrArray *parts, const char *key, const char *value)
 {
 	for (guint i = 0; i < parts->len; i++) {
@@ -164,12 +164,12 @@ bool snap_command_has(GPtrArray *command, const char *option, const char *key)
 
 /* ---- one option ---- */
 
-/* What is put where. */
+/* One image to be replaced. */
 struct swap {
-	const char *image; /* absolute, or a name that QEMU knows */
+	const char *image; /* absolute path, or a name with a protocol */
 	const char *overlay;
-	const char *folder;
-	char *node; /* the protocol node that names the image, if one does */
+	const char *folder; /* where relative paths start */
+	char *node; /* the protocol node that names the image; or NULL */
 };
 
 static bool is_image(const struct swap *w, const char *word)
@@ -212,7 +212,7 @@ static bool swap_blockdev(struct swap *w, char **word)
 	g_autoptr(GPtrArray) parts = split(*word);
 	bool whole = is_image(w, get(parts, "file.filename"));
 
-	/* The first may be the driver's name alone. */
+	/* The first part may be the driver's name without its key. */
 	if (!strchr(parts->pdata[0], '=')) {
 		char *first = g_strconcat("driver=", parts->pdata[0], NULL);
 
@@ -244,6 +244,14 @@ static char *to_text(JsonObject *object)
 	return json_to_string(node, FALSE);
 }
 
+/* Makes a node's format qcow2, without a backing node. */
+static void set_qcow2(JsonObject *o)
+{
+	json_object_set_string_member(o, "driver", "qcow2");
+	if (json_object_has_member(o, "backing"))
+		json_object_remove_member(o, "backing");
+}
+
 static bool swap_json(struct swap *w, char **word)
 {
 	g_autoptr(JsonObject) o = NULL;
@@ -256,9 +264,7 @@ static bool swap_json(struct swap *w, char **word)
 		w->node = g_strdup(snap_json_text(o, "node-name"));
 		file = o;
 	} else if (is_image(w, snap_json_text(file, "filename"))) {
-		json_object_set_string_member(o, "driver", "qcow2");
-		if (json_object_has_member(o, "backing"))
-			json_object_remove_member(o, "backing");
+		set_qcow2(o);
 	} else {
 		return false;
 	}
@@ -269,34 +275,32 @@ static bool swap_json(struct swap *w, char **word)
 	return true;
 }
 
-/* Makes the format node over w->node one of qcow2. */
+/* If a word defines the format node over w->node, makes its format qcow2. */
 static bool swap_format(const struct swap *w, char **word)
 {
-	if (**word == '{') {
-		g_autoptr(JsonObject) o = NULL;
+	g_autoptr(JsonObject) o = NULL;
+	g_autoptr(GPtrArray) parts = NULL;
+	char *text;
 
+	if (**word == '{') {
 		if (snap_json_parse(*word, strlen(*word), &o, NULL) < 0 ||
 		    g_strcmp0(snap_json_text(o, "file"), w->node))
 			return false;
-		json_object_set_string_member(o, "driver", "qcow2");
-		if (json_object_has_member(o, "backing"))
-			json_object_remove_member(o, "backing");
-		g_free(*word);
-		*word = to_text(o);
-		return true;
+		set_qcow2(o);
+		text = to_text(o);
 	} else {
-		g_autoptr(GPtrArray) parts = split(*word);
-
+		parts = split(*word);
 		if (g_strcmp0(get(parts, "file"), w->node))
 			return false;
 		if (!strchr(parts->pdata[0], '='))
 			g_ptr_array_remove_index(parts, 0);
 		set(parts, "driver", "qcow2");
 		set(parts, "backing", NULL);
-		g_free(*word);
-		*word = join(parts);
-		return true;
+		text = join(parts);
 	}
+	g_free(*word);
+	*word = text;
+	return true;
 }
 
 /* ---- the whole line ---- */
@@ -320,7 +324,7 @@ static bool swap_word(struct swap *w, const char *option, char **word)
 	return false;
 }
 
-/* Puts the overlay in the place of one image: whether it was named. */
+/* Replaces one image. Returns 1, 0 if no option names it, or -EINVAL. */
 static int swap_image(GPtrArray *command, struct swap *w, GError **error)
 {
 	bool found = false, format = false;
@@ -335,8 +339,8 @@ static int swap_image(GPtrArray *command, struct swap *w, GError **error)
 			format = true;
 	if (w->node && !format)
 		return snap_fail(error, EINVAL,
-				 "the block node %s has no format above it "
-				 "that could be made qcow2",
+				 "the command line has no -blockdev with "
+				 "file=%s, whose format could become qcow2",
 				 w->node);
 	return found;
 }
@@ -356,7 +360,7 @@ int snap_command_replace(GPtrArray *command, const SnapDisk *disk,
 			return MIN(r, 0);
 	}
 	return snap_fail(error, ENOENT,
-			 "the command line names no image of disk %s: want %s "
-			 "after -drive file=, -blockdev or -hda",
+			 "the command line names no image of disk %s; it needs "
+			 "%s after -drive file=, -blockdev or -hda",
 			 snap_disk_title(disk), disk->chain[0]);
 }

@@ -1,25 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* QEMU's command line, made fit for a revert. */
+/* QEMU's command line, changed for a revert. */
 #pragma once
 
 #include "tools/guest/vm.h"
 
-/* A command line; free it with g_ptr_array_unref. NULL ends it. */
+/* Makes a command line, of which NULL is the last word; g_ptr_array_unref. */
 GPtrArray *snap_command_new(char *const *words, guint n);
 
-/* Takes out what belongs to another start: -incoming, -loadvm, -daemonize and
- * -S. Whether -S was there. */
+/* Removes -incoming, -loadvm, -daemonize and -S. Returns whether -S was there.
+ */
 bool snap_command_strip(GPtrArray *command);
 
-/* Adds words, up to a NULL. */
+/* Adds words; NULL is the last. */
 void snap_command_add(GPtrArray *command, ...) G_GNUC_NULL_TERMINATED;
 
-/* Puts `overlay`, a qcow2 image, in the place of the disk's image, or one that
- * lies under it: wherever -drive, -blockdev or -hda name it, as seen from
- * `folder`. -ENOENT where nothing does. */
+/* Replaces the disk's image, or one of its backing images, by the qcow2 image
+ * `overlay` wherever -drive, -blockdev or -hda name it. Relative paths start at
+ * `folder`. Returns 0; -ENOENT if no option names an image, or -EINVAL. */
 int snap_command_replace(GPtrArray *command, const SnapDisk *disk,
 			 const char *overlay, const char *folder,
 			 GError **error);
 
-/* Whether some option's value has `key=` in it. */
+/* Tells whether the value of an option has `key=` in it. */
 bool snap_command_has(GPtrArray *command, const char *option, const char *key);

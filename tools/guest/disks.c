@@ -19,11 +19,11 @@ const char *snap_disk_title(const SnapDisk *d)
 	return d->node ? d->node : d->image;
 }
 
-/* ---- which there are ---- */
+/* ---- listing ---- */
 
-/* The file at the bottom of a node that QEMU describes by JSON; NULL where it
- * is none. *ret_own is set when the file alone does not describe it. */
-static char *file_in_json(const char *name, bool *ret_own)
+/* Finds the file of a node that QEMU describes by JSON; NULL if there is none.
+ * *ret_complex: the node has more than that file describes. */
+static char *file_in_json(const char *name, bool *ret_complex)
 {
 	const char *text = name + strlen("json:");
 	g_autoptr(JsonObject) object = NULL;
@@ -31,13 +31,13 @@ static char *file_in_json(const char *name, bool *ret_own)
 
 	if (snap_json_parse(text, strlen(text), &object, NULL) < 0)
 		return NULL;
-	*ret_own = json_object_has_member(object, "backing");
+	*ret_complex = json_object_has_member(object, "backing");
 	for (at = object; snap_json_object(at, "file");)
 		at = snap_json_object(at, "file");
 	return g_strdup(snap_json_text(at, "filename"));
 }
 
-/* A path as QEMU names it, made absolute; names of other protocols stay. */
+/* Makes a path absolute; a name with a protocol ("nbd:…") stays as it is. */
 static char *whole_path(const char *name, const char *folder)
 {
 	const char *colon = strchr(name, ':'), *slash = strchr(name, '/');
@@ -47,26 +47,27 @@ static char *whole_path(const char *name, const char *folder)
 	return g_canonicalize_filename(name, folder);
 }
 
-/* An image's path; in *ret_name what QEMU takes for it with all beneath. */
+/* Gets an image's path; *ret_name is the name that QEMU opens with all its
+ * backing images. */
 static char *image_path(JsonObject *image, const char *folder, char **ret_name)
 {
 	const char *name = snap_json_text(image, "filename");
 	g_autofree char *file = NULL;
-	bool own = false;
+	bool complex = false;
 	char *path;
 
 	if (!name)
 		return NULL;
 	if (g_str_has_prefix(name, "json:"))
-		file = file_in_json(name, &own);
+		file = file_in_json(name, &complex);
 	path = whole_path(file ? file : name, folder);
 	if (ret_name)
-		*ret_name = g_strdup(own ? name : path);
+		*ret_name = g_strdup(complex ? name : path);
 	return path;
 }
 
-/* Takes down the images of a disk, from the top one. */
-static void take_chain(SnapDisk *d, JsonObject *image, const char *folder)
+/* Sets d->image and d->chain. */
+static void set_chain(SnapDisk *d, JsonObject *image, const char *folder)
 {
 	g_autoptr(GPtrArray) chain = g_ptr_array_new();
 
@@ -103,11 +104,11 @@ int snap_disks_list(SnapQmp *qmp, SnapVm *vm, GError **error)
 		d->node = g_strdup(snap_json_text(inserted, "node-name"));
 		d->format = g_strdup(snap_json_text(inserted, "drv"));
 		d->read_only = snap_json_bool(inserted, "ro");
-		take_chain(d, snap_json_object(inserted, "image"), vm->folder);
+		set_chain(d, snap_json_object(inserted, "image"), vm->folder);
 		g_ptr_array_add(vm->disks, d);
 		if (!d->image || !d->format || !*d->chain)
 			return snap_fail(error, EPROTO,
-					 "QEMU does not tell the image of disk "
+					 "QEMU does not name the image of disk "
 					 "%u",
 					 i);
 	}
@@ -122,28 +123,40 @@ bool snap_disks_writable(const SnapVm *vm)
 	return false;
 }
 
-/* ---- where they go on ---- */
+/* ---- overlays ---- */
 
-char *snap_disk_new_path(const char *image, const char *mark,
-			 const char *folder)
+/* Makes the name of a new overlay: the image's, with a new mark and time. */
+static char *overlay_name(const char *image, const char *mark)
 {
 	static guint count;
 	g_autofree char *base = g_path_get_basename(image);
-	g_autofree char *beside = g_path_get_dirname(image);
 	g_autofree char *marked = g_strconcat(".", mark, "-", NULL);
 	g_autoptr(GDateTime) now = g_date_time_new_now_utc();
 	g_autofree char *time = g_date_time_format(now, "%Y%m%dT%H%M%S");
 	char *end = strstr(base, marked);
 
-	if (!folder && *image != '/')
-		return NULL;
 	if (!end)
 		end = strrchr(base, '.');
 	if (end && end != base)
 		*end = '\0';
+	return g_strdup_printf("%s%s%s-%u.qcow2", base, marked, time, ++count);
+}
+
+char *snap_disk_overlay_path(const SnapDisk *d, const char *mark,
+			     const char *folder, GError **error)
+{
+	const char *image = d->chain[0];
+	g_autofree char *beside = g_path_get_dirname(image);
+
+	if (!folder && *image != '/') {
+		snap_fail(error, EINVAL,
+			  "disk %s: %s is not a file, so there is no place for "
+			  "an overlay; name a folder by --overlay-dir",
+			  snap_disk_title(d), image);
+		return NULL;
+	}
 	for (;;) {
-		g_autofree char *name = g_strdup_printf("%s%s%s-%u.qcow2", base,
-							marked, time, ++count);
+		g_autofree char *name = overlay_name(image, mark);
 		g_autofree char *path =
 			g_build_filename(folder ? folder : beside, name, NULL);
 
@@ -163,21 +176,28 @@ int snap_disks_plan(SnapVm *vm, const char *folder, GError **error)
 		if (*path == '/' && access(path, F_OK) < 0 && errno == ENOENT)
 			return snap_fail(error, EINVAL,
 					 "disk %s cannot be frozen: its image "
-					 "%s is not there (snapshot=on?); "
+					 "%s does not exist (snapshot=on?); "
 					 "--no-disks saves without disks",
 					 snap_disk_title(d), path);
-		d->overlay = snap_disk_new_path(path, "snapfs", folder);
+		d->overlay = snap_disk_overlay_path(d, "snapfs", folder, error);
+		if (!d->overlay)
+			return -EINVAL;
 		d->overlay_node =
 			g_strdup_printf("snapfs-%" G_GINT64_MODIFIER "x-%u",
 					(guint64)g_get_real_time(), i);
-		if (!d->overlay)
-			return snap_fail(error, EINVAL,
-					 "disk %s: %s has no folder to put an "
-					 "overlay into; name one by "
-					 "--overlay-dir",
-					 snap_disk_title(d), path);
 	}
 	return 0;
+}
+
+char *snap_disk_summary(const SnapDisk *d)
+{
+	g_autofree char *text = NULL;
+
+	if (!d->overlay)
+		return NULL;
+	text = g_strdup_printf("disk %s: frozen in %s, continues in %s",
+			       snap_disk_title(d), d->chain[0], d->overlay);
+	return snap_print_safe(text);
 }
 
 /* ---- freezing ---- */
@@ -222,7 +242,7 @@ int snap_disks_freeze(SnapQmp *qmp, const SnapVm *vm, GError **error)
 	r = snap_qmp_call(qmp, "transaction", arguments, NULL, error);
 	if (r == 0)
 		return 0;
-	/* None was put in place, some may have been made. */
+	/* QEMU uses none of them, but may have made some. */
 	for (guint i = 0; i < vm->disks->len; i++) {
 		const SnapDisk *d = vm->disks->pdata[i];
 
@@ -232,7 +252,7 @@ int snap_disks_freeze(SnapQmp *qmp, const SnapVm *vm, GError **error)
 	return snap_fail_prefix(error, r, "the disks cannot be frozen");
 }
 
-/* ---- undoing it ---- */
+/* ---- merging ---- */
 
 static int call_job(SnapQmp *qmp, const char *command, const char *job,
 		    GError **error)
@@ -243,8 +263,8 @@ static int call_job(SnapQmp *qmp, const char *command, const char *job,
 	return snap_qmp_call(qmp, command, arguments, NULL, error);
 }
 
-/* Waits until a job has `status`: 0, -errno with its error. A job that ended
- * well is let go of. */
+/* Waits until a job has the status `wanted`. Returns 0, or -errno with its
+ * error. */
 static int wait_job(SnapQmp *qmp, const char *job, const char *wanted,
 		    GError **error)
 {
@@ -269,12 +289,12 @@ static int wait_job(SnapQmp *qmp, const char *job, const char *wanted,
 		}
 		if (!status || why)
 			return snap_fail(error, EREMOTEIO, "%s",
-					 why ? why : "the job has gone");
+					 why ? why : "the job has vanished");
 		if (!strcmp(status, wanted))
 			return 0;
 		g_usleep(MERGE_STEP);
 	}
-	return snap_fail(error, ETIMEDOUT, "it takes too long");
+	return snap_fail(error, ETIMEDOUT, "the merge takes too long");
 }
 
 static int merge(SnapQmp *qmp, const SnapDisk *d, GError **error)
@@ -313,7 +333,7 @@ void snap_disks_merge(SnapQmp *qmp, SnapVm *vm)
 			continue;
 		if (merge(qmp, d, &error) < 0)
 			snap_print_error(
-				"disk %s goes on in %s, over %s, which "
+				"disk %s continues in %s, over %s, which "
 				"must not change: %s",
 				snap_disk_title(d), d->overlay, d->chain[0],
 				error->message);

@@ -1,35 +1,41 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The guest's disks, frozen at one moment: QEMU goes on in overlays, and the
- * images below them change no more.
+ * Freezes the guest's disks, all at one moment: QEMU puts an overlay over each
+ * image and writes only there.
  */
 #pragma once
 
 #include "tools/guest/qmp.h"
 #include "tools/guest/vm.h"
 
-/* Adds the guest's disks to vm->disks. Relative names are seen from
- * vm->folder. */
+/* Adds the guest's disks to vm->disks. Relative paths start at vm->folder.
+ * Returns 0 or -errno. */
 int snap_disks_list(SnapQmp *qmp, SnapVm *vm, GError **error);
 
-/* Whether there are disks that the guest can write to. */
+/* Tells whether the guest can write to any of its disks. */
 bool snap_disks_writable(const SnapVm *vm);
 
-/* Chooses the overlay of each disk that can be written, in `folder`, or (NULL)
- * beside its image. -EINVAL where a disk cannot be frozen. */
+/* Chooses an overlay for each writable disk, in `folder` or (NULL) beside its
+ * image. Returns 0, or -EINVAL if a disk cannot be frozen. */
 int snap_disks_plan(SnapVm *vm, const char *folder, GError **error);
 
-/* Freezes them all, or none. The guest is stopped. */
+/* Freezes all disks, or none; the guest must be stopped. Returns 0 or -errno.
+ */
 int snap_disks_freeze(SnapQmp *qmp, const SnapVm *vm, GError **error);
 
-/* Undoes it: merges the overlays into the images and removes them. Where that
- * fails for a disk, says so on standard error, and leaves it on its overlay. */
+/* Merges the overlays into their images and removes them. If that fails for a
+ * disk, prints an error, and the guest keeps its overlay. */
 void snap_disks_merge(SnapQmp *qmp, SnapVm *vm);
 
-/* A name for people. */
+/* Makes the line "disk X: frozen in A, continues in B"; NULL if the disk was
+ * not frozen; g_free. */
+char *snap_disk_summary(const SnapDisk *disk);
+
+/* Gets the name of a disk for people. */
 const char *snap_disk_title(const SnapDisk *disk);
 
-/* A new file's path: `image`'s name, `mark` and the time, in `folder` or (NULL)
- * beside it; g_free. NULL where there is no beside. */
-char *snap_disk_new_path(const char *image, const char *mark,
-			 const char *folder);
+/* Makes the path of a new overlay from the image's name, `mark` and the time;
+ * in `folder`, or (NULL) beside the image; g_free. Returns NULL with an error
+ * if the image is not a file and `folder` is NULL. */
+char *snap_disk_overlay_path(const SnapDisk *disk, const char *mark,
+			     const char *folder, GError **error);

@@ -3,11 +3,12 @@
 
 #include "format/base/error.h"
 
-/* The parser calls itself for each level. */
+/* The parser recurses once for each level. */
 #define DEPTH_MAX 64
 
-/* Whether nothing is nested too deep. The library takes comments and other
- * quotes than JSON has, in which brackets could hide: they are refused. */
+/* Tells whether the nesting is within the limit. The library also accepts
+ * comments and single quotes, where brackets do not count; so they are refused.
+ */
 static bool is_shallow(const char *text, gsize size)
 {
 	bool quoted = false;
@@ -40,14 +41,18 @@ int snap_json_parse(const char *text, gsize size, JsonObject **ret,
 	JsonNode *root;
 
 	if (size > G_MAXSSIZE || !is_shallow(text, size))
-		return snap_fail(error, EPROTO, "not JSON, or nested too deep");
+		return snap_fail(error, EPROTO,
+				 "this is not JSON, or nested too deep");
 	if (!g_utf8_validate(text, (gssize)size, NULL))
-		return snap_fail(error, EPROTO, "not JSON: no UTF-8");
+		return snap_fail(error, EPROTO,
+				 "this is not JSON: it is not UTF-8");
 	if (!json_parser_load_from_data(parser, text, (gssize)size, &cause))
-		return snap_fail(error, EPROTO, "not JSON: %s", cause->message);
+		return snap_fail(error, EPROTO, "this is not JSON: %s",
+				 cause->message);
 	root = json_parser_get_root(parser);
 	if (!root || !JSON_NODE_HOLDS_OBJECT(root))
-		return snap_fail(error, EPROTO, "JSON, but no object");
+		return snap_fail(error, EPROTO,
+				 "this is JSON, but not an object");
 	*ret = json_node_dup_object(root);
 	return 0;
 }

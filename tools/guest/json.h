@@ -1,27 +1,38 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * JSON that others wrote: QEMU's answers, and the file beside a snapshot. Its
- * depth is bounded, and no member is taken to be there, or to be what it should
- * be.
+ * Reads JSON that comes from outside: QEMU's answers and vm.json. Nothing in it
+ * is trusted: the depth is limited, and a member may be missing or of another
+ * type.
  */
 #pragma once
 
 #include <json-glib/json-glib.h>
 #include <stdbool.h>
 
-/* An object from text. -EPROTO where it is none. */
+/* Parses an object. Returns 0, or -EPROTO if the text is none. */
 int snap_json_parse(const char *text, gsize size, JsonObject **ret,
 		    GError **error);
 
-/* Members; without one of that kind NULL, false, or `otherwise`. */
+/* Gets a text member; NULL if there is none. */
 const char *snap_json_text(JsonObject *object, const char *name);
+
+/* Gets a boolean member; false if there is none. */
 bool snap_json_bool(JsonObject *object, const char *name);
+
+/* Gets an integer member; `otherwise` if there is none. */
 gint64 snap_json_number(JsonObject *object, const char *name, gint64 otherwise);
+
+/* Gets an object member; NULL if there is none. */
 JsonObject *snap_json_object(JsonObject *object, const char *name);
+
+/* Gets a list member; NULL if there is none. */
 JsonArray *snap_json_list(JsonObject *object, const char *name);
 
-/* Elements of a list, which may be NULL: how many, and one as an object or as
- * text, or NULL. */
+/* Counts the elements of a list; 0 for NULL. */
 guint snap_json_length(JsonArray *list);
+
+/* Gets an element that is an object; NULL if it is of another type. */
 JsonObject *snap_json_at(JsonArray *list, guint i);
+
+/* Gets an element that is a text; NULL if it is of another type. */
 const char *snap_json_text_at(JsonArray *list, guint i);

@@ -56,7 +56,7 @@ int snap_migrate_query(SnapQmp *qmp, SnapMigrate *ret, GError **error)
 		.total = amount(ram, "total"),
 		.why = snap_print_safe(why ? why : ""),
 	};
-	/* Each is far below 2^63, or QEMU jests: then the sum may wrap. */
+	/* The sum wraps only for numbers that no guest reaches. */
 	ret->pages = amount(ram, "normal") + amount(ram, "duplicate");
 	ret->done = ret->pages * amount(ram, "page-size");
 	return 0;
@@ -73,8 +73,7 @@ int snap_migrate_run_state(SnapQmp *qmp, char **ret, GError **error)
 	state = snap_json_text(answer, "status");
 	if (!state)
 		return snap_fail(error, EPROTO,
-				 "QEMU does not tell whether "
-				 "the guest runs");
+				 "QEMU does not say whether the guest runs");
 	*ret = snap_print_safe(state);
 	return 0;
 }

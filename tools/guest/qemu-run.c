@@ -14,8 +14,8 @@
 #include "tools/cli/print.h"
 
 #define START_SECONDS 60
-#define STEP 10 /* ms */
-#define SAID_MAX 2000
+#define STEP 10		/* ms */
+#define OUTPUT_MAX 2000 /* bytes of the log that are shown */
 
 void snap_qemu_run_free(SnapQemuRun *run)
 {
@@ -42,8 +42,8 @@ int snap_qemu_run_new(SnapQemuRun **ret_run, GError **error)
 	return 0;
 }
 
-/* In the child, between fork and exec. */
-static void leave_us(gpointer data)
+/* Runs in the child, between fork and exec. */
+static void set_up_child(gpointer data)
 {
 	sigset_t none;
 
@@ -66,8 +66,8 @@ static int spawn(SnapQemuRun *run, char **command, const char *folder,
 		return snap_fail_errno(error, errno, "%s", run->log);
 	if (!g_spawn_async_with_fds(
 		    folder, command, NULL,
-		    G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD, leave_us,
-		    NULL, &run->pid, none, log, log, &cause))
+		    G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD,
+		    set_up_child, NULL, &run->pid, none, log, log, &cause))
 		return snap_fail(error, ENOENT, "%s", cause->message);
 	return 0;
 }
@@ -96,14 +96,15 @@ int snap_qemu_run_start(SnapQemuRun *run, char **command, const char *folder,
 				return 0;
 		}
 		if (snap_qemu_run_ended(run))
-			return snap_fail(error, ECHILD, "QEMU has ended");
+			return snap_fail(error, ECHILD, "QEMU has exited");
 		if (poll(&fd, 1, STEP) > 0)
 			return -EINTR;
 	}
-	return snap_fail(error, ETIMEDOUT, "QEMU does not answer");
+	return snap_fail(error, ETIMEDOUT,
+			 "QEMU does not answer at its QMP socket");
 }
 
-char *snap_qemu_run_said(const SnapQemuRun *run)
+char *snap_qemu_run_output(const SnapQemuRun *run)
 {
 	g_autofree char *text = NULL;
 	g_auto(GStrv) lines = NULL;
@@ -111,7 +112,7 @@ char *snap_qemu_run_said(const SnapQemuRun *run)
 
 	if (!g_file_get_contents(run->log, &text, &size, NULL))
 		return g_strdup("");
-	from = size > SAID_MAX ? size - SAID_MAX : 0;
+	from = size > OUTPUT_MAX ? size - OUTPUT_MAX : 0;
 	for (gsize i = from; i < size; i++)
 		if (!text[i])
 			text[i] = ' ';
@@ -128,7 +129,7 @@ char *snap_qemu_run_said(const SnapQemuRun *run)
 void snap_qemu_run_kill(SnapQemuRun *run)
 {
 	if (run->pid && !snap_qemu_run_ended(run)) {
-		/* It leads a session; what it started has gone with it. */
+		/* It leads a process group, with the bridge in it. */
 		if (kill(-run->pid, SIGKILL) < 0)
 			kill(run->pid, SIGKILL);
 		waitpid(run->pid, NULL, 0);

@@ -12,23 +12,23 @@
 #include "format/base/units.h"
 #include "tools/cli/print.h"
 
-#define PATIENCE 10 /* seconds */
+#define TIMEOUT 10 /* seconds */
 #define BLOCK (64 * SNAP_KIB)
-/* query-named-block-nodes of a guest with many disks takes most. */
+/* The longest answer is that to query-block of a guest with many disks. */
 #define LINE_MAX_BYTES (8 * SNAP_MIB)
 
 struct SnapQmp {
 	int fd;
-	int interrupt; /* what ends a call, or -1 */
+	int interrupt; /* ends a call when it is readable; -1: none */
 	char *path;
-	GString *in;   /* what came and was not yet handled */
-	gsize scanned; /* of it, without the end of a line */
-	gint64 patience;
+	GString *in;	/* bytes read but not yet handled */
+	gsize scanned;	/* of these, bytes without an end of line */
+	gint64 timeout; /* us */
 	gint64 last_id;
 	guint version;
 	char *version_text;
 	struct ucred peer;
-	snap_qmp_event heard;
+	snap_qmp_event handler; /* of events; NULL: none */
 	void *data;
 };
 
@@ -44,9 +44,9 @@ void snap_qmp_free(SnapQmp *q)
 	g_free(q);
 }
 
-void snap_qmp_listen(SnapQmp *q, snap_qmp_event heard, void *data)
+void snap_qmp_listen(SnapQmp *q, snap_qmp_event handler, void *data)
 {
-	q->heard = heard;
+	q->handler = handler;
 	q->data = data;
 }
 
@@ -55,9 +55,9 @@ void snap_qmp_interrupt(SnapQmp *q, int fd)
 	q->interrupt = fd;
 }
 
-void snap_qmp_patience(SnapQmp *q, guint seconds)
+void snap_qmp_set_timeout(SnapQmp *q, guint seconds)
 {
-	q->patience = seconds * G_TIME_SPAN_SECOND;
+	q->timeout = seconds * G_TIME_SPAN_SECOND;
 }
 
 guint snap_qmp_version(const SnapQmp *q)
@@ -100,10 +100,10 @@ static int wait_for(SnapQmp *q, short events, gint64 end, GError **error)
 			return snap_fail(
 				error, ETIMEDOUT,
 				"%s: no answer in %u s (a QMP socket "
-				"serves one client at a time: is there "
-				"another?)",
+				"serves one client at a time; is another "
+				"one connected?)",
 				q->path,
-				(guint)(q->patience / G_TIME_SPAN_SECOND));
+				(guint)(q->timeout / G_TIME_SPAN_SECOND));
 		n = poll(fds, 2, (int)MIN(left / 1000 + 1, 1000));
 		if (n > 0 && fds[1].revents)
 			return snap_fail(error, EINTR, "interrupted");
@@ -114,13 +114,13 @@ static int wait_for(SnapQmp *q, short events, gint64 end, GError **error)
 	}
 }
 
-static int gone(SnapQmp *q, GError **error)
+static int closed(SnapQmp *q, GError **error)
 {
 	return snap_fail(error, ECONNRESET,
 			 "%s: QEMU has closed the connection", q->path);
 }
 
-static int fill(SnapQmp *q, gint64 end, GError **error)
+static int read_more(SnapQmp *q, gint64 end, GError **error)
 {
 	char buf[BLOCK];
 	int r = wait_for(q, POLLIN, end, error);
@@ -132,13 +132,14 @@ static int fill(SnapQmp *q, gint64 end, GError **error)
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return 0;
 	if (n <= 0)
-		return gone(q, error);
+		return closed(q, error);
 	g_string_append_len(q->in, buf, n);
 	return 0;
 }
 
-/* The next line that is not empty, as an object. */
-static int take(SnapQmp *q, gint64 end, JsonObject **ret, GError **error)
+/* Reads the next line that is not empty. */
+static int read_message(SnapQmp *q, gint64 end, JsonObject **ret,
+			GError **error)
 {
 	for (;;) {
 		char *eol = memchr(q->in->str + q->scanned, '\n',
@@ -147,12 +148,13 @@ static int take(SnapQmp *q, gint64 end, JsonObject **ret, GError **error)
 		int r;
 
 		if (size > LINE_MAX_BYTES)
-			return snap_fail(error, EPROTO,
-					 "%s speaks no QMP: a line without end",
-					 q->path);
+			return snap_fail(
+				error, EPROTO,
+				"%s does not speak QMP: a line is too long",
+				q->path);
 		if (!eol) {
 			q->scanned = q->in->len;
-			r = fill(q, end, error);
+			r = read_more(q, end, error);
 			if (r < 0)
 				return r;
 			continue;
@@ -164,7 +166,7 @@ static int take(SnapQmp *q, gint64 end, JsonObject **ret, GError **error)
 		q->scanned = 0;
 		if (r < 0)
 			return snap_fail_prefix(error, r,
-						"%s speaks no QMP (is it "
+						"%s does not speak QMP (is it "
 						"QEMU's human monitor?)",
 						q->path);
 		if (r == 0)
@@ -172,7 +174,7 @@ static int take(SnapQmp *q, gint64 end, JsonObject **ret, GError **error)
 	}
 }
 
-static int hear(SnapQmp *q, JsonObject *message, GError **error)
+static int handle_event(SnapQmp *q, JsonObject *message, GError **error)
 {
 	JsonObject *stamp = snap_json_object(message, "timestamp");
 	const char *name = snap_json_text(message, "event");
@@ -180,20 +182,20 @@ static int hear(SnapQmp *q, JsonObject *message, GError **error)
 	gint64 us = snap_json_number(stamp, "microseconds", 0);
 	gint64 time;
 
-	if (!name || !q->heard ||
+	if (!name || !q->handler ||
 	    __builtin_mul_overflow(seconds, G_TIME_SPAN_SECOND, &time) ||
 	    __builtin_add_overflow(time, us, &time))
 		return 0;
-	return q->heard(name, time, snap_json_object(message, "data"), q->data,
-			error);
+	return q->handler(name, time, snap_json_object(message, "data"),
+			  q->data, error);
 }
 
-/* The next message that is no event. */
-static int take_answer(SnapQmp *q, gint64 end, JsonObject **ret, GError **error)
+/* Reads the next message that is not an event. */
+static int read_answer(SnapQmp *q, gint64 end, JsonObject **ret, GError **error)
 {
 	for (;;) {
 		JsonObject *message = NULL;
-		int r = take(q, end, &message, error);
+		int r = read_message(q, end, &message, error);
 
 		if (r != 0)
 			return r;
@@ -201,9 +203,10 @@ static int take_answer(SnapQmp *q, gint64 end, JsonObject **ret, GError **error)
 			*ret = message;
 			return 0;
 		}
-		r = hear(q, message, error);
+		r = handle_event(q, message, error);
 		json_object_unref(message);
-		/* However many come, they take no longer. */
+		/* Checks the time, so that events cannot delay the answer
+		 * for ever. */
 		if (r == 0)
 			r = wait_for(q, POLLOUT, end, error);
 		if (r < 0)
@@ -223,7 +226,7 @@ static int send_line(SnapQmp *q, const char *line, gint64 end, GError **error)
 			continue;
 		}
 		if (n < 0 && errno != EAGAIN && errno != EINTR)
-			return gone(q, error);
+			return closed(q, error);
 		r = wait_for(q, POLLOUT, end, error);
 		if (r < 0)
 			return r;
@@ -249,8 +252,8 @@ static char *write_command(SnapQmp *q, const char *command,
 	return g_strconcat(text, "\n", NULL);
 }
 
-/* What a command returned, as an object whatever it is. */
-static JsonObject *returned(JsonObject *answer)
+/* Gets what a command returned; anything but an object is wrapped in one. */
+static JsonObject *returned_object(JsonObject *answer)
 {
 	JsonNode *node = json_object_get_member(answer, "return");
 	JsonObject *object;
@@ -264,8 +267,8 @@ static JsonObject *returned(JsonObject *answer)
 	return object;
 }
 
-static int judge(SnapQmp *q, const char *command, JsonObject *answer,
-		 JsonObject **ret, GError **error)
+static int check_answer(SnapQmp *q, const char *command, JsonObject *answer,
+			JsonObject **ret, GError **error)
 {
 	JsonObject *refusal = snap_json_object(answer, "error");
 	const char *desc = snap_json_text(refusal, "desc");
@@ -277,10 +280,10 @@ static int judge(SnapQmp *q, const char *command, JsonObject *answer,
 	}
 	if (!json_object_has_member(answer, "return"))
 		return snap_fail(error, EPROTO,
-				 "%s speaks no QMP: no answer to %s", q->path,
-				 command);
+				 "%s does not speak QMP: no answer to %s",
+				 q->path, command);
 	if (ret)
-		*ret = returned(answer);
+		*ret = returned_object(answer);
 	return 0;
 }
 
@@ -288,21 +291,21 @@ int snap_qmp_call(SnapQmp *q, const char *command, JsonObject *arguments,
 		  JsonObject **ret, GError **error)
 {
 	g_autofree char *line = write_command(q, command, arguments);
-	gint64 end = g_get_monotonic_time() + q->patience;
+	gint64 end = g_get_monotonic_time() + q->timeout;
 	int r = send_line(q, line, end, error);
 
 	while (r == 0) {
 		g_autoptr(JsonObject) answer = NULL;
 
-		r = take_answer(q, end, &answer, error);
-		/* The answer to a command that was given up came late. */
+		r = read_answer(q, end, &answer, error);
+		/* Any other id belongs to an earlier call that timed out. */
 		if (r == 0 && snap_json_number(answer, "id", 0) == q->last_id)
-			return judge(q, command, answer, ret, error);
+			return check_answer(q, command, answer, ret, error);
 	}
 	return r;
 }
 
-/* ---- the beginning ---- */
+/* ---- connecting ---- */
 
 static int open_socket(SnapQmp *q, GError **error)
 {
@@ -322,7 +325,7 @@ static int open_socket(SnapQmp *q, GError **error)
 	while (r < 0 && errno == EINTR);
 	if (r < 0 && errno == EAGAIN)
 		return snap_fail(error, EBUSY,
-				 "%s: other clients are waiting already",
+				 "%s: other clients are already waiting",
 				 q->path);
 	if (r < 0)
 		return snap_fail_errno(error, errno, "%s", q->path);
@@ -331,12 +334,12 @@ static int open_socket(SnapQmp *q, GError **error)
 	return 0;
 }
 
-static int greet(SnapQmp *q, GError **error)
+static int read_greeting(SnapQmp *q, GError **error)
 {
-	gint64 end = g_get_monotonic_time() + q->patience;
+	gint64 end = g_get_monotonic_time() + q->timeout;
 	g_autoptr(JsonObject) greeting = NULL;
 	JsonObject *qmp, *version, *qemu;
-	int r = take(q, end, &greeting, error);
+	int r = read_message(q, end, &greeting, error);
 	guint major, minor, micro;
 
 	if (r < 0)
@@ -344,7 +347,7 @@ static int greet(SnapQmp *q, GError **error)
 	qmp = snap_json_object(greeting, "QMP");
 	if (!qmp)
 		return snap_fail(error, EPROTO,
-				 "%s speaks no QMP: it does not greet",
+				 "%s does not speak QMP: there is no greeting",
 				 q->path);
 	version = snap_json_object(qmp, "version");
 	qemu = snap_json_object(version, "qemu");
@@ -364,10 +367,10 @@ int snap_qmp_connect(const char *path, SnapQmp **ret_qmp, GError **error)
 	q->fd = q->interrupt = -1;
 	q->path = g_strdup(path);
 	q->in = g_string_new(NULL);
-	snap_qmp_patience(q, PATIENCE);
+	snap_qmp_set_timeout(q, TIMEOUT);
 	r = open_socket(q, error);
 	if (r == 0)
-		r = greet(q, error);
+		r = read_greeting(q, error);
 	if (r < 0)
 		return r;
 	*ret_qmp = g_steal_pointer(&q);

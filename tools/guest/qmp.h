@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A client of QMP, QEMU's control protocol: JSON, a line each, over a unix
- * socket.
+ * A client of QMP, QEMU's control protocol: one line of JSON for each message,
+ * over a unix socket.
  *
- * What comes is not trusted: a line has a greatest length, an answer a last
- * moment, and events are handled as they come, none is kept.
+ * The other end is not trusted: the length of a line and the time for an answer
+ * are limited, and events are handled at once and not stored.
  */
 #pragma once
 
@@ -13,43 +13,51 @@
 
 #include "tools/guest/json.h"
 
+/* The first version that can migrate to and from `file:`. */
+#define SNAP_QEMU_WITH_FILE 80200
+
 typedef struct SnapQmp SnapQmp;
 
-/* Called for each event: `time` is QEMU's, in us since 1970; `about` may be
- * NULL. -errno, with a sentence, ends the call that is on its way: QEMU may be
- * unable to answer it. */
+/* Handles an event. `time` is QEMU's, in us since 1970; `about` may be NULL. If
+ * it returns -errno with an error, the running call ends with that. */
 typedef int (*snap_qmp_event)(const char *name, gint64 time, JsonObject *about,
 			      void *data, GError **error);
 
-/* Connects to the socket at `path`, and takes the greeting. Errors: -ETIMEDOUT,
- * -EPROTO where it speaks no QMP, what connect(2) says, and for all that
- * follows -ECONNRESET when QEMU has gone. */
+/* Connects to the socket at `path` and reads the greeting. Returns 0,
+ * -ETIMEDOUT, -EPROTO if no QMP comes, or an error of connect(2). */
 int snap_qmp_connect(const char *path, SnapQmp **ret_qmp, GError **error);
 void snap_qmp_free(SnapQmp *qmp);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapQmp, snap_qmp_free)
 
-/* Who is told of events from now on. */
-void snap_qmp_listen(SnapQmp *qmp, snap_qmp_event heard, void *data);
+/* Sets the handler of events. */
+void snap_qmp_listen(SnapQmp *qmp, snap_qmp_event handler, void *data);
 
-/* How many seconds an answer may take from now on. */
-void snap_qmp_patience(SnapQmp *qmp, guint seconds);
+/* Sets how many seconds an answer may take (10 if not set). */
+void snap_qmp_set_timeout(SnapQmp *qmp, guint seconds);
 
-/* From now on, a call ends with -EINTR when `fd` can be read; the connection is
- * of no use after that. */
+/* Makes calls end with -EINTR when `fd` becomes readable; after that, the
+ * connection cannot be used any more. */
 void snap_qmp_interrupt(SnapQmp *qmp, int fd);
 
-/* Runs a command. `arguments` may be NULL and is taken; *ret, which may be
- * NULL, is what it returned: an object, where it is anything else an object
- * whose member "list" or "value" that is. -EREMOTEIO with QEMU's own words when
- * it refuses. */
+/* Runs a command. Takes over `arguments`, which may be NULL. *ret, unless ret
+ * is NULL, is the object that QEMU returned; a list or another value is wrapped
+ * as the member "list" or "value". Returns 0; -EREMOTEIO with QEMU's words if
+ * it refused, -ECONNRESET if it has closed the connection, -ETIMEDOUT, -EPROTO;
+ * or what the handler of an event returned. */
 int snap_qmp_call(SnapQmp *qmp, const char *command, JsonObject *arguments,
 		  JsonObject **ret, GError **error);
 
-/* QEMU's version, as major * 10000 + minor * 100 + micro, and for people. */
+/* Gets QEMU's version as major * 10000 + minor * 100 + micro. */
 guint snap_qmp_version(const SnapQmp *qmp);
+
+/* Gets QEMU's version as text. */
 const char *snap_qmp_version_text(const SnapQmp *qmp);
 
-/* The process and the user at the other end; 0 where that is not known. */
+/* Gets the process at the other end; 0 if not known. */
 pid_t snap_qmp_pid(const SnapQmp *qmp);
+
+/* Gets the user that runs it; 0 if not known. */
 uid_t snap_qmp_uid(const SnapQmp *qmp);
+
+/* Gets the group that runs it; 0 if not known. */
 gid_t snap_qmp_gid(const SnapQmp *qmp);

@@ -6,14 +6,14 @@
 #include <unistd.h>
 
 #include "format/base/error.h"
+#include "tools/cli/print.h"
 #include "tools/guest/command.h"
 #include "tools/guest/disks.h"
-#include "tools/cli/print.h"
+#include "tools/guest/qmp.h"
 #include "tools/guest/save-folder.h"
 
-#define QEMU_WITH_FILE 80200
 #define BRIDGE "snapfs-bridge"
-#define MEMORY_DEFAULT "pc.ram"
+#define MEMORY_DEFAULT "pc.ram" /* id of the main RAM block */
 
 static const char *const ways[] = {
 	[SNAP_WAY_BRIDGE] = "bridge",
@@ -39,8 +39,9 @@ void snap_revert_plan_free(SnapRevertPlan *p)
 	g_free(p);
 }
 
-/* ---- what there is ---- */
+/* ---- the snapshot ---- */
 
+/* Asks for the file by its name: the mount does not list all of them. */
 static bool has(const SnapRevertPlan *p, const char *name)
 {
 	g_autofree char *path = g_build_filename(p->path, name, NULL);
@@ -48,42 +49,59 @@ static bool has(const SnapRevertPlan *p, const char *name)
 	return access(path, R_OK) == 0;
 }
 
-static int check_snapshot(const SnapRevertPlan *p, GError **error)
+static int parse_way(SnapRevertPlan *p, const char *way, GError **error)
 {
-	g_autofree char *why = NULL;
-
-	if (has(p, "stream"))
-		return 0;
-	why = snap_folder_attribute(p->path, "error");
-	return snap_fail(error, ENOENT, "no snapshot in %s%s%s", p->path,
-			 why ? ": " : "", why ? why : "");
+	for (guint i = 0; i < G_N_ELEMENTS(ways); i++)
+		if (!strcmp(way, ways[i])) {
+			p->way = i;
+			return 0;
+		}
+	g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+		    "--way=%s: want bridge, eager or memory-file", way);
+	return -EINVAL;
 }
 
-static int find_way(SnapRevertPlan *p, const char *way, GError **error)
+int snap_revert_plan_set_eager(SnapRevertPlan *p, GError **error)
 {
-	bool apart = has(p, "ram") && has(p, "devstate");
+	if (!p->has_stream)
+		return snap_fail(error, ENOENT,
+				 "--way=eager needs the file stream, which %s "
+				 "lacks; a mount of snapfs has it, so copy the "
+				 "folder there",
+				 p->path);
+	p->way = SNAP_WAY_EAGER;
+	return 0;
+}
 
-	if (!way && !apart) {
+/* Checks that the folder holds a snapshot and has what the way needs. */
+static int choose_way(SnapRevertPlan *p, const char *way, GError **error)
+{
+	bool parts = has(p, "ram") && has(p, "devstate");
+	int r;
+
+	p->has_stream = has(p, "stream");
+	if (!p->has_stream && !parts) {
+		g_autofree char *why = snap_folder_attribute(p->path, "error");
+
+		return snap_fail(error, ENOENT, "no snapshot in %s%s%s",
+				 p->path, why ? ": " : "", why ? why : "");
+	}
+	if (!way && !parts) {
 		snap_print_error("revert: all memory is read first: %s has no "
 				 "files ram and devstate",
 				 p->path);
 		p->way = SNAP_WAY_EAGER;
 		return 0;
 	}
-	for (guint i = 0; way && i < G_N_ELEMENTS(ways); i++)
-		if (!strcmp(way, ways[i])) {
-			p->way = i;
-			way = NULL;
-		}
-	if (way) {
-		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-			    "--way=%s: want bridge, eager or memory-file", way);
-		return -EINVAL;
-	}
-	if (p->way != SNAP_WAY_EAGER && !apart)
+	r = way ? parse_way(p, way, error) : 0;
+	if (r < 0)
+		return r;
+	if (p->way == SNAP_WAY_EAGER)
+		return snap_revert_plan_set_eager(p, error);
+	if (!parts)
 		return snap_fail(error, EINVAL,
-				 "%s has no files ram and devstate; "
-				 "--way=eager needs none",
+				 "%s has no files ram and devstate; only "
+				 "--way=eager works without them",
 				 p->path);
 	return 0;
 }
@@ -99,9 +117,7 @@ int snap_revert_plan_new(const char *path, const char *way,
 	if (!real)
 		return snap_fail_errno(error, errno, "%s", path);
 	p->path = g_strdup(real);
-	r = check_snapshot(p, error);
-	if (r == 0)
-		r = find_way(p, way, error);
+	r = choose_way(p, way, error);
 	if (r == 0 && has(p, SNAP_VM_FILE))
 		r = snap_vm_read(p->path, &p->vm, error);
 	if (r == 0)
@@ -111,28 +127,28 @@ int snap_revert_plan_new(const char *path, const char *way,
 
 /* ---- the command line ---- */
 
-/* That of the guest that was saved, which must have ended: the two would share
- * sockets, logs and more. */
-static int take_saved(SnapRevertPlan *p, GError **error)
+/* Uses the saved command line. The guest that was saved must have exited: two
+ * guests cannot share sockets and logs. */
+static int use_saved_command(SnapRevertPlan *p, GError **error)
 {
 	GStrv words = p->vm ? p->vm->command : NULL;
 
 	if (!words)
 		return snap_fail(error, EINVAL,
 				 "%s has no " SNAP_VM_FILE " with QEMU's "
-				 "command line; give one after --",
+				 "command line; type one after --",
 				 p->path);
 	if (snap_vm_is_running(p->vm))
 		return snap_fail(error, EBUSY,
 				 "the QEMU that was saved still runs (pid %d); "
-				 "end it, or give a command line after --",
+				 "end it, or type a command line after --",
 				 (int)p->vm->pid);
 	p->command = snap_command_new(words, g_strv_length(words));
 	p->folder = g_strdup(p->vm->folder);
 	return 0;
 }
 
-/* Of two commas QEMU makes one. */
+/* In QEMU's options, two commas stand for one. */
 static char *double_commas(const char *text)
 {
 	g_auto(GStrv) parts = g_strsplit(text, ",", -1);
@@ -150,8 +166,8 @@ static int add_memory_file(SnapRevertPlan *p, GError **error)
 
 	if (!p->vm || !p->vm->memory_size)
 		return snap_fail(error, EINVAL,
-				 "--way=memory-file needs the size of memory, "
-				 "from %s/" SNAP_VM_FILE,
+				 "--way=memory-file needs %s/" SNAP_VM_FILE
+				 " with the size of memory",
 				 p->path);
 	if (snap_command_has(p->command, "machine", "memory-backend") ||
 	    snap_command_has(p->command, "M", "memory-backend"))
@@ -180,11 +196,11 @@ static int make_command(SnapRevertPlan *p, const struct snap_revert_opts *o,
 	if (given)
 		p->command = snap_command_new(o->command, o->n_command);
 	else
-		r = take_saved(p, error);
+		r = use_saved_command(p, error);
 	if (r < 0)
 		return r;
 	p->stopped = snap_command_strip(p->command);
-	/* That it was started stopped once says nothing of the snapshot. */
+	/* The -S of the saved line concerned the first start only. */
 	if (!given)
 		p->stopped = false;
 	p->stopped = p->stopped || (p->vm && !snap_vm_ran(p->vm));
@@ -210,22 +226,19 @@ static int make_overlay(const SnapDisk *d, const char *path, GError **error)
 	const char *words[] = { "qemu-img", "create", "-q",	"-f",
 				"qcow2",    "-b",     d->image, "-F",
 				d->format,  path,     NULL };
-	g_autofree char *said = NULL;
+	g_autofree char *output = NULL, *safe = NULL;
 	g_autoptr(GError) cause = NULL;
 	int status;
 
 	if (!g_spawn_sync(NULL, (char **)words, NULL,
 			  G_SPAWN_SEARCH_PATH | G_SPAWN_STDOUT_TO_DEV_NULL,
-			  NULL, NULL, NULL, &said, &status, &cause))
+			  NULL, NULL, NULL, &output, &status, &cause))
 		return snap_fail(error, ENOENT, "disk %s: %s",
 				 snap_disk_title(d), cause->message);
-	if (!g_spawn_check_wait_status(status, NULL)) {
-		g_autofree char *safe = snap_print_safe(g_strstrip(said));
-
-		return snap_fail(error, EIO, "disk %s: %s", snap_disk_title(d),
-				 safe);
-	}
-	return 0;
+	if (g_spawn_check_wait_status(status, NULL))
+		return 0;
+	safe = snap_print_safe(g_strstrip(output));
+	return snap_fail(error, EIO, "disk %s: %s", snap_disk_title(d), safe);
 }
 
 static int make_disk(SnapRevertPlan *p, const SnapDisk *d, const char *folder,
@@ -236,14 +249,12 @@ static int make_disk(SnapRevertPlan *p, const SnapDisk *d, const char *folder,
 	int r;
 
 	if (*d->chain == NULL)
-		return snap_fail(error, EPROTO, "disk %s: no image is named",
+		return snap_fail(error, EPROTO,
+				 "disk %s: " SNAP_VM_FILE " names no image",
 				 snap_disk_title(d));
-	path = snap_disk_new_path(d->chain[0], "revert", folder);
+	path = snap_disk_overlay_path(d, "revert", folder, error);
 	if (!path)
-		return snap_fail(error, EINVAL,
-				 "disk %s: %s has no folder to put an overlay "
-				 "into; name one by --overlay-dir",
-				 snap_disk_title(d), d->chain[0]);
+		return -EINVAL;
 	r = snap_command_replace(p->command, d, path,
 				 p->folder ? p->folder : here, error);
 	if (r < 0)
@@ -262,7 +273,7 @@ int snap_revert_plan_make(SnapRevertPlan *p, const struct snap_revert_opts *o,
 	for (guint i = 0; r == 0 && p->vm && i < p->vm->disks->len; i++) {
 		const SnapDisk *d = p->vm->disks->pdata[i];
 
-		/* Without an overlay it was saved without its disks. */
+		/* A disk without an overlay was not frozen. */
 		if (d->overlay)
 			r = make_disk(p, d, folder, error);
 	}
@@ -275,9 +286,10 @@ void snap_revert_plan_undo(SnapRevertPlan *p)
 		unlink(p->overlays->pdata[i]);
 }
 
-/* ---- where QEMU reads ---- */
+/* ---- the source for QEMU ---- */
 
-/* The bridge of this snapfs, or the one that the shell finds. */
+/* Finds the bridge beside this program; if there is none, the shell looks for
+ * it. */
 static char *bridge_path(void)
 {
 	g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
@@ -292,25 +304,22 @@ static char *bridge_path(void)
 
 char *snap_revert_plan_uri(const SnapRevertPlan *p, guint qemu)
 {
+	const char *id =
+		p->vm && p->vm->memory_id ? p->vm->memory_id : MEMORY_DEFAULT;
 	g_autofree char *stream = g_build_filename(p->path, "stream", NULL);
+	g_autofree char *mapped = g_strconcat("--mapped=", id, NULL);
 	g_autofree char *bridge = bridge_path();
 	g_autofree char *program = g_shell_quote(bridge);
+	g_autofree char *option = g_shell_quote(mapped);
 	g_autofree char *folder = g_shell_quote(p->path);
 	g_autofree char *file = g_shell_quote(stream);
-	g_autofree char *mapped = NULL, *block = NULL;
 
 	if (p->way == SNAP_WAY_BRIDGE)
 		return g_strjoin(" ", "exec:exec", program, folder, NULL);
-	if (p->way == SNAP_WAY_MEMORY_FILE) {
-		mapped = g_strconcat("--mapped=",
-				     p->vm->memory_id ? p->vm->memory_id
-						      : MEMORY_DEFAULT,
-				     NULL);
-		block = g_shell_quote(mapped);
-		return g_strjoin(" ", "exec:exec", program, block, folder,
+	if (p->way == SNAP_WAY_MEMORY_FILE)
+		return g_strjoin(" ", "exec:exec", program, option, folder,
 				 NULL);
-	}
-	if (qemu >= QEMU_WITH_FILE)
+	if (qemu >= SNAP_QEMU_WITH_FILE)
 		return g_strconcat("file:", stream, NULL);
 	return g_strjoin(" ", "exec:exec cat", file, NULL);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * QEMU does not tell how much has come, but the bridge's own writes do: it is
- * QEMU's child, and Linux counts them.
+ * QEMU does not say how much memory has arrived. But the bridge is a child of
+ * QEMU, and /proc says how much it has written.
  */
 #include "tools/guest/revert-wait.h"
 
@@ -19,7 +19,7 @@
 
 #define STEP 50 /* ms */
 
-/* The bridge's process, or 0. */
+/* Finds the bridge's process; 0 if there is none. */
 static int find_bridge(GPid qemu)
 {
 	g_autofree char *path = g_strdup_printf("/proc/%d/task/%d/children",
@@ -31,7 +31,7 @@ static int find_bridge(GPid qemu)
 	return (int)g_ascii_strtoll(text, NULL, 10);
 }
 
-/* Bytes that a process has written. */
+/* Gets how many bytes a process has written. */
 static uint64_t written(int pid)
 {
 	g_autofree char *path = g_strdup_printf("/proc/%d/io", pid);
@@ -51,8 +51,8 @@ static uint64_t attribute(const SnapRevertPlan *p, const char *name)
 	return text ? g_ascii_strtoull(text, NULL, 10) : 0;
 }
 
-/* Bytes that the bridge will send; 0 where that is not known. */
-static uint64_t wanted(const SnapRevertPlan *p)
+/* Gets how many bytes the bridge will send; 0 if not known. */
+static uint64_t bytes_to_send(const SnapRevertPlan *p)
 {
 	uint64_t pages = attribute(p, "pages");
 	uint64_t zero = attribute(p, "pages_zero");
@@ -64,19 +64,19 @@ int snap_revert_wait_stalled(const SnapRevertPlan *p, GError **error)
 {
 	return snap_fail(
 		error, EIO,
-		"the guest needs memory that cannot be read; "
-		"snapfs-bridge(1) tells how it gets it once it can be, "
-		"by \"snapfs-bridge --resume %s\"",
+		"the guest needs memory that cannot be read; it waits. "
+		"Once the memory can be read again, \"snapfs-bridge "
+		"--resume %s\" continues, see snapfs-bridge(1)",
 		p->path);
 }
 
-int snap_revert_wait_wait(SnapQemuRun *run, const SnapRevertPlan *plan,
-			  int signals, GError **error)
+int snap_revert_wait(SnapQemuRun *run, const SnapRevertPlan *plan, int signals,
+		     GError **error)
 {
 	g_autoptr(SnapProgress) progress = snap_progress_new(plan->path);
 	struct pollfd fd = { .fd = signals, .events = POLLIN };
 	static const char *const names[] = { "postcopy-ram", "events", NULL };
-	uint64_t all = wanted(plan);
+	uint64_t all = bytes_to_send(plan);
 	int bridge = find_bridge(run->pid);
 
 	for (;;) {
@@ -94,7 +94,7 @@ int snap_revert_wait_wait(SnapQemuRun *run, const SnapRevertPlan *plan,
 		if (poll(&fd, 1, STEP) > 0)
 			return -EINTR;
 	}
-	/* It is in the way of the next save in the background. */
+	/* With it on, QEMU would not save in the background. */
 	snap_migrate_switch(run->qmp, names, false, NULL);
 	return 0;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * snapfs revert: a saved guest in a new QEMU.
+ * snapfs revert: starts a saved guest in a new QEMU.
  *
- * Until the guest runs, whatever fails takes everything back: QEMU, overlays
- * and the private folder. From then on nothing here touches it.
+ * If anything fails before the guest runs, QEMU, the overlays and the private
+ * folder are removed. Once the guest runs, snapfs leaves it alone.
  */
 #include <errno.h>
 #include <poll.h>
@@ -12,17 +12,18 @@
 #include <unistd.h>
 
 #include "format/base/error.h"
-#include "tools/guest/revert-wait.h"
-#include "tools/guest/migrate.h"
 #include "tools/cli/print.h"
+#include "tools/cli/signals.h"
+#include "tools/guest/migrate.h"
 #include "tools/guest/qemu-run.h"
 #include "tools/guest/revert-plan.h"
-#include "tools/cli/signals.h"
+#include "tools/guest/revert-wait.h"
 #include "tools/guest/verbs.h"
 
 #define STEP 5 /* ms */
-/* QEMU's main loop does nothing else while it reads what is not postcopy. */
-#define PATIENCE (24 * 60 * 60)
+/* How long QEMU may take to answer, in seconds: without postcopy, its main loop
+ * does nothing else while it reads memory. */
+#define TIMEOUT (24 * 60 * 60)
 
 static char *way_text;
 static char *overlay_folder;
@@ -33,11 +34,11 @@ static const GOptionEntry options[] = {
 	{ "way", 'w', 0, G_OPTION_ARG_STRING, &way_text,
 	  "bridge, eager or memory-file (bridge)", "WAY" },
 	{ "overlay-dir", 'o', 0, G_OPTION_ARG_FILENAME, &overlay_folder,
-	  "where disks go on (beside their images)", "DIR" },
+	  "folder for overlays (beside the images)", "DIR" },
 	{ "wait", 'W', 0, G_OPTION_ARG_NONE, &wait_all,
-	  "return when all memory has been read", NULL },
+	  "return when all memory has arrived", NULL },
 	{ "timeout", 't', 0, G_OPTION_ARG_INT, &timeout,
-	  "give up if it does not run in that time", "SECONDS" },
+	  "give up if it does not run by then (0: never)", "SECONDS" },
 	{ NULL }
 };
 
@@ -46,17 +47,17 @@ struct revert {
 	SnapQemuRun *run;
 	int signals;
 	gint64 began; /* when QEMU was started */
-	gint64 asked; /* when it was told to read */
+	gint64 asked; /* when QEMU got migrate-incoming */
 	gint64 ran;   /* when the guest ran */
-	gint64 end;   /* 0: none */
+	gint64 end;   /* 0: no time limit */
 };
 
 /* ---- the way ---- */
 
-/* When memory cannot be read, QEMU may wait for it in the midst of a command,
- * and then only an event tells. */
-static int hear(const char *name, gint64 time, JsonObject *about, void *data,
-		GError **error)
+/* If memory cannot be read, QEMU may wait for it while it runs a command. Then
+ * an event comes, but no answer. */
+static int handle_event(const char *name, gint64 time, JsonObject *about,
+			void *data, GError **error)
 {
 	const char *status = snap_json_text(about, "status");
 
@@ -70,12 +71,13 @@ static int set_postcopy(struct revert *r, GError **error)
 {
 	static const char *const names[] = { "postcopy-ram", "events", NULL };
 
-	snap_qmp_listen(r->run->qmp, hear, r->plan);
+	snap_qmp_listen(r->run->qmp, handle_event, r->plan);
 	return snap_migrate_switch(r->run->qmp, names, true, error);
 }
 
-/* Sets what the way needs; without userfaultfd it becomes another one. */
-static int choose_way(struct revert *r, GError **error)
+/* Sets up QEMU for the way. If it refuses postcopy (there is no userfaultfd)
+ * and the user chose no way, changes to eager. */
+static int set_up_way(struct revert *r, GError **error)
 {
 	g_autoptr(GError) cause = NULL;
 	int e;
@@ -85,14 +87,13 @@ static int choose_way(struct revert *r, GError **error)
 	e = set_postcopy(r, &cause);
 	if (e == 0)
 		return 0;
-	if (way_text || e != -EREMOTEIO) {
+	if (way_text || e != -EREMOTEIO || !r->plan->has_stream) {
 		g_propagate_error(error, g_steal_pointer(&cause));
 		return e;
 	}
 	snap_print_error("revert: all memory is read first: %s",
 			 cause->message);
-	r->plan->way = SNAP_WAY_EAGER;
-	return 0;
+	return snap_revert_plan_set_eager(r->plan, error);
 }
 
 static int begin(struct revert *r, GError **error)
@@ -107,10 +108,11 @@ static int begin(struct revert *r, GError **error)
 			     error);
 }
 
-/* ---- until it runs ---- */
+/* ---- until the guest runs ---- */
 
-/* Whether the guest is as it should be; lets it run where QEMU has not. */
-static int look(struct revert *r, bool *ret_there, GError **error)
+/* Checks whether the guest runs, or is ready to. Sends `cont` if QEMU has
+ * loaded it without starting it. */
+static int check_guest(struct revert *r, bool *ret_ready, GError **error)
 {
 	g_auto(SnapMigrate) m = { 0 };
 	g_autofree char *state = NULL;
@@ -120,41 +122,43 @@ static int look(struct revert *r, bool *ret_there, GError **error)
 		return e;
 	if (m.state == SNAP_MIGRATE_FAILED)
 		return snap_fail(error, EIO, "%s",
-				 *m.why ? m.why : "QEMU could not load it");
+				 *m.why ? m.why
+					: "QEMU could not load the snapshot");
 	if (!m.postcopy)
 		return 0;
 	e = snap_migrate_run_state(r->run->qmp, &state, error);
 	if (e < 0 || !strcmp(state, "inmigrate"))
 		return e;
 	if (r->plan->stopped || !strcmp(state, "running"))
-		*ret_there = true;
+		*ret_ready = true;
 	else if (m.state == SNAP_MIGRATE_DONE)
 		e = snap_qmp_call(r->run->qmp, "cont", NULL, NULL, error);
 	return e;
 }
 
-static int await(struct revert *r, GError **error)
+static int wait_for_guest(struct revert *r, GError **error)
 {
 	struct pollfd fd = { .fd = r->signals, .events = POLLIN };
-	bool there = false;
+	bool ready = false;
 
 	for (;;) {
-		int e = look(r, &there, error);
+		int e = check_guest(r, &ready, error);
 
 		if (e < 0)
 			return e;
-		if (there)
+		if (ready)
 			return 0;
 		if (r->end && g_get_monotonic_time() > r->end)
 			return snap_fail(error, ETIMEDOUT,
-					 "it does not run after %d s", timeout);
+					 "the guest does not run after %d s",
+					 timeout);
 		if (poll(&fd, 1, STEP) > 0)
 			return -EINTR;
 	}
 }
 
 /* Starts QEMU and waits until the guest runs. */
-static int bring_back(struct revert *r, GError **error)
+static int start_guest(struct revert *r, GError **error)
 {
 	SnapRevertPlan *p = r->plan;
 	int e;
@@ -165,36 +169,36 @@ static int bring_back(struct revert *r, GError **error)
 				r->signals, error);
 	if (e < 0)
 		return e;
-	snap_qmp_patience(r->run->qmp, timeout ? (guint)timeout : PATIENCE);
+	snap_qmp_set_timeout(r->run->qmp, timeout ? (guint)timeout : TIMEOUT);
 	snap_qmp_interrupt(r->run->qmp, r->signals);
-	e = choose_way(r, error);
+	e = set_up_way(r, error);
 	if (e == 0)
 		e = begin(r, error);
 	if (e == 0)
-		e = await(r, error);
+		e = wait_for_guest(r, error);
 	r->ran = g_get_monotonic_time();
 	return e;
 }
 
-/* What QEMU itself said of a failure, for a person to read. */
-static void tell_qemu(struct revert *r)
+/* Prints the output of QEMU, which has failed. */
+static void print_output(struct revert *r)
 {
-	g_autofree char *said = NULL;
+	g_autofree char *output = NULL;
 
-	/* It may be about to end, and about to say why. */
+	/* It may be about to exit, and to print why. */
 	for (int i = 0; i < 100 && !snap_qemu_run_ended(r->run); i++)
 		g_usleep(STEP * 1000);
-	said = snap_qemu_run_said(r->run);
-	if (*said)
-		fprintf(stderr, "%s\n", said);
+	output = snap_qemu_run_output(r->run);
+	if (*output)
+		fprintf(stderr, "%s\n", output);
 }
 
 static void report(const struct revert *r)
 {
 	const SnapRevertPlan *p = r->plan;
 
-	printf("%s %s: %.3f s after QEMU's start, %.3f s after it was told to "
-	       "read (%s)\n",
+	printf("%s %s: %.3f s after QEMU's start, %.3f s after the start of "
+	       "reading (%s)\n",
 	       p->path, p->stopped ? "is back, stopped" : "runs",
 	       (double)(r->ran - r->began) / G_USEC_PER_SEC,
 	       (double)(r->ran - r->asked) / G_USEC_PER_SEC,
@@ -216,17 +220,18 @@ static int revert(struct revert *r, char *const *command, guint n,
 	int e = snap_revert_plan_make(r->plan, &opts, error);
 
 	if (e == 0)
-		e = bring_back(r, error);
+		e = start_guest(r, error);
 	if (e == 0) {
 		report(r);
 		return 0;
 	}
 	if (e == -ECONNRESET || e == -ECHILD) {
 		g_clear_error(error);
-		snap_fail(error, ECHILD, "QEMU has ended before the guest ran");
+		snap_fail(error, ECHILD,
+			  "QEMU has exited before the guest ran");
 	}
 	if (e != -EINTR && r->run->pid)
-		tell_qemu(r);
+		print_output(r);
 	snap_qemu_run_kill(r->run);
 	snap_revert_plan_undo(r->plan);
 	return e;
@@ -248,7 +253,7 @@ static int run(char **arguments, guint n, GError **error)
 	g_autoptr(SnapRevertPlan) plan = NULL;
 	g_autoptr(SnapQemuRun) started = NULL;
 	struct revert r = { .signals = -1 };
-	int e = check_options(error), came;
+	int e = check_options(error);
 
 	if (e == 0)
 		e = snap_revert_plan_new(arguments[0], way_text, &plan, error);
@@ -261,16 +266,15 @@ static int run(char **arguments, guint n, GError **error)
 	r.signals = snap_signals_hold();
 	e = revert(&r, arguments + skip, n - skip, error);
 	if (e == 0 && wait_all)
-		e = snap_revert_wait_wait(started, plan, r.signals, error);
+		e = snap_revert_wait(started, plan, r.signals, error);
 	if (e != -EINTR)
 		return e;
-	came = snap_signals_take(r.signals);
-	snap_print_error(
+	return snap_signals_exit(
+		snap_signals_take(r.signals),
 		r.ran && !snap_qemu_run_ended(started)
-			? "revert: interrupted; the guest goes on"
-			: "revert: interrupted, nothing is left of it");
-	g_clear_error(error);
-	return 128 + came;
+			? "revert: interrupted; the guest runs on"
+			: "revert: interrupted, nothing is left of it",
+		error);
 }
 
 const struct snap_verb snap_verb_revert = {
@@ -279,10 +283,10 @@ const struct snap_verb snap_verb_revert = {
 	.min_arguments = 1,
 	.max_arguments = G_MAXUINT,
 	.summary = "bring a saved guest back",
-	.help = "Starts QEMU by that command line, or by the one it was saved "
-		"with, with the\nguest in the folder DIR, which runs before "
-		"its memory has been read, and with\nits disks as they were. "
-		"Returns when the guest runs.",
+	.help = "Starts a new QEMU with the guest in the folder DIR and its "
+		"disks as they were\nsaved. Uses the command line after --, or "
+		"else the one that was saved. Returns\nwhen the guest runs, "
+		"which is before its memory has been read.",
 	.options = options,
 	.run = run,
 };

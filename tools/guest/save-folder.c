@@ -11,24 +11,24 @@
 
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
-#include "tools/store/place.h"
+#include "format/base/fileio.h"
 #include "tools/cli/print.h"
+#include "tools/guest/qmp.h"
+#include "tools/store/place.h"
 
-#define VALUE_MAX 4096
-/* QEMU has reported the end; what is awaited is the answer to its last write,
- * or the end of the pipe. */
+#define VALUE_MAX 4096 /* bytes of an attribute */
+/* How long the snapshot may take to appear after QEMU has written it. */
 #define COMMIT_SECONDS 600
 #define STEP (10 * G_TIME_SPAN_MILLISECOND)
-/* QEMU closes its file a moment after it has reported a failure. */
+/* After a failure, QEMU closes its file a moment later. */
 #define UNDO_STEPS 200
-#define QEMU_WITH_FILE 80200
 
 void snap_save_folder_free(SnapSaveFolder *f)
 {
 	if (!f)
 		return;
 	g_free(f->path);
-	g_free(f->before);
+	g_free(f->old_uuid);
 	g_free(f->target);
 	g_ptr_array_unref(f->made);
 	g_free(f);
@@ -46,8 +46,17 @@ char *snap_folder_attribute(const char *path, const char *name)
 	return snap_print_safe(value);
 }
 
+static bool has(const SnapSaveFolder *f, const char *name)
+{
+	g_autofree char *path = g_build_filename(f->path, name, NULL);
+
+	return access(path, F_OK) == 0;
+}
+
+/* ---- opening ---- */
+
 /* Makes a folder and those above it that are missing. */
-static int make(SnapSaveFolder *f, const char *path, GError **error)
+static int make_folder(SnapSaveFolder *f, const char *path, GError **error)
 {
 	g_autofree char *up = NULL;
 	int r;
@@ -57,7 +66,7 @@ static int make(SnapSaveFolder *f, const char *path, GError **error)
 	if (errno != ENOENT)
 		return snap_fail_errno(error, errno, "%s", path);
 	up = g_path_get_dirname(path);
-	r = make(f, up, error);
+	r = make_folder(f, up, error);
 	if (r < 0)
 		return r;
 	if (mkdir(path, 0777) == 0)
@@ -67,8 +76,8 @@ static int make(SnapSaveFolder *f, const char *path, GError **error)
 	return 0;
 }
 
-/* Hands what was made over to QEMU's user. */
-static int give(SnapSaveFolder *f, uid_t uid, gid_t gid, GError **error)
+/* Gives the folders that were made to the user that runs QEMU. */
+static int give_folders(SnapSaveFolder *f, uid_t uid, gid_t gid, GError **error)
 {
 	if (geteuid() != 0 || uid == 0)
 		return 0;
@@ -92,25 +101,29 @@ static int check_place(SnapSaveFolder *f, GError **error)
 	f->mounted = place->mount;
 	if (!f->mounted && place->is_store)
 		return snap_fail(error, EINVAL,
-				 "%s is in the store %s itself; save into the "
-				 "place where that is mounted",
+				 "%s is in the store %s itself; save into a "
+				 "mount of the store",
 				 f->path, place->store);
+	if (strstr(f->path, ",offset="))
+		return snap_fail(error, EINVAL,
+				 "%s: QEMU would take \",offset=\" for an "
+				 "option",
+				 f->path);
 	return 0;
 }
 
-static int look(SnapSaveFolder *f, bool replace, GError **error)
+static int check_snapshot(SnapSaveFolder *f, bool replace, GError **error)
 {
 	g_autofree char *stream = g_build_filename(f->path, "stream", NULL);
 
-	if (strstr(f->path, ",offset="))
-		return snap_fail(error, EINVAL,
-				 "%s: QEMU takes what follows \",offset=\" for "
-				 "something else",
-				 f->path);
-	f->before = snap_folder_attribute(f->path, "uuid");
+	/* In a mount, `stream` can be opened in every snapshot. A copy of a
+	 * snapshot elsewhere may lack it. */
+	f->replaces = has(f, "stream") ||
+		      (!f->mounted && (has(f, "ram") || has(f, "devstate")));
+	f->old_uuid = snap_folder_attribute(f->path, "uuid");
 	f->target = f->mounted ? g_strdup(stream)
 			       : g_strconcat(stream, ".part", NULL);
-	if (!replace && access(stream, F_OK) == 0)
+	if (!replace && f->replaces)
 		return snap_fail(error, EEXIST,
 				 "%s holds a snapshot; --force replaces it",
 				 f->path);
@@ -125,7 +138,7 @@ int snap_save_folder_open(const char *path, bool replace, uid_t uid, gid_t gid,
 	int r;
 
 	f->made = g_ptr_array_new_with_free_func(g_free);
-	r = make(f, whole, error);
+	r = make_folder(f, whole, error);
 	if (r == 0) {
 		g_autofree char *real = realpath(whole, NULL);
 
@@ -133,9 +146,9 @@ int snap_save_folder_open(const char *path, bool replace, uid_t uid, gid_t gid,
 		r = check_place(f, error);
 	}
 	if (r == 0)
-		r = give(f, uid, gid, error);
+		r = give_folders(f, uid, gid, error);
 	if (r == 0)
-		r = look(f, replace, error);
+		r = check_snapshot(f, replace, error);
 	if (r < 0) {
 		snap_save_folder_undo(f);
 		return r;
@@ -148,13 +161,24 @@ char *snap_save_folder_uri(const SnapSaveFolder *f, guint qemu)
 {
 	g_autofree char *quoted = NULL;
 
-	if (qemu >= QEMU_WITH_FILE)
+	if (qemu >= SNAP_QEMU_WITH_FILE)
 		return g_strconcat("file:", f->target, NULL);
 	quoted = g_shell_quote(f->target);
 	return g_strconcat("exec:exec cat >", quoted, NULL);
 }
 
-/* ---- the end ---- */
+/* ---- the end of the save ---- */
+
+/* Removes the files of an older snapshot, a copy, that lies beside the new
+ * stream. */
+static void remove_old_parts(int folder)
+{
+	static const char *const parts[] = { "devstate", "ram", "mapped",
+					     "preamble", "hot" };
+
+	for (guint i = 0; i < G_N_ELEMENTS(parts); i++)
+		unlinkat(folder, parts[i], 0);
+}
 
 static int commit_plain(SnapSaveFolder *f, GError **error)
 {
@@ -162,12 +186,16 @@ static int commit_plain(SnapSaveFolder *f, GError **error)
 	snap_autofd int fd = open(f->target, O_RDONLY | O_CLOEXEC);
 	snap_autofd int folder =
 		open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r;
 
 	if (fd < 0 || fsync(fd) < 0)
 		return snap_fail_errno(error, errno, "%s", f->target);
-	if (rename(f->target, name) < 0 || folder < 0 || fsync(folder) < 0)
+	if (folder < 0 || rename(f->target, name) < 0)
 		return snap_fail_errno(error, errno, "%s", name);
-	return 0;
+	if (f->replaces)
+		remove_old_parts(folder);
+	r = snap_sync_folder(folder);
+	return r < 0 ? snap_fail_errno(error, -r, "%s", f->path) : 0;
 }
 
 int snap_save_folder_commit(SnapSaveFolder *f, GError **error)
@@ -180,7 +208,7 @@ int snap_save_folder_commit(SnapSaveFolder *f, GError **error)
 		g_autofree char *uuid = snap_folder_attribute(f->path, "uuid");
 		g_autofree char *why = snap_folder_attribute(f->path, "error");
 
-		if (uuid && g_strcmp0(uuid, f->before))
+		if (uuid && g_strcmp0(uuid, f->old_uuid))
 			return 0;
 		if (why)
 			return snap_fail(error, EIO, "%s: %s", f->path, why);

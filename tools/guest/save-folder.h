@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The folder that a guest is saved into: one of a mount of snapfs, where the
- * snapshot replaces the old one by itself, or any other, which gets QEMU's
- * stream as it is.
+ * The folder that a guest is saved into. In a mount of snapfs, the new snapshot
+ * replaces the old one by itself. Any other folder gets QEMU's stream as it is.
  */
 #pragma once
 
@@ -14,33 +13,36 @@
 typedef struct {
 	char *path; /* absolute */
 	bool mounted;
-	char *before;	 /* identity of the snapshot that was there, or NULL */
+	bool replaces;	 /* a snapshot is there */
+	char *old_uuid;	 /* of the snapshot that is there, or NULL */
 	char *target;	 /* the file that QEMU writes */
-	GPtrArray *made; /* folders that were made, the outer first */
+	GPtrArray *made; /* paths of folders that were made, outer ones first */
 } SnapSaveFolder;
 
-/* Makes the folder if it is missing, for the user `uid` to write to if it is
- * ours to give. -EEXIST where a snapshot is there that is not to be
- * replaced. */
+/* Opens the folder `path`, which is made if it is missing and then given to the
+ * user `uid`, who runs QEMU. Returns 0; -EEXIST if a snapshot is there and
+ * `replace` is false; or -errno, and then no folder was made. */
 int snap_save_folder_open(const char *path, bool replace, uid_t uid, gid_t gid,
 			  SnapSaveFolder **ret_folder, GError **error);
 void snap_save_folder_free(SnapSaveFolder *folder);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapSaveFolder, snap_save_folder_free)
 
-/* Where QEMU of that version migrates to; g_free. */
+/* Makes the URI for QEMU's `migrate`, for this version of QEMU; g_free. */
 char *snap_save_folder_uri(const SnapSaveFolder *folder, guint qemu);
 
-/* Waits until the snapshot, which QEMU has written, is there and on disk. */
+/* Waits until the snapshot that QEMU has written is complete and on disk.
+ * Returns 0 or -errno. */
 int snap_save_folder_commit(SnapSaveFolder *folder, GError **error);
 
-/* Takes away what a save that failed has left. */
+/* Removes what a failed save has left, and the folders that were made. */
 void snap_save_folder_undo(SnapSaveFolder *folder);
 
-/* Why snapfs refused the save, where it says so; g_free. */
+/* Gets the reason why snapfs refused the save; NULL if not known; g_free. */
 char *snap_save_folder_reason(const SnapSaveFolder *folder);
 
-/* An attribute that snapfs gives a snapshot, or NULL; g_free. */
+/* Gets the attribute user.snapfs.`name` of a snapshot's folder, made safe; NULL
+ * if there is none; g_free. */
 char *snap_folder_attribute(const char *path, const char *name);
 
-/* Bytes of the snapshot on disk. */
+/* Gets the snapshot's size on disk in bytes. */
 uint64_t snap_save_folder_size(const SnapSaveFolder *folder);

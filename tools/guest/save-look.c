@@ -10,7 +10,7 @@
 
 /* ---- the guest ---- */
 
-/* A property of the machine, or NULL; g_free. */
+/* Gets a property of the machine; NULL if there is none; g_free. */
 static char *machine_property(SnapQmp *qmp, const char *name)
 {
 	JsonObject *arguments = json_object_new();
@@ -44,16 +44,16 @@ static int check_state(const SnapVm *vm, const SnapMigrate *m, GError **error)
 {
 	if (m->state == SNAP_MIGRATE_RUNS || m->state == SNAP_MIGRATE_PAUSED)
 		return snap_fail(error, EBUSY,
-				 "a migration of this guest is on its way");
+				 "a migration of this guest is running");
 	if (!strcmp(vm->run_state, "inmigrate"))
-		return snap_fail(error, EBUSY,
-				 "QEMU waits for a guest to come (inmigrate)");
+		return snap_fail(
+			error, EBUSY,
+			"QEMU waits for an incoming guest (inmigrate)");
 	if (!strcmp(vm->run_state, "postmigrate"))
 		return snap_fail(error, EBUSY,
-				 "the guest was stopped by an earlier "
-				 "migration (postmigrate), after which QEMU "
-				 "saves it only when it has run: give the "
-				 "monitor cont before");
+				 "an earlier migration has stopped the guest "
+				 "(postmigrate); QEMU saves it only after it "
+				 "has run: first give the monitor cont");
 	return 0;
 }
 
@@ -84,61 +84,64 @@ static int set_bandwidth(SnapQmp *qmp, gint64 bandwidth, GError **error)
 			     error);
 }
 
-int snap_save_had_get(SnapQmp *qmp, struct snap_save_had *had, GError **error)
+int snap_save_settings_get(SnapQmp *qmp, struct snap_save_settings *s,
+			   GError **error)
 {
 	g_autoptr(JsonObject) parameters = NULL;
-	int r = snap_migrate_capabilities(qmp, &had->capabilities, error);
+	int r = snap_migrate_capabilities(qmp, &s->capabilities, error);
 
 	if (r == 0)
 		r = snap_qmp_call(qmp, "query-migrate-parameters", NULL,
 				  &parameters, error);
 	if (r == 0)
-		had->bandwidth =
+		s->bandwidth =
 			snap_json_number(parameters, "max-bandwidth", -1);
 	return r;
 }
 
-/* Those that are not the stream's business stay on. */
-static GStrv in_the_way(const struct snap_save_had *had)
+/* Lists the capabilities to switch off: all but those that cannot change the
+ * stream. */
+static GStrv to_switch_off(const struct snap_save_settings *s)
 {
 	GPtrArray *names = g_ptr_array_new();
 
-	for (char **at = had->capabilities; *at; at++)
+	for (char **at = s->capabilities; *at; at++)
 		if (strcmp(*at, "events"))
 			g_ptr_array_add(names, g_strdup(*at));
 	g_ptr_array_add(names, NULL);
 	return (GStrv)g_ptr_array_free(names, FALSE);
 }
 
-int snap_save_had_clear(SnapQmp *qmp, struct snap_save_had *had, GError **error)
+int snap_save_settings_clear(SnapQmp *qmp, struct snap_save_settings *s,
+			     GError **error)
 {
-	g_auto(GStrv) names = in_the_way(had);
+	g_auto(GStrv) names = to_switch_off(s);
 	int r;
 
-	had->changed = true;
+	s->changed = true;
 	r = snap_migrate_switch(qmp, (const char *const *)names, false, error);
 	return r == 0 ? set_bandwidth(qmp, 0, error) : r;
 }
 
-int snap_save_had_restore(SnapQmp *qmp, struct snap_save_had *had,
-			  GError **error)
+int snap_save_settings_restore(SnapQmp *qmp, struct snap_save_settings *s,
+			       GError **error)
 {
 	static const char *const background[] = { "background-snapshot", NULL };
 	int r = 0;
 
-	if (!had->changed)
+	if (!s->changed)
 		return 0;
-	had->changed = false;
-	/* QEMU before 6.0 has none to switch off. */
+	s->changed = false;
+	/* QEMU before 6.0 does not have it. */
 	snap_migrate_switch(qmp, background, false, NULL);
-	r = snap_migrate_switch(qmp, (const char *const *)had->capabilities,
-				true, error);
-	if (r == 0 && had->bandwidth >= 0)
-		r = set_bandwidth(qmp, had->bandwidth, error);
+	r = snap_migrate_switch(qmp, (const char *const *)s->capabilities, true,
+				error);
+	if (r == 0 && s->bandwidth >= 0)
+		r = set_bandwidth(qmp, s->bandwidth, error);
 	return r;
 }
 
-void snap_save_had_free(struct snap_save_had *had)
+void snap_save_settings_free(struct snap_save_settings *s)
 {
-	g_strfreev(had->capabilities);
+	g_strfreev(s->capabilities);
 }

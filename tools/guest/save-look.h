@@ -1,30 +1,32 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What a save finds in QEMU: the guest, and settings to be left as they were.
- */
+/* What a save finds in QEMU: the guest, and the migration settings. */
 #pragma once
 
 #include "tools/guest/qmp.h"
 #include "tools/guest/vm.h"
 
-/* Takes down all that vm.json tells of a guest. -EBUSY where it is in no state
- * to be saved. */
+/* Collects what vm.json says about the guest; its disks only if `disks`.
+ * Returns 0, -EBUSY if the guest cannot be saved in its state, or -errno. */
 int snap_save_look(SnapQmp *qmp, SnapVm *vm, bool disks, GError **error);
 
-/* Settings of migration, as they were before. */
-struct snap_save_had {
+/* QEMU's migration settings from before the save. */
+struct snap_save_settings {
 	GStrv capabilities; /* those that were on */
-	gint64 bandwidth;   /* -1: not known */
-	bool changed;
+	gint64 bandwidth;   /* bytes a second; -1: not known */
+	bool changed;	    /* they must be set back */
 };
 
-/* Takes them down. */
-int snap_save_had_get(SnapQmp *qmp, struct snap_save_had *had, GError **error);
+/* Gets the settings. Returns 0 or -errno. */
+int snap_save_settings_get(SnapQmp *qmp, struct snap_save_settings *settings,
+			   GError **error);
 
-/* Switches off what would change the stream, or throttle it. */
-int snap_save_had_clear(SnapQmp *qmp, struct snap_save_had *had,
-			GError **error);
+/* Switches off all that would change or slow down the stream. Returns 0 or
+ * -errno. */
+int snap_save_settings_clear(SnapQmp *qmp, struct snap_save_settings *settings,
+			     GError **error);
 
-/* Sets everything as it was. */
-int snap_save_had_restore(SnapQmp *qmp, struct snap_save_had *had,
-			  GError **error);
-void snap_save_had_free(struct snap_save_had *had);
+/* Sets the settings back if they were changed. Returns 0 or -errno. */
+int snap_save_settings_restore(SnapQmp *qmp,
+			       struct snap_save_settings *settings,
+			       GError **error);
+void snap_save_settings_free(struct snap_save_settings *settings);

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * snapfs save: a guest's memory, and its disks at the same moment.
+ * snapfs save: saves a guest's memory, and its disks at the same moment.
  *
- * Background: QEMU protects the memory and writes it while the guest runs. With
- * disks the guest is stopped first, all disks are frozen at once, and it goes
- * on when the first pages were written: only then is its memory known to be
- * protected. Stopped: it stands still until all is written.
+ * Background: QEMU write-protects the memory and saves it while the guest runs.
+ * With disks, the guest is first stopped and all disks are frozen. It is
+ * continued when QEMU has written the first page: only then is it certain that
+ * the memory is protected. Stopped: the guest is stopped during the whole save.
  *
- * Whatever happens, QEMU is left as it was found: running, or not, and with its
- * capabilities.
+ * In the end, QEMU is as it was before: the guest runs or not, and the
+ * migration settings are the same.
  */
 #include <errno.h>
 #include <poll.h>
@@ -18,21 +18,22 @@
 
 #include "format/base/error.h"
 #include "format/base/units.h"
-#include "tools/guest/disks.h"
-#include "tools/guest/migrate.h"
 #include "tools/cli/print.h"
 #include "tools/cli/progress.h"
+#include "tools/cli/signals.h"
+#include "tools/guest/disks.h"
+#include "tools/guest/migrate.h"
 #include "tools/guest/save-folder.h"
 #include "tools/guest/save-look.h"
-#include "tools/cli/signals.h"
 #include "tools/guest/verbs.h"
 
 #define BACKGROUND "background-snapshot"
-/* Between two questions to QEMU, in ms: while the guest waits, and else. */
-#define SHORT_STEP 1
+/* Time between two queries, in ms. */
+#define SHORT_STEP 1 /* while the guest is stopped for its disks */
 #define LONG_STEP 50
-/* The last write of a save returns when all is on disk. */
-#define PATIENCE 600
+/* How long QEMU may take to answer, in seconds: its last write returns only
+ * when the snapshot is on disk. */
+#define TIMEOUT 600
 
 static char *socket_path;
 static char *overlay_folder;
@@ -43,37 +44,38 @@ static int timeout;
 
 static const GOptionEntry options[] = {
 	{ "qmp", 'q', 0, G_OPTION_ARG_FILENAME, &socket_path,
-	  "QEMU's QMP socket (needed)", "SOCKET" },
+	  "QEMU's QMP socket (required)", "SOCKET" },
 	{ "force", 'f', 0, G_OPTION_ARG_NONE, &replace,
-	  "replace the snapshot that is there", NULL },
+	  "replace the snapshot in DIR", NULL },
 	{ "stopped", 's', 0, G_OPTION_ARG_NONE, &stopped_only,
-	  "stop the guest until all is saved", NULL },
+	  "stop the guest during the save", NULL },
 	{ "no-disks", 'n', 0, G_OPTION_ARG_NONE, &no_disks,
-	  "leave the disks alone", NULL },
+	  "do not freeze the disks", NULL },
 	{ "overlay-dir", 'o', 0, G_OPTION_ARG_FILENAME, &overlay_folder,
-	  "where disks go on (beside their images)", "DIR" },
+	  "folder for overlays (beside the images)", "DIR" },
 	{ "timeout", 't', 0, G_OPTION_ARG_INT, &timeout,
-	  "give up after so many seconds", "SECONDS" },
+	  "cancel after that time (0: never)", "SECONDS" },
 	{ NULL }
 };
 
-/* A save on its way, and what must be undone. */
+/* A save, and what must be undone. */
 struct save {
 	SnapQmp *qmp;
 	SnapVm *vm;
 	SnapSaveFolder *folder;
 	int signals;
-	gint64 began, end;
+	gint64 began;
+	gint64 end; /* 0: no time limit */
 	bool background;
-	bool halted; /* by us */
-	bool frozen; /* the disks go on in overlays */
-	struct snap_save_had had;
+	bool stopped; /* by us */
+	bool frozen;  /* the disks have overlays */
+	struct snap_save_settings settings;
 	gint64 stopped_at; /* QEMU's time; 0 while the guest runs */
-	gint64 pause;	   /* us that the guest stood still */
+	gint64 pause;	   /* us that the guest was stopped */
 };
 
-static int hear(const char *name, gint64 time, JsonObject *about, void *data,
-		GError **error)
+static int handle_event(const char *name, gint64 time, JsonObject *about,
+			void *data, GError **error)
 {
 	struct save *s = data;
 
@@ -93,10 +95,10 @@ static int call(struct save *s, const char *command, GError **error)
 	return r < 0 ? snap_fail_prefix(error, r, "%s", command) : 0;
 }
 
-/* ---- the way ---- */
+/* ---- background or stopped ---- */
 
-/* Whether QEMU and the host save in the background; says why not. Other states
- * than these two would end QEMU. */
+/* Switches on saving in the background, or prints why that is not possible. In
+ * any other run state, it would crash QEMU. */
 static bool try_background(struct save *s)
 {
 	static const char *const names[] = { BACKGROUND, NULL };
@@ -106,22 +108,23 @@ static bool try_background(struct save *s)
 	if (stopped_only)
 		return false;
 	if (strcmp(state, "running") && strcmp(state, "paused")) {
-		snap_print_error("save: the guest is kept stopped meanwhile: "
+		snap_print_error("save: the guest is stopped during the save: "
 				 "its state is %s",
 				 state);
 		return false;
 	}
 	if (snap_migrate_switch(s->qmp, names, true, &error) == 0)
 		return true;
-	snap_print_error("save: the guest is kept stopped meanwhile: %s",
+	snap_print_error("save: the guest is stopped during the save: %s",
 			 error->message);
 	return false;
 }
 
-/* The capabilities that others have set would change the stream. */
+/* Clears the settings first: what another client has set would change the
+ * stream. */
 static int choose_way(struct save *s, GError **error)
 {
-	int r = snap_save_had_clear(s->qmp, &s->had, error);
+	int r = snap_save_settings_clear(s->qmp, &s->settings, error);
 
 	if (r < 0)
 		return r;
@@ -130,7 +133,7 @@ static int choose_way(struct save *s, GError **error)
 	return snap_migrate_capabilities(s->qmp, &s->vm->capabilities, error);
 }
 
-/* ---- from stop to end ---- */
+/* ---- the migration ---- */
 
 static int freeze(struct save *s, GError **error)
 {
@@ -143,7 +146,7 @@ static int freeze(struct save *s, GError **error)
 		return r;
 	if (snap_vm_ran(s->vm)) {
 		r = call(s, "stop", error);
-		s->halted = r == 0;
+		s->stopped = r == 0;
 	}
 	if (r == 0)
 		r = snap_disks_freeze(s->qmp, s->vm, error);
@@ -161,29 +164,29 @@ static int begin(struct save *s, GError **error)
 	return snap_qmp_call(s->qmp, "migrate", arguments, NULL, error);
 }
 
-static int go_on(struct save *s, GError **error)
+static int resume(struct save *s, GError **error)
 {
 	int r;
 
-	if (!s->halted)
+	if (!s->stopped)
 		return 0;
 	r = call(s, "cont", error);
 	if (r == 0)
-		s->halted = false;
+		s->stopped = false;
 	return r;
 }
 
-/* Sleeps until QEMU may be asked again: 0, or the signal that came. */
-static int rest(struct save *s)
+/* Sleeps until the next query. Returns 0 or a signal. */
+static int sleep_step(struct save *s)
 {
 	struct pollfd fd = { .fd = s->signals, .events = POLLIN };
-	int step = s->halted && s->background ? SHORT_STEP : LONG_STEP;
+	int step = s->stopped && s->background ? SHORT_STEP : LONG_STEP;
 
 	return poll(&fd, 1, step) > 0 ? snap_signals_take(s->signals) : 0;
 }
 
-/* Waits for the end of the migration, wherever that leads: 0, or a signal, or
- * -ETIMEDOUT, that came first. */
+/* Waits until the migration ends, well or not. Returns 0, a signal, -ETIMEDOUT,
+ * or -errno. */
 static int follow(struct save *s, SnapMigrate *m, GError **error)
 {
 	g_autoptr(SnapProgress) progress = snap_progress_new(s->folder->path);
@@ -193,13 +196,13 @@ static int follow(struct save *s, SnapMigrate *m, GError **error)
 
 		if (r < 0 || m->state != SNAP_MIGRATE_RUNS)
 			return r;
-		if (s->background && m->pages && s->halted) {
-			r = go_on(s, error);
+		if (s->background && m->pages && s->stopped) {
+			r = resume(s, error);
 			if (r < 0)
 				return r;
 		}
 		snap_progress_show(progress, m->done, m->total);
-		r = rest(s);
+		r = sleep_step(s);
 		if (r)
 			return r;
 		if (s->end && g_get_monotonic_time() > s->end)
@@ -208,7 +211,7 @@ static int follow(struct save *s, SnapMigrate *m, GError **error)
 	}
 }
 
-/* Cancels, and waits until it is over. */
+/* Cancels the migration and waits until it has ended. */
 static int cancel(struct save *s, SnapMigrate *m, GError **error)
 {
 	int r = call(s, "migrate_cancel", error);
@@ -227,14 +230,14 @@ static int failed(struct save *s, const SnapMigrate *m, GError **error)
 	g_autofree char *reason = snap_save_folder_reason(s->folder);
 
 	return snap_fail(error, EIO, "%s%s%s",
-			 m->cancelled ? "somebody else cancelled it"
+			 m->cancelled ? "another client cancelled it"
 			 : *m->why    ? m->why
-				      : "QEMU failed, and does not say why",
+				      : "QEMU failed without a reason",
 			 reason ? ": " : "", reason ? reason : "");
 }
 
-/* Runs the migration: 0, -errno, or the signal for which it was given up. A
- * signal that comes when all is done comes too late. */
+/* Runs the migration. Returns 0, -errno, or the signal that cancelled it. A
+ * signal after the end of the migration is ignored. */
 static int migrate(struct save *s, GError **error)
 {
 	g_auto(SnapMigrate) m = { 0 };
@@ -257,7 +260,7 @@ static int migrate(struct save *s, GError **error)
 	return r;
 }
 
-/* ---- the whole ---- */
+/* ---- the save ---- */
 
 static int save_memory(struct save *s, GError **error)
 {
@@ -265,31 +268,38 @@ static int save_memory(struct save *s, GError **error)
 
 	if (r == 0 && !no_disks && snap_disks_writable(s->vm))
 		r = freeze(s, error);
-	if (r == 0 && !s->background && !s->halted && snap_vm_ran(s->vm)) {
+	if (r == 0 && !s->background && !s->stopped && snap_vm_ran(s->vm)) {
 		r = call(s, "stop", error);
-		s->halted = r == 0;
+		s->stopped = r == 0;
 	}
 	if (r == 0)
 		r = migrate(s, error);
 	return r;
 }
 
-/* QEMU has gone in the middle. */
+static void print_disks(const struct save *s, bool error)
+{
+	for (guint i = 0; i < s->vm->disks->len; i++) {
+		g_autofree char *line =
+			snap_disk_summary(s->vm->disks->pdata[i]);
+
+		if (line && error)
+			snap_print_error("%s", line);
+		else if (line)
+			printf("%s\n", line);
+	}
+}
+
+/* Cleans up after QEMU has exited during the save. */
 static void abandon(struct save *s)
 {
-	for (guint i = 0; s->frozen && i < s->vm->disks->len; i++) {
-		const SnapDisk *d = s->vm->disks->pdata[i];
-
-		if (d->overlay)
-			snap_print_error("disk %s: frozen in %s, went on in %s",
-					 snap_disk_title(d), d->chain[0],
-					 d->overlay);
-	}
+	if (s->frozen)
+		print_disks(s, true);
 	snap_save_folder_undo(s->folder);
 }
 
-/* Leaves QEMU as it was, and, when the save has failed, the disks and the
- * folder as well. Says what cannot be done. */
+/* Restores QEMU and, if the save has failed, the disks and the folder. Prints
+ * what cannot be restored. */
 static void restore(struct save *s, int r)
 {
 	g_autoptr(GError) error = NULL;
@@ -302,12 +312,12 @@ static void restore(struct save *s, int r)
 	}
 	if (s->frozen && !saved)
 		snap_disks_merge(s->qmp, s->vm);
-	if (go_on(s, &error) < 0)
+	if (resume(s, &error) < 0)
 		snap_print_error("save: the guest stays stopped: %s",
 				 error->message);
-	if (snap_save_had_restore(s->qmp, &s->had, &cause) < 0)
-		snap_print_error("save: QEMU's migration settings are not "
-				 "what they were: %s",
+	if (snap_save_settings_restore(s->qmp, &s->settings, &cause) < 0)
+		snap_print_error("save: QEMU's migration settings could not be "
+				 "set back: %s",
 				 cause->message);
 	if (!saved)
 		snap_save_folder_undo(s->folder);
@@ -327,20 +337,14 @@ static void report(const struct save *s, gint64 took)
 		       (double)s->pause / 1000);
 	else
 		printf("the guest stays stopped\n");
-	for (guint i = 0; i < s->vm->disks->len; i++) {
-		const SnapDisk *d = s->vm->disks->pdata[i];
-
-		if (d->overlay)
-			printf("disk %s: frozen in %s, goes on in %s\n",
-			       snap_disk_title(d), d->chain[0], d->overlay);
-	}
+	print_disks(s, false);
 	if (!s->folder->mounted)
-		snap_print_error("save: %s is no mount of snapfs: it has "
-				 "QEMU's stream as it is",
+		snap_print_error("save: %s is not in a mount of snapfs, so it "
+				 "holds QEMU's stream as it is",
 				 s->folder->path);
 	else if (!g_strcmp0(form, "verbatim"))
-		snap_print_error("save: the stream could not be split; it can "
-				 "be reverted eagerly only");
+		snap_print_error("save: the stream could not be split; revert "
+				 "can only use --way=eager");
 }
 
 static int save(struct save *s, GError **error)
@@ -358,8 +362,8 @@ static int save(struct save *s, GError **error)
 	r = snap_vm_write(s->vm, s->folder->path, error);
 	report(s, took);
 	return r < 0 ? snap_fail_prefix(error, r,
-					"the memory is saved, but not what a "
-					"revert needs beside it")
+					"the memory is saved, but " SNAP_VM_FILE
+					" is not")
 		     : 0;
 }
 
@@ -367,7 +371,7 @@ static int check_options(GError **error)
 {
 	if (!socket_path)
 		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_FAILED,
-			    "--qmp=SOCKET is needed");
+			    "--qmp=SOCKET is required");
 	else if (timeout < 0)
 		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
 			    "--timeout=%d: want 0 or more", timeout);
@@ -382,15 +386,15 @@ static int open_all(struct save *s, const char *path, GError **error)
 
 	if (r < 0)
 		return r;
-	snap_qmp_listen(s->qmp, hear, s);
+	snap_qmp_listen(s->qmp, handle_event, s);
 	r = snap_save_look(s->qmp, s->vm, !no_disks, error);
 	if (r == 0)
-		r = snap_save_had_get(s->qmp, &s->had, error);
+		r = snap_save_settings_get(s->qmp, &s->settings, error);
 	if (r == 0)
 		r = snap_save_folder_open(path, replace, snap_qmp_uid(s->qmp),
 					  snap_qmp_gid(s->qmp), &s->folder,
 					  error);
-	snap_qmp_patience(s->qmp, PATIENCE);
+	snap_qmp_set_timeout(s->qmp, TIMEOUT);
 	return r;
 }
 
@@ -407,15 +411,14 @@ static int run(char **arguments, guint n, GError **error)
 	r = open_all(&s, arguments[0], error);
 	if (r == 0)
 		r = save(&s, error);
-	snap_save_had_free(&s.had);
+	snap_save_settings_free(&s.settings);
 	snap_save_folder_free(s.folder);
 	snap_qmp_free(s.qmp);
 	snap_vm_free(s.vm);
-	if (r <= 0)
-		return r;
-	snap_print_error("save: interrupted, nothing was saved");
-	g_clear_error(error);
-	return 128 + r;
+	return r <= 0 ? r
+		      : snap_signals_exit(
+				r, "save: interrupted, nothing was saved",
+				error);
 }
 
 const struct snap_verb snap_verb_save = {
@@ -424,10 +427,10 @@ const struct snap_verb snap_verb_save = {
 	.min_arguments = 1,
 	.max_arguments = 1,
 	.summary = "save a running guest",
-	.help = "Saves the guest of the QEMU behind SOCKET into the folder "
-		"DIR of a mounted\nstore: its memory while it runs on, where "
-		"QEMU can do that, and its disks at\nthe same moment, in "
-		"their images, while it goes on in overlays.",
+	.help = "Saves the guest of the QEMU behind SOCKET into the folder DIR "
+		"of a mount. If\npossible, the guest runs during the save. "
+		"Disks are frozen at the same moment:\neach image keeps the "
+		"state of its disk, and the guest continues in an overlay.",
 	.options = options,
 	.run = run,
 };
