@@ -3,6 +3,7 @@
 """Guests saved by `snapfs save` and brought back by `snapfs revert`."""
 import json
 import os
+import shutil
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
@@ -149,6 +150,31 @@ class Count(VerbCase):
         back = self.adopt(done)
         self.assertEqual(back.way, 'eager')
         self.assert_back(back)
+
+    def test_a_copy_without_stream_is_a_snapshot(self):
+        qemu = self.boot()
+        self.save_ok()
+        folder = self.path('copy')
+        os.mkdir(folder)
+        for name in ('ram', 'devstate', 'vm.json'):
+            shutil.copy2(os.path.join(self.folder, name), folder)
+        self.assert_fails(self.save(folder=folder), 'holds a snapshot; --force')
+        self.assert_fails(self.snapfs('revert', '--way=eager', folder, *self.command()),
+                          'needs the file stream')
+        qemu.kill()
+        back = self.revert('--wait', folder=folder)
+        self.assertEqual(back.way, 'bridge')
+        self.assert_back(back)
+
+    def test_a_copy_is_replaced_whole(self):
+        self.boot()
+        folder = self.path('copy')
+        os.mkdir(folder)
+        for name in ('ram', 'devstate', 'hot', 'domain.xml'):
+            with open(os.path.join(folder, name), 'w') as file:
+                file.write('old')
+        self.save_ok('--force', folder=folder)
+        self.assertEqual(sorted(os.listdir(folder)), ['domain.xml', 'stream', 'vm.json'])
 
     def test_minus_s_keeps_it_stopped(self):
         qemu = self.boot()

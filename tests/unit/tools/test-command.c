@@ -189,11 +189,19 @@ static void brackets_in_text_are_no_depth(void **state)
 	json_object_unref(object);
 }
 
+static char *overlay_path(const char *image)
+{
+	char *chain[] = { (char *)image, NULL };
+	SnapDisk over = { .device = (char *)"disk0", .chain = chain };
+
+	return snap_disk_overlay_path(&over, "snapfs", NULL, NULL);
+}
+
 static void overlays_have_names_of_their_own(void **state)
 {
-	g_autofree char *a = snap_disk_new_path("/d/vm.img", "snapfs", NULL);
-	g_autofree char *b = snap_disk_new_path(a, "snapfs", NULL);
-	g_autofree char *c = snap_disk_new_path("nbd://x/y", "snapfs", NULL);
+	g_autofree char *a = overlay_path("/d/vm.img");
+	g_autofree char *b = overlay_path(a);
+	g_autofree char *c = overlay_path("nbd://x/y");
 
 	assert_true(g_str_has_prefix(a, "/d/vm.snapfs-"));
 	assert_true(g_str_has_prefix(b, "/d/vm.snapfs-"));
