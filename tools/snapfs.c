@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* snapfs: looks after a store of snapshots, saves guests and reverts them. */
+/* snapfs: saves guests, reverts them, and looks after a store of snapshots. */
 #include "tools/cli/cli.h"
 #include "tools/guest/verbs.h"
 #include "tools/store/verbs.h"
 
 static const struct snap_verb *const verbs[] = {
+	&snap_verb_save,   &snap_verb_revert,
 	&snap_verb_ls,	   &snap_verb_info,
-	&snap_verb_verify, &snap_verb_import,
-	&snap_verb_export, &snap_verb_save,
-	&snap_verb_revert, NULL,
+	&snap_verb_verify, &snap_verb_export,
+	&snap_verb_import, NULL,
 };
 
 int main(int argc, char **argv)

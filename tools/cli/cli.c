@@ -51,8 +51,8 @@ static void print_options(const GOptionEntry *options)
 static void print_main_help(const struct snap_verb *const *verbs)
 {
 	printf("Usage: snapfs VERB [OPTION]... ARGUMENT...\n\n"
-	       "Looks after a store of VM memory snapshots, saves virtual "
-	       "machines and brings\nthem back.\n\nVerbs:\n");
+	       "Saves and reverts virtual machines, and looks after a store "
+	       "of snapshots.\n\nVerbs:\n");
 	for (; *verbs; verbs++)
 		printf("  %-10s %s\n", (*verbs)->name, (*verbs)->summary);
 	printf("\nOptions:\n");
@@ -98,6 +98,18 @@ static int flush_output(int status)
 
 /* ---- arguments ---- */
 
+int snap_usage_error(GError **error, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	g_propagate_error(error, g_error_new_valist(G_OPTION_ERROR,
+						    G_OPTION_ERROR_FAILED,
+						    format, args));
+	va_end(args);
+	return -EINVAL;
+}
+
 /* Takes the options out of the arguments that follow the first one. */
 static gboolean parse(const GOptionEntry *options, const GOptionEntry *more,
 		      gboolean posix, int *argc, char ***argv, GError **error)
@@ -132,13 +144,11 @@ static int run_verb(const struct snap_verb *verb, int argc, char **argv,
 	}
 	shift(&argc, &argv);
 	if ((guint)argc < verb->min_arguments ||
-	    (guint)argc > verb->max_arguments) {
-		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_FAILED,
-			    "too %s arguments, want %s",
-			    (guint)argc > verb->max_arguments ? "many" : "few",
-			    verb->arguments);
-		return -EINVAL;
-	}
+	    (guint)argc > verb->max_arguments)
+		return snap_usage_error(
+			error, "too %s arguments, want %s",
+			(guint)argc > verb->max_arguments ? "many" : "few",
+			verb->arguments);
 	return verb->run(argv, (guint)argc, error);
 }
 
@@ -149,11 +159,9 @@ static const struct snap_verb *find_verb(const struct snap_verb *const *verbs,
 		if (!strcmp((*verbs)->name, name))
 			return *verbs;
 	if (name)
-		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_FAILED,
-			    "%s: no such verb", name);
+		snap_usage_error(error, "%s: no such verb", name);
 	else
-		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_FAILED,
-			    "too few arguments, want VERB");
+		snap_usage_error(error, "too few arguments, want VERB");
 	return NULL;
 }
 

@@ -45,6 +45,13 @@ int snap_signals_wait(int signals_fd, int fd)
 	return fds[1].revents ? snap_signals_take(signals_fd) : 0;
 }
 
+bool snap_signals_sleep(int fd, int ms)
+{
+	struct pollfd signals = { .fd = fd, .events = POLLIN };
+
+	return poll(&signals, 1, ms) > 0;
+}
+
 int snap_signals_exit(int signal, const char *sentence, GError **error)
 {
 	snap_print_error("%s", sentence);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <glib.h>
+#include <stdbool.h>
 
 /* Blocks SIGINT, SIGTERM and SIGHUP from now on, except those that are ignored.
  * Call it before any thread starts. Returns a descriptor that becomes readable
@@ -15,6 +16,10 @@ int snap_signals_take(int fd);
 
 /* Waits until `fd` is readable: 0, or the signal that arrived first. */
 int snap_signals_wait(int signals_fd, int fd);
+
+/* Sleeps for `ms`, or until a signal arrives, which it leaves there: then true.
+ */
+bool snap_signals_sleep(int fd, int ms);
 
 /* Prints the sentence of a verb that a signal has ended, and clears *error.
  * Returns the exit status. */

@@ -19,6 +19,10 @@ struct snap_verb {
 	int (*run)(char **arguments, guint n, GError **error);
 };
 
+/* Sets an error of usage: the user typed something wrong. Returns -EINVAL. */
+int snap_usage_error(GError **error, const char *format, ...)
+	G_GNUC_PRINTF(2, 3);
+
 /* Exit statuses. */
 enum {
 	SNAP_EXIT_FAILED = 1,

@@ -209,18 +209,16 @@ static bool is_named(const SnapDisk *d)
 
 static JsonObject *freeze_action(const SnapDisk *d)
 {
-	JsonObject *action = json_object_new(), *data = json_object_new();
+	JsonObject *action =
+		snap_json_new("type", "blockdev-snapshot-sync", NULL);
+	JsonObject *data =
+		snap_json_new(is_named(d) ? "device" : "node-name",
+			      is_named(d) ? d->device
+			      : d->node	  ? d->node
+					  : "",
+			      "snapshot-file", d->overlay, "snapshot-node-name",
+			      d->overlay_node, "format", "qcow2", NULL);
 
-	json_object_set_string_member(data,
-				      is_named(d) ? "device" : "node-name",
-				      is_named(d) ? d->device
-				      : d->node	  ? d->node
-						  : "");
-	json_object_set_string_member(data, "snapshot-file", d->overlay);
-	json_object_set_string_member(data, "snapshot-node-name",
-				      d->overlay_node);
-	json_object_set_string_member(data, "format", "qcow2");
-	json_object_set_string_member(action, "type", "blockdev-snapshot-sync");
 	json_object_set_object_member(action, "data", data);
 	return action;
 }
@@ -257,10 +255,8 @@ int snap_disks_freeze(SnapQmp *qmp, const SnapVm *vm, GError **error)
 static int call_job(SnapQmp *qmp, const char *command, const char *job,
 		    GError **error)
 {
-	JsonObject *arguments = json_object_new();
-
-	json_object_set_string_member(arguments, "id", job);
-	return snap_qmp_call(qmp, command, arguments, NULL, error);
+	return snap_qmp_call(qmp, command, snap_json_new("id", job, NULL), NULL,
+			     error);
 }
 
 /* Waits until a job has the status `wanted`. Returns 0, or -errno with its
@@ -300,14 +296,12 @@ static int wait_job(SnapQmp *qmp, const char *job, const char *wanted,
 static int merge(SnapQmp *qmp, const SnapDisk *d, GError **error)
 {
 	g_autofree char *job = g_strconcat("merge-", d->overlay_node, NULL);
-	JsonObject *arguments = json_object_new();
+	JsonObject *arguments =
+		snap_json_new("job-id", job, "device",
+			      is_named(d) ? d->device : d->overlay_node,
+			      "base-node", d->node ? d->node : "", NULL);
 	int r;
 
-	json_object_set_string_member(arguments, "job-id", job);
-	json_object_set_string_member(
-		arguments, "device", is_named(d) ? d->device : d->overlay_node);
-	json_object_set_string_member(arguments, "base-node",
-				      d->node ? d->node : "");
 	json_object_set_boolean_member(arguments, "auto-dismiss", FALSE);
 	r = snap_qmp_call(qmp, "block-commit", arguments, NULL, error);
 	if (r < 0)

@@ -59,6 +59,19 @@ int snap_json_parse(const char *text, gsize size, JsonObject **ret,
 
 /* ---- members ---- */
 
+JsonObject *snap_json_new(const char *name, ...)
+{
+	JsonObject *object = json_object_new();
+	va_list args;
+
+	va_start(args, name);
+	for (; name; name = va_arg(args, const char *))
+		json_object_set_string_member(object, name,
+					      va_arg(args, const char *));
+	va_end(args);
+	return object;
+}
+
 static bool is_value(JsonNode *node, GType type)
 {
 	return node && JSON_NODE_HOLDS_VALUE(node) &&

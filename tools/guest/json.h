@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Reads JSON that comes from outside: QEMU's answers and vm.json. Nothing in it
- * is trusted: the depth is limited, and a member may be missing or of another
- * type.
+ * JSON for QEMU, and from QEMU and vm.json. What is read is not trusted: the
+ * depth is limited, and a member may be missing or of another type.
  */
 #pragma once
 
@@ -12,6 +11,9 @@
 /* Parses an object. Returns 0, or -EPROTO if the text is none. */
 int snap_json_parse(const char *text, gsize size, JsonObject **ret,
 		    GError **error);
+
+/* Makes an object of text members: name, value, name, value, …, NULL. */
+JsonObject *snap_json_new(const char *name, ...) G_GNUC_NULL_TERMINATED;
 
 /* Gets a text member; NULL if there is none. */
 const char *snap_json_text(JsonObject *object, const char *name);

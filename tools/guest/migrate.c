@@ -108,9 +108,8 @@ int snap_migrate_switch(SnapQmp *qmp, const char *const *names, bool on,
 	JsonArray *list = json_array_new();
 
 	for (; *names; names++) {
-		JsonObject *one = json_object_new();
+		JsonObject *one = snap_json_new("capability", *names, NULL);
 
-		json_object_set_string_member(one, "capability", *names);
 		json_object_set_boolean_member(one, "state", on);
 		json_array_add_object_element(list, one);
 	}

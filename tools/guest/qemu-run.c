@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -12,6 +11,7 @@
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "tools/cli/print.h"
+#include "tools/cli/signals.h"
 
 #define START_SECONDS 60
 #define STEP 10		/* ms */
@@ -88,8 +88,6 @@ int snap_qemu_run_start(SnapQemuRun *run, char **command, const char *folder,
 	if (r < 0)
 		return r;
 	while (g_get_monotonic_time() < end) {
-		struct pollfd fd = { .fd = signals, .events = POLLIN };
-
 		if (access(run->socket, F_OK) == 0) {
 			r = snap_qmp_connect(run->socket, &run->qmp, NULL);
 			if (r == 0)
@@ -97,7 +95,7 @@ int snap_qemu_run_start(SnapQemuRun *run, char **command, const char *folder,
 		}
 		if (snap_qemu_run_ended(run))
 			return snap_fail(error, ECHILD, "QEMU has exited");
-		if (poll(&fd, 1, STEP) > 0)
+		if (snap_signals_sleep(signals, STEP))
 			return -EINTR;
 	}
 	return snap_fail(error, ETIMEDOUT,

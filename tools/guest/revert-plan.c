@@ -7,6 +7,7 @@
 
 #include "format/base/error.h"
 #include "tools/cli/print.h"
+#include "tools/cli/verb.h"
 #include "tools/guest/command.h"
 #include "tools/guest/disks.h"
 #include "tools/guest/qmp.h"
@@ -56,9 +57,8 @@ static int parse_way(SnapRevertPlan *p, const char *way, GError **error)
 			p->way = i;
 			return 0;
 		}
-	g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-		    "--way=%s: want bridge, eager or memory-file", way);
-	return -EINVAL;
+	return snap_usage_error(
+		error, "--way=%s: want bridge, eager or memory-file", way);
 }
 
 int snap_revert_plan_set_eager(SnapRevertPlan *p, GError **error)

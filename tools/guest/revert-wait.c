@@ -6,7 +6,6 @@
 #include "tools/guest/revert-wait.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,6 +13,7 @@
 #include "format/base/units.h"
 #include "tools/guest/migrate.h"
 #include "tools/cli/print.h"
+#include "tools/cli/signals.h"
 #include "tools/cli/progress.h"
 #include "tools/guest/save-folder.h"
 
@@ -74,7 +74,6 @@ int snap_revert_wait(SnapQemuRun *run, const SnapRevertPlan *plan, int signals,
 		     GError **error)
 {
 	g_autoptr(SnapProgress) progress = snap_progress_new(plan->path);
-	struct pollfd fd = { .fd = signals, .events = POLLIN };
 	static const char *const names[] = { "postcopy-ram", "events", NULL };
 	uint64_t all = bytes_to_send(plan);
 	int bridge = find_bridge(run->pid);
@@ -91,7 +90,7 @@ int snap_revert_wait(SnapQemuRun *run, const SnapRevertPlan *plan, int signals,
 		if (m.state != SNAP_MIGRATE_RUNS)
 			break;
 		snap_progress_show(progress, written(bridge), all);
-		if (poll(&fd, 1, STEP) > 0)
+		if (snap_signals_sleep(signals, STEP))
 			return -EINTR;
 	}
 	/* With it on, QEMU would not save in the background. */

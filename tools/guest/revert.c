@@ -6,7 +6,6 @@
  * folder are removed. Once the guest runs, snapfs leaves it alone.
  */
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -98,14 +97,12 @@ static int set_up_way(struct revert *r, GError **error)
 
 static int begin(struct revert *r, GError **error)
 {
-	JsonObject *arguments = json_object_new();
 	g_autofree char *uri =
 		snap_revert_plan_uri(r->plan, snap_qmp_version(r->run->qmp));
 
-	json_object_set_string_member(arguments, "uri", uri);
 	r->asked = g_get_monotonic_time();
-	return snap_qmp_call(r->run->qmp, "migrate-incoming", arguments, NULL,
-			     error);
+	return snap_qmp_call(r->run->qmp, "migrate-incoming",
+			     snap_json_new("uri", uri, NULL), NULL, error);
 }
 
 /* ---- until the guest runs ---- */
@@ -138,7 +135,6 @@ static int check_guest(struct revert *r, bool *ret_ready, GError **error)
 
 static int wait_for_guest(struct revert *r, GError **error)
 {
-	struct pollfd fd = { .fd = r->signals, .events = POLLIN };
 	bool ready = false;
 
 	for (;;) {
@@ -152,7 +148,7 @@ static int wait_for_guest(struct revert *r, GError **error)
 			return snap_fail(error, ETIMEDOUT,
 					 "the guest does not run after %d s",
 					 timeout);
-		if (poll(&fd, 1, STEP) > 0)
+		if (snap_signals_sleep(r->signals, STEP))
 			return -EINTR;
 	}
 }
@@ -237,15 +233,6 @@ static int revert(struct revert *r, char *const *command, guint n,
 	return e;
 }
 
-static int check_options(GError **error)
-{
-	if (timeout >= 0)
-		return 0;
-	g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-		    "--timeout=%d: want 0 or more", timeout);
-	return -EINVAL;
-}
-
 static int run(char **arguments, guint n, GError **error)
 {
 	bool dashes = n > 1 && !strcmp(arguments[1], "--");
@@ -253,10 +240,12 @@ static int run(char **arguments, guint n, GError **error)
 	g_autoptr(SnapRevertPlan) plan = NULL;
 	g_autoptr(SnapQemuRun) started = NULL;
 	struct revert r = { .signals = -1 };
-	int e = check_options(error);
+	int e;
 
-	if (e == 0)
-		e = snap_revert_plan_new(arguments[0], way_text, &plan, error);
+	if (timeout < 0)
+		return snap_usage_error(error, "--timeout=%d: want 0 or more",
+					timeout);
+	e = snap_revert_plan_new(arguments[0], way_text, &plan, error);
 	if (e == 0)
 		e = snap_qemu_run_new(&started, error);
 	if (e != 0)
@@ -282,7 +271,7 @@ const struct snap_verb snap_verb_revert = {
 	.arguments = "DIR [-- QEMU [ARGUMENT]...]",
 	.min_arguments = 1,
 	.max_arguments = G_MAXUINT,
-	.summary = "bring a saved guest back",
+	.summary = "start a saved guest in a new QEMU",
 	.help = "Starts a new QEMU with the guest in the folder DIR and its "
 		"disks as they were\nsaved. Uses the command line after --, or "
 		"else the one that was saved. Returns\nwhen the guest runs, "

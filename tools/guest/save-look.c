@@ -13,11 +13,10 @@
 /* Gets a property of the machine; NULL if there is none; g_free. */
 static char *machine_property(SnapQmp *qmp, const char *name)
 {
-	JsonObject *arguments = json_object_new();
+	JsonObject *arguments =
+		snap_json_new("path", "/machine", "property", name, NULL);
 	g_autoptr(JsonObject) answer = NULL;
 
-	json_object_set_string_member(arguments, "path", "/machine");
-	json_object_set_string_member(arguments, "property", name);
 	if (snap_qmp_call(qmp, "qom-get", arguments, &answer, NULL) < 0)
 		return NULL;
 	return g_strdup(snap_json_text(answer, "value"));

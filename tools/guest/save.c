@@ -11,7 +11,6 @@
  * migration settings are the same.
  */
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -156,12 +155,11 @@ static int freeze(struct save *s, GError **error)
 
 static int begin(struct save *s, GError **error)
 {
-	JsonObject *arguments = json_object_new();
 	g_autofree char *uri =
 		snap_save_folder_uri(s->folder, snap_qmp_version(s->qmp));
 
-	json_object_set_string_member(arguments, "uri", uri);
-	return snap_qmp_call(s->qmp, "migrate", arguments, NULL, error);
+	return snap_qmp_call(s->qmp, "migrate", snap_json_new("uri", uri, NULL),
+			     NULL, error);
 }
 
 static int resume(struct save *s, GError **error)
@@ -179,10 +177,11 @@ static int resume(struct save *s, GError **error)
 /* Sleeps until the next query. Returns 0 or a signal. */
 static int sleep_step(struct save *s)
 {
-	struct pollfd fd = { .fd = s->signals, .events = POLLIN };
 	int step = s->stopped && s->background ? SHORT_STEP : LONG_STEP;
 
-	return poll(&fd, 1, step) > 0 ? snap_signals_take(s->signals) : 0;
+	return snap_signals_sleep(s->signals, step)
+		       ? snap_signals_take(s->signals)
+		       : 0;
 }
 
 /* Waits until the migration ends, well or not. Returns 0, a signal, -ETIMEDOUT,
@@ -370,14 +369,11 @@ static int save(struct save *s, GError **error)
 static int check_options(GError **error)
 {
 	if (!socket_path)
-		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_FAILED,
-			    "--qmp=SOCKET is required");
-	else if (timeout < 0)
-		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-			    "--timeout=%d: want 0 or more", timeout);
-	else
-		return 0;
-	return -EINVAL;
+		return snap_usage_error(error, "--qmp=SOCKET is required");
+	if (timeout < 0)
+		return snap_usage_error(error, "--timeout=%d: want 0 or more",
+					timeout);
+	return 0;
 }
 
 static int open_all(struct save *s, const char *path, GError **error)
@@ -426,7 +422,7 @@ const struct snap_verb snap_verb_save = {
 	.arguments = "--qmp=SOCKET DIR",
 	.min_arguments = 1,
 	.max_arguments = 1,
-	.summary = "save a running guest",
+	.summary = "save a guest and its disks",
 	.help = "Saves the guest of the QEMU behind SOCKET into the folder DIR "
 		"of a mount. If\npossible, the guest runs during the save. "
 		"Disks are frozen at the same moment:\neach image keeps the "

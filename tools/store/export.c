@@ -300,12 +300,11 @@ static int run(char **arguments, guint n, GError **error)
 	g_autoptr(SnapOpenTree) t = NULL;
 	int signals = -1, r;
 
-	if (!g_strv_contains(forms, form)) {
-		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-			    "--form=%s: want stream, mapped, ram or devstate",
-			    form);
-		return -EINVAL;
-	}
+	if (!g_strv_contains(forms, form))
+		return snap_usage_error(
+			error,
+			"--form=%s: want stream, mapped, ram or devstate",
+			form);
 	/* A signal must not leave the temporary file. */
 	if (replaces_file())
 		signals = snap_signals_hold();

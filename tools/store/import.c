@@ -49,26 +49,22 @@ static int check_options(struct snap_saver_opts *ret_opts, GError **error)
 	g_autoptr(GError) cause = NULL;
 
 	if (buffer_text && snap_size_parse(buffer_text, &buffer, &cause) < 0)
-		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-			    "--buffer: %s", cause->message);
-	else if (buffer < SNAP_SAVER_BUFFER_MIN || buffer > SNAP_GIB * 1024)
-		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-			    "--buffer=%s: want 16m to 1t", buffer_text);
-	else if (level < 1 || level > SNAP_LEVEL_MAX)
-		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-			    "--level=%d: want 1 to %d", level, SNAP_LEVEL_MAX);
-	else if (threads < 0 || threads > 1024)
-		g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-			    "--threads=%d: want 0 to 1024", threads);
-	else {
-		*ret_opts = (struct snap_saver_opts){
-			.buffer = buffer,
-			.threads = (guint)threads,
-			.level = level,
-		};
-		return 0;
-	}
-	return -EINVAL;
+		return snap_usage_error(error, "--buffer: %s", cause->message);
+	if (buffer < SNAP_SAVER_BUFFER_MIN || buffer > SNAP_GIB * 1024)
+		return snap_usage_error(error, "--buffer=%s: want 16m to 1t",
+					buffer_text);
+	if (level < 1 || level > SNAP_LEVEL_MAX)
+		return snap_usage_error(error, "--level=%d: want 1 to %d",
+					level, SNAP_LEVEL_MAX);
+	if (threads < 0 || threads > 1024)
+		return snap_usage_error(error, "--threads=%d: want 0 to 1024",
+					threads);
+	*ret_opts = (struct snap_saver_opts){
+		.buffer = buffer,
+		.threads = (guint)threads,
+		.level = level,
+	};
+	return 0;
 }
 
 /* ---- where the stream comes from ---- */

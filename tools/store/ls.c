@@ -76,7 +76,7 @@ const struct snap_verb snap_verb_ls = {
 	.summary = "list snapshots and their sizes",
 	.help = "Lists the snapshots of a store, or those at and below each "
 		"NAME: the size of\nRAM, of its pages that are not zero, and "
-		"of the snapshot's file. RATIO is the size\nof RAM and device "
+		"of the snapshot's file. RATIO is the\nsize of RAM and device "
 		"state, divided by that of the file.",
 	.options = snap_visit_options,
 	.run = run,
