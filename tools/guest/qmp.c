@@ -25,9 +25,7 @@ struct SnapQmp {
 	gsize scanned;	/* of these, bytes without an end of line */
 	gint64 timeout; /* us */
 	gint64 last_id;
-	guint version;
-	char *version_text;
-	struct ucred peer;
+	struct snap_qmp_peer peer;
 	snap_qmp_event handler; /* of events; NULL: none */
 	void *data;
 };
@@ -40,7 +38,7 @@ void snap_qmp_free(SnapQmp *q)
 		close(q->fd);
 	g_string_free(q->in, TRUE);
 	g_free(q->path);
-	g_free(q->version_text);
+	g_free(q->peer.version_text);
 	g_free(q);
 }
 
@@ -60,29 +58,9 @@ void snap_qmp_set_timeout(SnapQmp *q, guint seconds)
 	q->timeout = seconds * G_TIME_SPAN_SECOND;
 }
 
-guint snap_qmp_version(const SnapQmp *q)
+const struct snap_qmp_peer *snap_qmp_peer(const SnapQmp *q)
 {
-	return q->version;
-}
-
-const char *snap_qmp_version_text(const SnapQmp *q)
-{
-	return q->version_text;
-}
-
-pid_t snap_qmp_pid(const SnapQmp *q)
-{
-	return q->peer.pid;
-}
-
-uid_t snap_qmp_uid(const SnapQmp *q)
-{
-	return q->peer.uid;
-}
-
-gid_t snap_qmp_gid(const SnapQmp *q)
-{
-	return q->peer.gid;
+	return &q->peer;
 }
 
 /* ---- lines ---- */
@@ -310,7 +288,8 @@ int snap_qmp_call(SnapQmp *q, const char *command, JsonObject *arguments,
 static int open_socket(SnapQmp *q, GError **error)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	socklen_t size = sizeof(q->peer);
+	struct ucred user;
+	socklen_t size = sizeof(user);
 	int r;
 
 	if (strlen(q->path) >= sizeof(address.sun_path))
@@ -329,8 +308,11 @@ static int open_socket(SnapQmp *q, GError **error)
 				 q->path);
 	if (r < 0)
 		return snap_fail_errno(error, errno, "%s", q->path);
-	if (getsockopt(q->fd, SOL_SOCKET, SO_PEERCRED, &q->peer, &size) < 0)
-		q->peer = (struct ucred){ 0 };
+	if (getsockopt(q->fd, SOL_SOCKET, SO_PEERCRED, &user, &size) == 0) {
+		q->peer.pid = user.pid;
+		q->peer.uid = user.uid;
+		q->peer.gid = user.gid;
+	}
 	return 0;
 }
 
@@ -354,8 +336,8 @@ static int read_greeting(SnapQmp *q, GError **error)
 	major = (guint)CLAMP(snap_json_number(qemu, "major", 0), 0, 999);
 	minor = (guint)CLAMP(snap_json_number(qemu, "minor", 0), 0, 99);
 	micro = (guint)CLAMP(snap_json_number(qemu, "micro", 0), 0, 99);
-	q->version = major * 10000 + minor * 100 + micro;
-	q->version_text = g_strdup_printf("%u.%u.%u", major, minor, micro);
+	q->peer.version = major * 10000 + minor * 100 + micro;
+	q->peer.version_text = g_strdup_printf("%u.%u.%u", major, minor, micro);
 	return snap_qmp_call(q, "qmp_capabilities", NULL, NULL, error);
 }
 

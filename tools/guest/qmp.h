@@ -47,17 +47,14 @@ void snap_qmp_interrupt(SnapQmp *qmp, int fd);
 int snap_qmp_call(SnapQmp *qmp, const char *command, JsonObject *arguments,
 		  JsonObject **ret, GError **error);
 
-/* Gets QEMU's version as major * 10000 + minor * 100 + micro. */
-guint snap_qmp_version(const SnapQmp *qmp);
+/* The QEMU at the other end. */
+struct snap_qmp_peer {
+	guint version; /* major * 10000 + minor * 100 + micro */
+	char *version_text;
+	pid_t pid; /* this and the next two: 0 if not known */
+	uid_t uid;
+	gid_t gid;
+};
 
-/* Gets QEMU's version as text. */
-const char *snap_qmp_version_text(const SnapQmp *qmp);
-
-/* Gets the process at the other end; 0 if not known. */
-pid_t snap_qmp_pid(const SnapQmp *qmp);
-
-/* Gets the user that runs it; 0 if not known. */
-uid_t snap_qmp_uid(const SnapQmp *qmp);
-
-/* Gets the group that runs it; 0 if not known. */
-gid_t snap_qmp_gid(const SnapQmp *qmp);
+/* Describes the QEMU at the other end. */
+const struct snap_qmp_peer *snap_qmp_peer(const SnapQmp *qmp);

@@ -97,8 +97,8 @@ static int set_up_way(struct revert *r, GError **error)
 
 static int begin(struct revert *r, GError **error)
 {
-	g_autofree char *uri =
-		snap_revert_plan_uri(r->plan, snap_qmp_version(r->run->qmp));
+	g_autofree char *uri = snap_revert_plan_uri(
+		r->plan, snap_qmp_peer(r->run->qmp)->version);
 
 	r->asked = g_get_monotonic_time();
 	return snap_qmp_call(r->run->qmp, "migrate-incoming",

@@ -27,7 +27,7 @@ static void look_at_machine(SnapQmp *qmp, SnapVm *vm)
 	g_autofree char *backend = machine_property(qmp, "memory-backend");
 	g_autoptr(JsonObject) memory = NULL;
 
-	vm->qemu = g_strdup(snap_qmp_version_text(qmp));
+	vm->qemu = g_strdup(snap_qmp_peer(qmp)->version_text);
 	vm->machine = machine_property(qmp, "type");
 	if (vm->machine && g_str_has_suffix(vm->machine, "-machine"))
 		vm->machine[strlen(vm->machine) - strlen("-machine")] = '\0';
@@ -68,7 +68,8 @@ int snap_save_look(SnapQmp *qmp, SnapVm *vm, bool disks, GError **error)
 	if (r < 0)
 		return r;
 	look_at_machine(qmp, vm);
-	snap_vm_read_command(vm, snap_qmp_pid(qmp), snap_qmp_uid(qmp));
+	snap_vm_read_command(vm, snap_qmp_peer(qmp)->pid,
+			     snap_qmp_peer(qmp)->uid);
 	return disks ? snap_disks_list(qmp, vm, error) : 0;
 }
 

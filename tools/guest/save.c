@@ -156,7 +156,7 @@ static int freeze(struct save *s, GError **error)
 static int begin(struct save *s, GError **error)
 {
 	g_autofree char *uri =
-		snap_save_folder_uri(s->folder, snap_qmp_version(s->qmp));
+		snap_save_folder_uri(s->folder, snap_qmp_peer(s->qmp)->version);
 
 	return snap_qmp_call(s->qmp, "migrate", snap_json_new("uri", uri, NULL),
 			     NULL, error);
@@ -378,18 +378,19 @@ static int check_options(GError **error)
 
 static int open_all(struct save *s, const char *path, GError **error)
 {
+	const struct snap_qmp_peer *qemu;
 	int r = snap_qmp_connect(socket_path, &s->qmp, error);
 
 	if (r < 0)
 		return r;
+	qemu = snap_qmp_peer(s->qmp);
 	snap_qmp_listen(s->qmp, handle_event, s);
 	r = snap_save_look(s->qmp, s->vm, !no_disks, error);
 	if (r == 0)
 		r = snap_save_settings_get(s->qmp, &s->settings, error);
 	if (r == 0)
-		r = snap_save_folder_open(path, replace, snap_qmp_uid(s->qmp),
-					  snap_qmp_gid(s->qmp), &s->folder,
-					  error);
+		r = snap_save_folder_open(path, replace, qemu->uid, qemu->gid,
+					  &s->folder, error);
 	snap_qmp_set_timeout(s->qmp, TIMEOUT);
 	return r;
 }
