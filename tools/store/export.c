@@ -122,6 +122,8 @@ struct view {
 	SnapHandle *handle;
 	const char *title;
 	uint64_t size;
+	SnapProgress *progress;
+	int signals;
 };
 
 /* Finds out what is wrong with the snapshot, if anything is. The view itself
@@ -199,15 +201,14 @@ static int read_failed(struct view *v, int n, uint64_t at, GError **error)
 
 /* Copies the bytes [at, end). Returns 0, a signal, or -errno. */
 static int copy_data(struct view *v, struct output *o, uint64_t at,
-		     uint64_t end, SnapProgress *progress, int signals,
-		     GError **error)
+		     uint64_t end, GError **error)
 {
 	g_autofree uint8_t *buf = g_malloc(BLOCK);
 
 	while (at < end) {
 		ssize_t n = snap_handle_read(v->handle, buf,
 					     MIN(BLOCK, end - at), at);
-		int r = snap_signals_take(signals);
+		int r = snap_signals_take(v->signals);
 
 		if (r > 0)
 			return r;
@@ -217,7 +218,7 @@ static int copy_data(struct view *v, struct output *o, uint64_t at,
 		if (r < 0)
 			return snap_fail_errno(error, -r, "%s", o->name);
 		at += (uint64_t)n;
-		snap_progress_show(progress, at, v->size);
+		snap_progress_show(v->progress, at, v->size);
 	}
 	return 0;
 }
@@ -242,8 +243,7 @@ static int next_data(struct view *v, uint64_t at, uint64_t *ret_begin,
 }
 
 /* Copies data and skips holes. */
-static int copy_sparse(struct view *v, struct output *o, SnapProgress *progress,
-		       int signals, GError **error)
+static int copy_sparse(struct view *v, struct output *o, GError **error)
 {
 	off_t base = lseek(o->fd, 0, SEEK_CUR);
 	uint64_t at = 0;
@@ -255,8 +255,7 @@ static int copy_sparse(struct view *v, struct output *o, SnapProgress *progress,
 		if (r == 0 && lseek(o->fd, base + (off_t)begin, SEEK_SET) < 0)
 			r = snap_fail_errno(error, errno, "%s", o->name);
 		if (r == 0)
-			r = copy_data(v, o, begin, end, progress, signals,
-				      error);
+			r = copy_data(v, o, begin, end, error);
 		if (r != 0)
 			return r;
 		at = end;
@@ -273,18 +272,17 @@ static int copy(SnapOpenTree *t, const char *path, const char *title,
 {
 	g_autoptr(SnapProgress) progress = NULL;
 	g_autofree char *shown = g_strconcat(title, "/", form, NULL);
-	struct view v = { .title = title };
+	struct view v = { .title = title, .signals = signals };
 	struct output o = { .fd = -1 };
 	int r = open_view(t, path, form, &v, error);
 
 	if (r < 0)
 		return r;
 	r = open_output(&o, error);
-	progress = snap_progress_new(shown);
+	v.progress = progress = snap_progress_new(shown);
 	if (r == 0)
-		r = o.sparse ? copy_sparse(&v, &o, progress, signals, error)
-			     : copy_data(&v, &o, 0, v.size, progress, signals,
-					 error);
+		r = o.sparse ? copy_sparse(&v, &o, error)
+			     : copy_data(&v, &o, 0, v.size, error);
 	if (r == 0)
 		r = finish_output(&o, error);
 	close_output(&o);
