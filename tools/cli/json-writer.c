@@ -76,12 +76,12 @@ static void begin_value(SnapJsonWriter *w, const char *key)
 void snap_json_writer_text(SnapJsonWriter *w, const char *key,
 			   const char *value)
 {
-	g_autofree char *safe = NULL;
+	g_autofree char *safe = g_utf8_validate(value, -1, NULL)
+					? NULL
+					: snap_print_safe(value);
 
-	if (!g_utf8_validate(value, -1, NULL))
-		value = safe = snap_print_safe(value);
 	begin_value(w, key);
-	add_quoted(w, value);
+	add_quoted(w, safe ? safe : value);
 }
 
 void snap_json_writer_name(SnapJsonWriter *w, const char *key,

@@ -270,16 +270,17 @@ static int copy_sparse(struct view *v, struct output *o, GError **error)
 static int copy(SnapOpenTree *t, const char *path, const char *title,
 		const char *form, int signals, GError **error)
 {
-	g_autoptr(SnapProgress) progress = NULL;
 	g_autofree char *shown = g_strconcat(title, "/", form, NULL);
-	struct view v = { .title = title, .signals = signals };
+	g_autoptr(SnapProgress) progress = snap_progress_new(shown);
+	struct view v = { .title = title,
+			  .progress = progress,
+			  .signals = signals };
 	struct output o = { .fd = -1 };
 	int r = open_view(t, path, form, &v, error);
 
 	if (r < 0)
 		return r;
 	r = open_output(&o, error);
-	v.progress = progress = snap_progress_new(shown);
 	if (r == 0)
 		r = o.sparse ? copy_sparse(&v, &o, error)
 			     : copy_data(&v, &o, 0, v.size, error);
