@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The folder of a snapshot; see bridge-folder.h. */
-#include "tools/bridge-folder.h"
+/* The folder of a snapshot; see folder.h. */
+#include "tools/bridge/folder.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -4,7 +4,7 @@
  * itself. Zero pages are sent too: at the other end, ROM may hold something
  * else. QEMU says nothing in return.
  */
-#include "tools/bridge.h"
+#include "tools/bridge/bridge.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -16,8 +16,8 @@
 #include "format/base/error.h"
 #include "format/base/units.h"
 #include "format/base/zero.h"
-#include "tools/bridge-stats.h"
-#include "tools/bridge-wire.h"
+#include "tools/bridge/stats.h"
+#include "tools/bridge/wire.h"
 
 #define PLAIN_SIZE (256 * SNAP_KIB)
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* snapfs-bridge: the command line. */
-#include "tools/bridge.h"
+#include "tools/bridge/bridge.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -10,7 +10,7 @@
 
 #include "format/base/error.h"
 #include "format/base/units.h"
-#include "tools/bridge-wire.h"
+#include "tools/bridge/wire.h"
 
 #define EXIT_USAGE 2
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The state of a service, known to bridge-serve.c (the conversation),
- * bridge-plan.c (what is read) and bridge-send.c (what is sent).
+ * The state of a service, known to serve.c (the conversation),
+ * plan.c (what is read) and send.c (what is sent).
  *
  *	QEMU asks ──→ asks ──→ plan: reads ──→ pool ──→ ready chunks
  *	                                                     │
@@ -18,10 +18,10 @@
 
 #include "format/qemu/hot.h"
 #include "format/qemu/postcopy-return.h"
-#include "tools/bridge-pool.h"
-#include "tools/bridge-stats.h"
-#include "tools/bridge-wire.h"
-#include "tools/bridge.h"
+#include "tools/bridge/pool.h"
+#include "tools/bridge/stats.h"
+#include "tools/bridge/wire.h"
+#include "tools/bridge/bridge.h"
 
 enum bridge_phase {
 	PHASE_BEGIN,

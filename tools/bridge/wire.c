@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The connection to QEMU; see bridge-wire.h. */
-#include "tools/bridge-wire.h"
+/* The connection to QEMU; see wire.h. */
+#include "tools/bridge/wire.h"
 
 #include <errno.h>
 #include <fcntl.h>

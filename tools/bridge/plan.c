@@ -6,7 +6,7 @@
  * All that is not a hole passes through a bulk chunk unless it was sent before;
  * that is what makes the end of the plan the end of the memory.
  */
-#include "tools/bridge-state.h"
+#include "tools/bridge/state.h"
 
 #include <errno.h>
 #include <inttypes.h>

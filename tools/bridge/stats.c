@@ -3,7 +3,7 @@
  * Service times are counted in slots, 16 to each doubling, so that any number
  * of them takes the same memory.
  */
-#include "tools/bridge-stats.h"
+#include "tools/bridge/stats.h"
 
 #include <inttypes.h>
 

@@ -9,7 +9,7 @@
  * stream: before the guest runs QEMU then fails the load, afterwards it keeps
  * the guest, waiting for the pages it lacks, until a bridge resumes.
  */
-#include "tools/bridge-state.h"
+#include "tools/bridge/state.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -7,7 +7,7 @@
  * A page of zeros is not sent unless it is asked for: what is not sent before
  * the end becomes zero.
  */
-#include "tools/bridge-state.h"
+#include "tools/bridge/state.h"
 
 /* Pages in a batch that nobody waits for. */
 #define BATCH_PAGES 16u

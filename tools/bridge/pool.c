@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The readers; see bridge-pool.h.
+ * The readers; see pool.h.
  *
  * They are never joined: a read from a storage that hangs must not keep the
  * bridge from ending, and the process takes them with it.
  */
-#include "tools/bridge-pool.h"
+#include "tools/bridge/pool.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -5,7 +5,7 @@
 #include <glib.h>
 #include <stdbool.h>
 
-#include "tools/bridge-folder.h"
+#include "tools/bridge/folder.h"
 
 /* What --precopy says, besides a number of percent. */
 #define PRECOPY_NONE (-1)
