@@ -1,41 +1,39 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The folder of a snapshot; see folder.h. */
-#include "tools/bridge/folder.h"
-
-#include <errno.h>
+/* The folder of a snapshot, in a mount or copied, by plain file calls. */
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <string.h>
 
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
+#include "format/base/fileio.h"
+#include "format/base/units.h"
+#include "format/base/zero.h"
 #include "format/qemu/hot.h"
+#include "tools/bridge/bridge.h"
 
-/* A mount learns from who reads `ram` what a guest needs first, and reads ahead
- * for who reads it in order. The bridge knows better, and says so by O_NOATIME:
- * what is read ahead takes the processors from what the guest waits for. */
-static int open_file(const char *path, struct stat *ret_st, int *ret_fd,
-		     GError **error)
+/* Opens a file of the folder for reading. With O_NOATIME a mount of snapfs
+ * neither learns from these reads nor reads ahead: the bridge knows better what
+ * the guest needs, and reading ahead would take the processors from it. */
+static int open_file(const struct bridge *b, const char *name,
+		     struct stat *ret_st, GError **error)
 {
+	g_autofree char *path = g_build_filename(b->path, name, NULL);
 	int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
 	snap_autofd int fd = open(path, flags | O_NOATIME);
 
-	if (fd < 0 && errno == EPERM)
+	if (fd < 0 && errno == EPERM) /* another user's file */
 		fd = open(path, flags);
 	if (fd < 0 || fstat(fd, ret_st) < 0)
 		return snap_fail_errno(error, errno, "%s", path);
 	if (!S_ISREG(ret_st->st_mode))
 		return snap_fail(error, EINVAL, "%s is not a file", path);
-	*ret_fd = snap_steal_fd(&fd);
-	return 0;
+	return snap_steal_fd(&fd);
 }
 
-static int open_devstate(Folder *f, GError **error)
+int folder_open(struct bridge *b, const char *path, GError **error)
 {
-	g_autofree char *path = g_build_filename(f->path, "devstate", NULL);
+	g_autofree char *devstate = g_build_filename(path, "devstate", NULL);
 	g_autoptr(GError) cause = NULL;
 	snap_autofd int fd = -1;
 	struct stat st;
@@ -43,109 +41,121 @@ static int open_devstate(Folder *f, GError **error)
 	gsize size;
 	int r;
 
-	r = open_file(path, &st, &fd, error);
-	if (r < 0)
-		return r;
-	if (!g_file_get_contents(path, &state, &size, &cause))
+	b->path = path;
+	fd = open_file(b, "devstate", &st, error);
+	if (fd < 0)
+		return fd;
+	if (!g_file_get_contents(devstate, &state, &size, &cause))
 		return snap_fail(error, EIO, "%s", cause->message);
 	r = snap_postcopy_new((uint8_t *)state, size,
-			      (uint32_t)sysconf(_SC_PAGESIZE), &f->post, error);
-	return snap_fail_prefix(error, r, "%s", path);
-}
-
-static int open_ram(Folder *f, GError **error)
-{
-	g_autofree char *path = g_build_filename(f->path, "ram", NULL);
-	uint64_t size = snap_postcopy_info(f->post)->ram.flat_size;
-	struct stat st;
-	int r;
-
-	r = open_file(path, &st, &f->ram_fd, error);
+			      (uint32_t)sysconf(_SC_PAGESIZE), &b->post, error);
 	if (r < 0)
-		return r;
-	if ((uint64_t)st.st_size < size)
+		return snap_fail_prefix(error, r, "%s", devstate);
+	b->ram = &snap_postcopy_info(b->post)->ram;
+	b->page = snap_postcopy_info(b->post)->target_page;
+	b->ram_fd = open_file(b, "ram", &st, error);
+	if (b->ram_fd < 0)
+		return b->ram_fd;
+	if ((uint64_t)st.st_size < b->ram->flat_size)
 		return snap_fail(error, EBADMSG,
-				 "%s has %" PRIu64 " bytes, but the devstate "
-				 "beside it lists RAM of %" PRIu64,
-				 path, (uint64_t)st.st_size, size);
-	(void)posix_fadvise(f->ram_fd, 0, 0, POSIX_FADV_RANDOM);
+				 "%s/ram has %" PRIu64 " bytes, but the "
+				 "devstate beside it lists RAM of %" PRIu64,
+				 path, (uint64_t)st.st_size, b->ram->flat_size);
+	(void)posix_fadvise(b->ram_fd, 0, 0, POSIX_FADV_RANDOM);
 	return 0;
 }
 
-void folder_free(Folder *f)
+int folder_find_block(const struct bridge *b, const char *name, GError **error)
 {
-	if (!f)
-		return;
-	snap_close_fd(&f->ram_fd);
-	snap_postcopy_free(f->post);
-	g_free(f->path);
-	g_free(f);
-}
-
-int folder_open(const char *path, Folder **ret_folder, GError **error)
-{
-	g_autoptr(Folder) f = g_new0(Folder, 1);
-	int r;
-
-	f->path = g_strdup(path);
-	f->ram_fd = -1;
-	r = open_devstate(f, error);
-	if (r == 0)
-		r = open_ram(f, error);
-	if (r < 0)
-		return r;
-	*ret_folder = g_steal_pointer(&f);
-	return 0;
-}
-
-int folder_find_block(const Folder *f, const char *name, GError **error)
-{
-	const struct snap_ramlist *ram = &snap_postcopy_info(f->post)->ram;
 	g_autoptr(GString) names = g_string_new(NULL);
-	int block = snap_ramlist_find(ram, name, strlen(name));
+	int block = snap_ramlist_find(b->ram, name, strlen(name));
 
+	for (guint i = 0; i < b->ram->n; i++)
+		g_string_append_printf(names, " %s", b->ram->blocks[i].name);
 	if (block >= 0)
 		return block;
-	for (guint i = 0; i < ram->n; i++)
-		g_string_append_printf(names, "%s%s", i ? ", " : "",
-				       ram->blocks[i].name);
-	return snap_fail(error, EINVAL,
-			 "there is no RAM block \"%s\"; there are: %s", name,
-			 names->str);
+	return snap_fail(error, EINVAL, "no RAM block \"%s\"; there are:%s",
+			 name, names->str);
 }
 
-GArray *folder_read_hot(const Folder *f)
+/* The page behind the hole that a page of `ram` lies in, if it does. A file
+ * that was cut short has no hole behind its end: reading it must fail. */
+static uint64_t find_hole(const struct bridge *b, uint64_t page)
 {
-	g_autofree char *path = g_build_filename(f->path, "hot", NULL);
-	g_autofree char *text = NULL;
-	snap_autofd int fd = -1;
-	struct stat st;
-	size_t size = 0;
-	ssize_t n = 0;
+	off_t data = lseek(b->ram_fd, (off_t)(page * b->page), SEEK_DATA);
 
-	if (open_file(path, &st, &fd, NULL) == 0) {
-		size = MIN((size_t)st.st_size, SNAP_HOT_SIZE_MAX);
-		text = g_malloc(size + 1);
-		n = pread(fd, text, size, 0);
-	}
-	return snap_hot_parse(text, n > 0 ? (size_t)n : 0,
-			      &snap_postcopy_info(f->post)->ram);
+	if (data < 0 && errno == ENXIO)
+		data = lseek(b->ram_fd, 0, SEEK_END);
+	return data > 0 ? (uint64_t)data / b->page : 0;
 }
 
-void folder_write_hot(const Folder *f, const GArray *runs)
+/* Reads the pages from `at` to `end` of the piece. Returns 0 or -errno. */
+static int read_part(const struct bridge *b, struct piece *c, uint64_t at,
+		     uint64_t end)
 {
-	g_autofree char *path = g_build_filename(f->path, "hot", NULL);
-	g_autofree char *temporary = g_strdup_printf("%s.XXXXXX", path);
-	g_autofree char *text =
-		snap_hot_format(runs, &snap_postcopy_info(f->post)->ram);
-	size_t size = strlen(text);
-	int fd = mkostemp(temporary, O_CLOEXEC);
-	bool good;
+	uint8_t *data = c->data + (at - c->from) * b->page;
+	uint8_t *states = c->states - c->from;
+	int r = snap_pread_exact(b->ram_fd, data, (end - at) * b->page,
+				 at * b->page);
 
-	if (fd < 0)
+	for (; at < end; at++, data += b->page)
+		states[at] =
+			snap_is_zero(data, b->page) ? PAGE_ZERO : PAGE_DATA;
+	return r;
+}
+
+void folder_read_piece(const struct bridge *b, struct piece *c, bool holes)
+{
+	size_t unit = snap_postcopy_unit(b->post, c->block) / b->page;
+
+	c->error = 0;
+	c->hole = holes ? find_hole(b, c->from) : 0;
+	if (c->hole >= c->end)
+		c->end = c->from;
+	if (c->from == c->end || read_part(b, c, c->from, c->end) == 0)
 		return;
-	good = write(fd, text, size) == (ssize_t)size && fchmod(fd, 0644) == 0;
-	good = close(fd) == 0 && good;
-	if (!good || rename(temporary, path) < 0)
-		(void)unlink(temporary);
+	for (uint64_t at = c->from; at < c->end; at += unit) {
+		uint64_t end = MIN(at + unit, c->end);
+		int r = read_part(b, c, at, end);
+
+		if (r < 0) {
+			memset(c->states + (at - c->from), PAGE_BAD, end - at);
+			c->error = c->error ? c->error : -r;
+		}
+	}
+}
+
+int folder_fail_bad(const struct bridge *b, const struct piece *c,
+		    const char *why, const char *then, GError **error)
+{
+	const struct snap_ram_block *block = &b->ram->blocks[c->block];
+
+	return snap_fail(error, c->error,
+			 "%s/ram: RAM block %s cannot be read at 0x%" PRIx64
+			 ": %s: %s%s",
+			 b->path, block->name, c->at * b->page - block->flat,
+			 g_strerror(c->error), why, then);
+}
+
+GArray *folder_read_hot(const struct bridge *b)
+{
+	g_autofree char *text = g_malloc(SNAP_HOT_SIZE_MAX);
+	struct stat st;
+	snap_autofd int fd = open_file(b, "hot", &st, NULL);
+	ssize_t n = fd < 0 ? 0 : snap_pread_all(fd, text, SNAP_HOT_SIZE_MAX, 0);
+
+	return snap_hot_parse(text, (size_t)MAX(n, 0), b->ram);
+}
+
+void folder_write_hot(const struct bridge *b, const GArray *known,
+		      const GArray *asked)
+{
+	g_autofree char *path = g_build_filename(b->path, "hot", NULL);
+	g_autofree char *other = g_strdup_printf("%s.%d", path, (int)getpid());
+	g_autoptr(GArray) runs = snap_hot_merge(known, asked, b->ram);
+	g_autofree char *text = snap_hot_format(runs, b->ram);
+	struct snap_replace how = { AT_FDCWD, path, AT_FDCWD, other,
+				    -1,	      0644, false };
+
+	(void)snap_replace_file(&how, text, strlen(text));
 }

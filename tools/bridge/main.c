@@ -1,219 +1,128 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* snapfs-bridge: the command line. */
-#include "tools/bridge/bridge.h"
-
-#include <errno.h>
-#include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "format/base/error.h"
 #include "format/base/units.h"
-#include "tools/bridge/wire.h"
+#include "tools/bridge/bridge.h"
 
-#define EXIT_USAGE 2
+static struct bridge bridge;
+static char *unix_path; /* NULL: standard input and output */
+static char *precopy, **mapped, **page_sizes;
+static gboolean quiet, version;
 
-static const char usage[] =
-	"usage: snapfs-bridge [OPTION]... DIR\n"
-	"\n"
-	"Gives the memory of the snapshot in the folder DIR to QEMU, which runs\n"
-	"the guest at once. Given to QEMU as\n"
-	"  migrate-incoming \"exec:exec snapfs-bridge DIR\"\n"
-	"with the capability postcopy-ram on; or, where QEMU listens on a socket,\n"
-	"run by hand with -u.\n"
-	"\n"
-	"Options:\n"
-	"  -u, --unix=PATH           connect to the unix socket PATH\n"
-	"      --resume              go on where another bridge was interrupted\n"
-	"      --precopy=N%|hot      send N percent of memory, or the pages that\n"
-	"                            DIR/hot names, before the guest runs\n"
-	"      --mapped=BLOCK        QEMU maps this RAM block from DIR/ram: send\n"
-	"                            a plain stream without it, no postcopy\n"
-	"      --page-size=BLOCK=SIZE\n"
-	"                            this RAM block lies in huge pages (2m)\n"
-	"  -q, --quiet               no line at the end\n"
-	"  -h, --help                print this and exit\n"
-	"  -V, --version             print the version and exit\n";
-
-enum { OPT_RESUME = 256, OPT_PRECOPY, OPT_MAPPED, OPT_PAGE_SIZE };
-
-static const struct option options[] = {
-	{ "unix", required_argument, NULL, 'u' },
-	{ "resume", no_argument, NULL, OPT_RESUME },
-	{ "precopy", required_argument, NULL, OPT_PRECOPY },
-	{ "mapped", required_argument, NULL, OPT_MAPPED },
-	{ "page-size", required_argument, NULL, OPT_PAGE_SIZE },
-	{ "quiet", no_argument, NULL, 'q' },
-	{ "help", no_argument, NULL, 'h' },
-	{ "version", no_argument, NULL, 'V' },
-	{ 0 },
+static const GOptionEntry entries[] = {
+	{ "unix", 'u', 0, G_OPTION_ARG_FILENAME, &unix_path,
+	  "Connect to the unix socket PATH", "PATH" },
+	{ "resume", 0, 0, G_OPTION_ARG_NONE, &bridge.resume,
+	  "Go on where another bridge was interrupted", NULL },
+	{ "precopy", 0, 0, G_OPTION_ARG_STRING, &precopy,
+	  "Send a part before the guest runs", "N%|hot" },
+	{ "mapped", 0, 0, G_OPTION_ARG_STRING_ARRAY, &mapped,
+	  "Leave out a block: QEMU maps DIR/ram", "BLOCK" },
+	{ "page-size", 0, 0, G_OPTION_ARG_STRING_ARRAY, &page_sizes,
+	  "A block lies in huge pages (2m)", "BLOCK=SIZE" },
+	{ "quiet", 'q', 0, G_OPTION_ARG_NONE, &quiet,
+	  "Print no line at the end", NULL },
+	{ "version", 'V', 0, G_OPTION_ARG_NONE, &version,
+	  "Print the version and exit", NULL },
+	{ NULL },
 };
 
-/* "hot", or a number of percent. */
-static int parse_precopy(const char *text, int *ret, GError **error)
-{
-	char *end;
-	long percent;
+static const char summary[] =
+	"Gives QEMU the memory of the snapshot in the folder DIR while the "
+	"guest runs.\nQEMU starts it, with the capability postcopy-ram on, by\n"
+	"  migrate-incoming \"exec:exec snapfs-bridge DIR\"";
 
-	if (strcmp(text, "hot") == 0) {
-		*ret = PRECOPY_HOT;
-		return 0;
-	}
-	percent = strtol(text, &end, 10);
-	if (end == text || strcmp(end, "%") != 0 || percent < 0 ||
-	    percent > 100)
+/* Parses the command line; what is left in argv is the folder. */
+static int parse(int *argc, char ***argv, GError **error)
+{
+	g_autoptr(GOptionContext) context = g_option_context_new("DIR");
+	g_autoptr(GError) cause = NULL;
+	const char *why = NULL;
+	int n = 0;
+
+	g_option_context_add_main_entries(context, entries, NULL);
+	g_option_context_set_summary(context, summary);
+	if (!g_option_context_parse(context, argc, argv, &cause))
+		why = cause->message;
+	else if (*argc != 2 && !version)
+		why = "one folder is wanted";
+	else if (bridge.resume && precopy)
+		why = "--resume and --precopy: the guest runs already";
+	else if (mapped && (bridge.resume || precopy || page_sizes))
+		why = "--mapped sends a plain stream, to which the other "
+		      "options do not apply";
+	else if (g_strcmp0(precopy, "hot") == 0)
+		bridge.precopy = PRECOPY_HOT;
+	else if (precopy &&
+		 (sscanf(precopy, "%d%%%n", &bridge.precopy, &n) != 1 ||
+		  n == 0 || precopy[n] || (guint)bridge.precopy > 100))
 		return snap_fail(error, EINVAL,
 				 "--precopy=%s: it is 0%% to 100%%, or hot",
-				 text);
-	*ret = (int)percent;
-	return 0;
+				 precopy);
+	if (!why)
+		return 0;
+	return snap_fail(error, EINVAL, "%s; see snapfs-bridge --help", why);
 }
 
-/* Takes one option; -EINVAL where it is wrong. `ret_exit` is set for those
- * that end the program. */
-static int take_option(struct bridge_opts *o, int option, bool *ret_exit,
-		       GError **error)
+/* Sets the size of huge pages from "BLOCK=SIZE"; the last '=' counts. */
+static int set_page_size(struct bridge *b, char *text, GError **error)
 {
-	switch (option) {
-	case 'u':
-		o->socket = optarg;
-		return 0;
-	case 'q':
-		o->quiet = true;
-		return 0;
-	case OPT_RESUME:
-		o->resume = true;
-		return 0;
-	case OPT_PRECOPY:
-		return parse_precopy(optarg, &o->precopy, error);
-	case OPT_MAPPED:
-		g_ptr_array_add(o->mapped, optarg);
-		return 0;
-	case OPT_PAGE_SIZE:
-		g_ptr_array_add(o->page_sizes, optarg);
-		return 0;
-	case 'h':
-		fputs(usage, stdout);
-		*ret_exit = true;
-		return 0;
-	case 'V':
-		puts("snapfs-bridge " SNAPFS_VERSION);
-		*ret_exit = true;
-		return 0;
-	default:
-		return snap_fail(error, EINVAL, "see snapfs-bridge --help");
-	}
-}
+	char *equals = strrchr(text, '=');
+	uint64_t size = 0;
+	int block, r;
 
-/* Tells the sizes of huge pages: BLOCK=SIZE, the last '=' counts. */
-static int set_page_sizes(const struct bridge_opts *o, Folder *f,
-			  GError **error)
-{
-	for (guint i = 0; i < o->page_sizes->len; i++) {
-		const char *text = o->page_sizes->pdata[i];
-		const char *equals = strrchr(text, '=');
-		g_autofree char *name = NULL;
-		uint64_t size;
-		int block, r;
-
-		if (!equals)
-			return snap_fail(error, EINVAL,
-					 "--page-size=%s: it is BLOCK=SIZE",
-					 text);
-		name = g_strndup(text, (gsize)(equals - text));
-		block = folder_find_block(f, name, error);
-		if (block < 0)
-			return block;
-		r = snap_size_parse(equals + 1, &size, error);
-		if (r == 0)
-			r = snap_postcopy_set_page_size(f->post, (guint)block,
-							size, error);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-/* Options that do not go together. */
-static int check_options(const struct bridge_opts *o, int words, GError **error)
-{
-	if (words != 1)
+	if (!equals)
 		return snap_fail(error, EINVAL,
-				 "one folder is wanted; see --help");
-	if (o->resume && o->precopy != PRECOPY_NONE)
-		return snap_fail(error, EINVAL,
-				 "--resume and --precopy: the guest runs "
-				 "already");
-	if (o->mapped->len &&
-	    (o->resume || o->precopy != PRECOPY_NONE || o->page_sizes->len))
-		return snap_fail(error, EINVAL,
-				 "--mapped sends a plain stream, to which the "
-				 "other options do not apply");
-	return 0;
+				 "--page-size=%s: it is BLOCK=SIZE", text);
+	*equals = '\0';
+	block = folder_find_block(b, text, error);
+	r = block < 0 ? block : snap_size_parse(equals + 1, &size, error);
+	return r < 0 ? r
+		     : snap_postcopy_set_page_size(b->post, (guint)block, size,
+						   error);
 }
 
-/* Opens the snapshot; where it is none, QEMU is to know. */
-static int open_snapshot(const struct bridge_opts *o, const char *path,
-			 Folder **ret_folder, GError **error)
+static int run(struct bridge *b, const char *path, char **ret_said,
+	       GError **error)
 {
-	g_autoptr(Folder) f = NULL;
-	int r = folder_open(path, &f, error);
+	int r = folder_open(b, path, error);
 
+	for (char **text = page_sizes; r == 0 && text && *text; text++)
+		r = set_page_size(b, *text, error);
 	if (r == 0)
-		r = set_page_sizes(o, f, error);
-	if (r < 0) {
-		if (!o->socket)
-			wire_refuse();
-		return r;
-	}
-	*ret_folder = g_steal_pointer(&f);
-	return 0;
-}
-
-static int run(const struct bridge_opts *o, const char *path, GError **error)
-{
-	Folder *f = NULL;
-	int r = open_snapshot(o, path, &f, error);
-
-	if (r < 0)
-		return r;
-	/* Readers may still use the folder when this ends; it is kept. */
-	if (!o->mapped->len)
-		return bridge_serve(o, f, error);
-	r = bridge_send_plain(o, f, error);
-	folder_free(f);
+		r = wire_open(b, unix_path, error);
+	if (r == 0)
+		r = mapped ? bridge_send_plain(b, mapped, error)
+			   : bridge_serve(b, ret_said, error);
+	if (r < 0 && b->bytes == 0 && !unix_path)
+		wire_refuse();
 	return r;
-}
-
-static int complain(const GError *error, int status)
-{
-	fprintf(stderr, "snapfs-bridge: %s\n", error->message);
-	return status;
 }
 
 int main(int argc, char **argv)
 {
-	g_autoptr(GPtrArray) mapped = g_ptr_array_new();
-	g_autoptr(GPtrArray) page_sizes = g_ptr_array_new();
-	struct bridge_opts o = { .precopy = PRECOPY_NONE,
-				 .mapped = mapped,
-				 .page_sizes = page_sizes };
 	g_autoptr(GError) error = NULL;
-	bool leave = false;
-	int option, r = 0;
+	g_autofree char *said = NULL, *size = NULL;
+	int status = 2; /* wrong usage */
 
-	while (r == 0 && !leave &&
-	       (option = getopt_long(argc, argv, "u:qhV", options, NULL)) >= 0)
-		r = take_option(&o, option, &leave, &error);
-	if (leave)
-		return EXIT_SUCCESS;
-	if (r == 0)
-		r = check_options(&o, argc - optind, &error);
-	if (r < 0) {
+	bridge.begin = g_get_monotonic_time();
+	(void)signal(SIGPIPE, SIG_IGN);
+	if (parse(&argc, &argv, &error) < 0)
 		wire_refuse();
-		return complain(error, EXIT_USAGE);
-	}
-	r = run(&o, argv[optind], &error);
-	return r < 0 ? complain(error, EXIT_FAILURE) : EXIT_SUCCESS;
+	else
+		status = !version && run(&bridge, argv[1], &said, &error) < 0;
+	size = snap_size_format(bridge.bytes);
+	if (error)
+		fprintf(stderr, "snapfs-bridge: %s\n", error->message);
+	else if (version)
+		puts("snapfs-bridge " SNAPFS_VERSION);
+	else if (!quiet)
+		fprintf(stderr, "snapfs-bridge: %s%s in %.3f s\n",
+			said ? said : "", size,
+			(double)(g_get_monotonic_time() - bridge.begin) / 1e6);
+	return status;
 }

@@ -1,450 +1,337 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The conversation with QEMU, from the first byte to its last word.
+ * A postcopy migration, from the first byte to QEMU's last word.
  *
- *	BEGIN ─┬→ PRECOPY → LOADING ────┬→ DRAIN → ENDING → DONE
+ *	BEGIN ─┬→ PRECOPY → LOADING ────┬→ DRAIN → ENDING
  *	       └→ RECOVER → RESUMING ───┘
  *
- * Whatever goes wrong, the bridge ends without having sent the end of the
- * stream: before the guest runs QEMU then fails the load, afterwards it keeps
- * the guest, waiting for the pages it lacks, until a bridge resumes.
+ * One thread listens to QEMU. A few workers each take the most urgent piece of
+ * memory, read it, wait for the wire, and send it. A worker that finds nothing
+ * to take begins the next phase, if the present one is over.
+ *
+ * If anything goes wrong, the bridge ends without the end of the stream. Before
+ * the guest runs, QEMU then fails the load. Afterwards it keeps the guest,
+ *which waits for the pages that it lacks until another bridge resumes.
  */
-#include "tools/bridge/state.h"
-
-#include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
-#include <sys/signalfd.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "format/base/error.h"
-#include "format/base/units.h"
+#include "format/qemu/postcopy-return.h"
+#include "tools/bridge/pages.h"
 
-/* How many pages QEMU may wait for at once: each of its threads for one. */
-#define ASKS_MAX 16384u
+#define WORKERS (HOT_MOST + 3) /* three are free for what QEMU asks for */
+#define BAD_MAX 1024u	       /* unreadable pages; then the bridge gives up */
+#define TIMES_MAX 65536u       /* the last answers, whose times are kept */
+#define LAST_WORDS_US 2000000  /* for QEMU to say why it takes no more bytes */
 
-/* How long, after QEMU has stopped to listen, it may still speak. */
-#define LAST_WORDS_MS 2000
+enum phase { BEGIN, PRECOPY, LOADING, RECOVER, RESUMING, DRAIN, ENDING };
 
-static uint64_t *bits_new(const struct bridge *b)
+static struct service {
+	struct bridge *b; /* the worker that has the wire uses its batch */
+	GMutex lock;	  /* protects all below */
+	GCond work;	  /* there may be a piece to take */
+	guint idle;	  /* workers that wait for one */
+	bool writing;	  /* a worker has the wire */
+	GCond turn[2];	  /* the wire is free, [1] for a page asked for */
+	guint asks;	  /* workers that wait for turn[1] */
+	enum phase phase;
+	guint bitmaps_left; /* RECOVER: answers to come */
+	struct pages pages;
+	bool over;     /* the process may end */
+	GError *error; /* why; NULL: all is well */
+	gint64 runs;   /* when the guest ran */
+	uint64_t answers;
+	int32_t times[TIMES_MAX]; /* from ask to answer; microseconds */
+} service;
+
+/* Ends the service: wakes bridge_serve(). `why` is NULL when all is well. */
+static void end_locked(struct service *s, int code, const char *why)
 {
-	uint64_t pages =
-		b->info->ram.flat_size / b->info->target_page + SNAP_REGION;
+	bool pauses = s->phase >= RECOVER && s->phase <= DRAIN && code != EPIPE;
+	const char *then = pauses ? "; QEMU pauses the migration, and --resume "
+				    "goes on with it"
+				  : "";
 
-	return g_new0(uint64_t, pages / 64 + 1);
+	if (!s->over && why && s->pages.bad_count)
+		folder_fail_bad(s->b, &s->pages.bad, why, then, &s->error);
+	else if (!s->over && why)
+		snap_fail(&s->error, code, "%s%s", why, then);
+	if (!s->over)
+		(void)kill(getpid(), SIGTERM);
+	s->over = true;
 }
 
-/* The first bit from `from` on that is as wanted, or `end`. */
-static uint64_t bits_find(const uint64_t *bits, uint64_t from, uint64_t end,
-			  bool wanted)
+static void end_closed_locked(struct service *s)
 {
-	while (from < end) {
-		uint64_t word = wanted ? bits[from / 64] : ~bits[from / 64];
-
-		word >>= from % 64;
-		if (word)
-			return MIN(from + (uint64_t)__builtin_ctzll(word), end);
-		from += 64 - from % 64;
-	}
-	return end;
+	end_locked(s, EPIPE,
+		   s->phase >= DRAIN
+			   ? "QEMU closed the connection before it confirmed "
+			     "that all memory is there"
+		   : s->b->resume
+			   ? "QEMU closed the connection; --resume is for a "
+			     "guest in postcopy-paused"
+			   : "QEMU closed the connection before the guest ran; "
+			     "its own message says why (is postcopy-ram on, "
+			     "with the same machine, memory size and "
+			     "devices?)");
 }
 
-/* The pieces of a block that were not sent. */
-static GArray *unsent_ranges(const struct bridge *b, guint block)
+/* Waits for the wire. Answers go first; other pages only in some phases. */
+static void take_wire_locked(struct service *s, bool answer)
 {
-	GArray *ranges =
-		g_array_new(FALSE, FALSE, sizeof(struct snap_postcopy_range));
-	uint64_t size = b->info->target_page;
-	uint64_t first = bridge_page(b, block, 0);
-	uint64_t end = first + b->info->ram.blocks[block].length / size;
-	uint64_t at = first, to;
-
-	while ((at = bits_find(b->sent, at, end, false)) < end) {
-		struct snap_postcopy_range range = { .start = (at - first) *
-							      size };
-
-		to = bits_find(b->sent, at, end, true);
-		range.length = (to - at) * size;
-		g_array_append_val(ranges, range);
-		at = to;
-	}
-	return ranges;
+	s->asks += answer;
+	while (s->writing || (!answer && s->asks) ||
+	       (!answer && s->phase != PRECOPY && s->phase != DRAIN))
+		g_cond_wait(&s->turn[answer], &s->lock);
+	s->asks -= answer;
+	s->writing = true;
 }
 
-/* Without a single discard QEMU hangs, so if all was sent, the first page is
- * to come once more. */
-static void put_discards(struct bridge *b, GByteArray *out)
+static void give_wire_locked(struct service *s)
 {
-	guint before = out->len;
-
-	for (guint i = 0; i < b->info->ram.n; i++) {
-		g_autoptr(GArray) ranges = unsent_ranges(b, i);
-
-		snap_postcopy_put_discard(b->post, i, (void *)ranges->data,
-					  ranges->len, out);
-	}
-	if (out->len == before && b->info->ram.n) {
-		struct snap_postcopy_range first = { 0, snap_postcopy_unit(
-								b->post, 0) };
-
-		snap_postcopy_put_discard(b->post, 0, &first, 1, out);
-		for (uint64_t at = 0; at < first.length;
-		     at += b->info->target_page)
-			bit_clear(b->sent, bridge_page(b, 0, at));
-		b->bulk_block = 0;
-		b->bulk_offset = 0;
-	}
+	s->writing = false;
+	g_cond_signal(&s->turn[s->asks > 0]);
 }
 
-static void begin(struct bridge *b)
+/* Sends the batch; the lock is not held meanwhile. */
+static void write_locked(struct service *s)
 {
-	GByteArray *out = wire_messages(&b->wire);
+	bool gone;
 
-	if (b->opts->resume) {
-		b->bitmaps_left = b->info->ram.n;
-		for (guint i = 0; i < b->info->ram.n; i++)
-			snap_postcopy_put_recv_bitmap(b->post, i, out);
-		b->phase = PHASE_RECOVER;
-	} else {
-		snap_postcopy_put_head(b->post, out);
-		b->phase = PHASE_PRECOPY;
-	}
+	g_mutex_unlock(&s->lock);
+	gone = wire_send(s->b) < 0;
+	if (gone)
+		g_usleep(LAST_WORDS_US);
+	g_mutex_lock(&s->lock);
+	if (gone)
+		end_closed_locked(s);
 }
 
-/* Writes down what was learnt. Before the end is sent: afterwards QEMU waits
- * for the bridge to exit, and the guest with it. */
-static void keep_learnt(struct bridge *b)
+/* Sends a piece part by part; answers may go between two parts. The neighbours
+ * of an answer are given up while only answers may be sent, and when the worker
+ * is needed for another ask. */
+static void send_piece_locked(struct service *s, struct piece *c)
 {
-	g_autoptr(GArray) merged = NULL;
+	take_wire_locked(s, c->since != 0);
+	while (c->at < c->end && !s->over) {
+		gint64 since = c->since;
 
-	if (b->learnt->len == 0)
-		return;
-	merged = snap_hot_merge(b->hot, b->learnt, &b->info->ram);
-	folder_write_hot(b->folder, merged);
-}
-
-static int finish(struct bridge *b, GError **error)
-{
-	if (b->bad_count)
-		return snap_fail(error, b->bad_error,
-				 "all else has been delivered");
-	keep_learnt(b);
-	snap_postcopy_put_end(b->post, wire_messages(&b->wire));
-	b->phase = PHASE_ENDING;
-	return 0;
-}
-
-/* Nothing is left to be read or sent in this phase. */
-static bool is_drained(const struct bridge *b)
-{
-	return (b->phase == PHASE_PRECOPY ||
-		(b->phase == PHASE_DRAIN && b->asks->len == 0)) &&
-	       bridge_plan_done(b);
-}
-
-/* What a phase has to say by itself, when no page is to be sent: 0 or
- * -errno. */
-static int speak(struct bridge *b, GError **error)
-{
-	GByteArray *out = wire_messages(&b->wire);
-	int r = 0;
-
-	if (b->phase == PHASE_BEGIN) {
-		begin(b);
-	} else if (b->phase == PHASE_PRECOPY && is_drained(b)) {
-		put_discards(b, out);
-		snap_postcopy_put_package(b->post, out);
-		b->phase = PHASE_LOADING;
-	} else if (b->phase == PHASE_RECOVER && b->bitmaps_left == 0) {
-		snap_postcopy_put_resume(b->post, out);
-		b->phase = PHASE_RESUMING;
-	} else if (b->phase == PHASE_DRAIN && is_drained(b)) {
-		r = finish(b, error);
-	}
-	if (r == 0)
-		wire_put_messages(&b->wire);
-	return r;
-}
-
-/* Fills the wire with the next batch, if there is one. */
-static int next_batch(struct bridge *b, GError **error)
-{
-	bool may_answer = b->phase == PHASE_LOADING || b->phase == PHASE_DRAIN;
-
-	if (may_answer && bridge_send_ask(b))
-		return 0;
-	if ((b->phase == PHASE_PRECOPY || b->phase == PHASE_DRAIN) &&
-	    bridge_send_background(b))
-		return 0;
-	return speak(b, error);
-}
-
-/* A request may span pages of a larger unit than ours or several of ours; each
- * of our units is noted once. */
-static int note_request(struct bridge *b, const struct snap_return_event *ev,
-			GError **error)
-{
-	uint64_t unit = snap_postcopy_unit(b->post, ev->block);
-	uint64_t at = ev->offset - ev->offset % unit;
-
-	for (; at < ev->offset + ev->length; at += unit) {
-		uint64_t page = bridge_page(b, ev->block, at);
-		struct ask a = { ev->block, at, g_get_monotonic_time(), false };
-
-		if (bit_get(b->sent, page) || bit_get(b->asked, page))
+		if (c->kind == PIECE_ASK && !since &&
+		    (s->phase != DRAIN || (s->pages.asks->len && !s->idle)))
+			break;
+		if (s->asks && !since) {
+			give_wire_locked(s);
+			take_wire_locked(s, false);
+		}
+		if (pages_put(&s->pages, c) == 0)
 			continue;
-		if (b->asks->len >= ASKS_MAX)
-			return snap_fail(error, EPROTO,
-					 "QEMU asks for more than %u pages at "
-					 "once",
-					 ASKS_MAX);
-		bit_set(b->asked, page);
-		b->last_ask = a.since;
-		g_array_append_val(b->asks, a);
-		if (b->learnt->len < SNAP_HOT_PAGES_MAX)
-			snap_hot_add(b->learnt, ev->block, at,
-				     MAX(b->info->target_page / SNAP_PAGE, 1));
+		write_locked(s);
+		if (since)
+			s->times[s->answers++ % TIMES_MAX] =
+				(int32_t)(g_get_monotonic_time() - since);
 	}
-	return 0;
+	give_wire_locked(s);
 }
 
-static int note_bitmap(struct bridge *b, const struct snap_return_event *ev,
-		       GError **error)
+static bool serve_piece_locked(struct service *s, struct piece *c)
 {
-	uint64_t page = bridge_page(b, ev->block, 0);
-	uint64_t pages =
-		b->info->ram.blocks[ev->block].length / b->info->target_page;
+	struct pages *p = &s->pages;
+	struct piece next;
 
-	if (b->phase != PHASE_RECOVER || b->bitmaps_left == 0)
-		return snap_fail(error, EPROTO,
-				 "QEMU tells which pages it has, unasked");
-	for (uint64_t i = 0; i < pages; i++)
-		if (ev->bitmap[i / 8] >> i % 8 & 1)
-			bit_set(b->sent, page + i);
-	b->bitmaps_left--;
-	return 0;
+	if (!pages_take(p, c))
+		return false;
+	if (s->idle && pages_find(p, &next))
+		g_cond_signal(&s->work);
+	g_mutex_unlock(&s->lock);
+	folder_read_piece(s->b, c, c->kind == PIECE_BULK);
+	g_mutex_lock(&s->lock);
+	pages_note_read(p, c);
+	/* QEMU cannot load the devices without what it asks for meanwhile. */
+	if (p->bad_count > (s->phase < RECOVER ? 0 : BAD_MAX))
+		end_locked(s, p->bad.error, "cannot read on");
+	send_piece_locked(s, c);
+	p->taken--;
+	p->background -= c->kind != PIECE_ASK;
+	return true;
 }
 
-static int note_shut(struct bridge *b, uint32_t value, GError **error)
+/* Begins the next phase if the present one is over, and says to QEMU what it
+ * begins with. */
+static bool next_phase_locked(struct service *s)
 {
-	if (value != 0)
-		return snap_fail(error, EPROTO,
-				 "QEMU could not load the snapshot; its own "
-				 "message says why");
-	if (b->phase != PHASE_ENDING)
-		return snap_fail(error, EPROTO,
-				 "QEMU ends before all memory is delivered");
-	b->phase = PHASE_DONE;
-	return 0;
+	const SnapPostcopy *post = s->b->post;
+	GByteArray *out = s->b->batch;
+	struct pages *p = &s->pages;
+	enum phase phase = s->phase;
+	struct piece c;
+
+	if (s->writing || (phase != BEGIN && (p->taken || pages_find(p, &c))))
+		return false;
+	if (phase == BEGIN && s->b->resume) {
+		s->phase = RECOVER;
+		s->bitmaps_left = s->b->ram->n;
+		for (guint i = 0; i < s->b->ram->n; i++)
+			snap_postcopy_put_recv_bitmap(post, i, out);
+	} else if (phase == BEGIN) {
+		s->phase = PRECOPY;
+		snap_postcopy_put_head(post, out);
+	} else if (phase == PRECOPY) {
+		s->phase = LOADING;
+		pages_put_discards(p);
+		snap_postcopy_put_package(post, out);
+		p->answer = p->bulk = true;
+		p->goal = UINT64_MAX;
+	} else if (phase == RECOVER && s->bitmaps_left == 0) {
+		s->phase = RESUMING;
+		snap_postcopy_put_resume(post, out);
+		p->goal = UINT64_MAX;
+	} else if (phase == DRAIN && p->bad_count) {
+		end_locked(s, p->bad.error, "all else has been delivered");
+	} else if (phase == DRAIN) {
+		s->phase = ENDING;
+		snap_postcopy_put_end(post, out);
+	}
+	if (s->phase == phase)
+		return false;
+	s->writing = true;
+	/* Before QEMU gets the end: then it waits until the bridge exits. */
+	if (s->phase == ENDING && p->learnt->len) {
+		g_mutex_unlock(&s->lock);
+		folder_write_hot(s->b, p->hot, p->learnt);
+		g_mutex_lock(&s->lock);
+	}
+	write_locked(s);
+	give_wire_locked(s);
+	return true;
 }
 
-static int note_event(struct bridge *b, const struct snap_return_event *ev,
-		      GError **error)
+static void *work(void *data)
+{
+	struct service *s = data;
+	struct piece c = { .data = g_malloc(s->pages.room * s->b->page),
+			   .states = g_malloc(s->pages.room) };
+
+	g_mutex_lock(&s->lock);
+	for (;;) {
+		if (!s->over &&
+		    (serve_piece_locked(s, &c) || next_phase_locked(s)))
+			continue;
+		s->idle++;
+		g_cond_wait(&s->work, &s->lock);
+		s->idle--;
+	}
+	return NULL;
+}
+
+/* Notes a message of QEMU; gives what is wrong with it, or NULL. */
+static const char *note_event_locked(struct service *s,
+				     const struct snap_return_event *ev)
 {
 	switch (ev->kind) {
 	case SNAP_RETURN_SHUT:
-		return note_shut(b, ev->value, error);
+		if (ev->value != 0)
+			return "QEMU could not load the snapshot; its own "
+			       "message says why";
+		if (s->phase != ENDING)
+			return "QEMU ends before all memory is delivered";
+		end_locked(s, 0, NULL);
+		return NULL;
 	case SNAP_RETURN_REQUEST:
-		return note_request(b, ev, error);
+		if (s->phase != ENDING &&
+		    !pages_ask(&s->pages, ev->block, ev->offset, ev->length))
+			return "QEMU asks for too many pages at once";
+		return NULL;
 	case SNAP_RETURN_BITMAP:
-		return note_bitmap(b, ev, error);
+		if (s->phase != RECOVER || s->bitmaps_left-- == 0)
+			return "QEMU tells which pages it has, unasked";
+		pages_note_there(&s->pages, ev->block, ev->bitmap);
+		return NULL;
 	case SNAP_RETURN_PONG:
-		if (ev->value != SNAP_POSTCOPY_PING_RUN ||
-		    b->phase != PHASE_LOADING)
-			return 0;
+		if (s->phase != LOADING || ev->value != SNAP_POSTCOPY_PING_RUN)
+			return NULL;
 		break;
 	case SNAP_RETURN_RESUMED:
-		if (b->phase != PHASE_RESUMING || ev->value != 1)
-			return snap_fail(error, EPROTO,
-					 "QEMU does not go on with what it has "
-					 "begun");
-		break;
+		if (s->phase != RESUMING || ev->value != 1)
+			return "QEMU does not go on with what it has begun";
 	}
-	b->stats.resumed = g_get_monotonic_time();
-	b->phase = PHASE_DRAIN;
-	return 0;
+	s->runs = g_get_monotonic_time();
+	s->phase = DRAIN;
+	s->pages.answer = s->pages.bulk = true;
+	g_cond_signal(&s->turn[0]);
+	return NULL;
 }
 
-/* QEMU has closed its end. */
-static int closed(const struct bridge *b, GError **error)
-{
-	if (b->phase == PHASE_DRAIN || b->phase == PHASE_ENDING)
-		return snap_fail(error, EPIPE,
-				 "QEMU closed the connection before it "
-				 "confirmed that all memory is there");
-	if (b->opts->resume)
-		return snap_fail(error, EPIPE,
-				 "QEMU closed the connection; --resume is for "
-				 "a guest in postcopy-paused");
-	return snap_fail(error, EPIPE,
-			 "QEMU closed the connection before the guest ran; its "
-			 "own message says why (is postcopy-ram on, with the "
-			 "same machine, memory size and devices?)");
-}
-
-static int listen_to_qemu(struct bridge *b, GError **error)
+static void *listen_to_qemu(void *data)
 {
 	static uint8_t buffer[64 * 1024];
+	struct service *s = data;
+	struct pollfd in = { .fd = s->b->in, .events = POLLIN };
+	g_autoptr(SnapReturn) ret = snap_return_new(s->b->ram, s->b->page);
 	struct snap_return_event ev;
-	ssize_t n = read(b->wire.in, buffer, sizeof(buffer));
-	int r;
+	g_autoptr(GError) error = NULL;
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return 0;
-	if (n <= 0)
-		return closed(b, error);
-	snap_return_feed(b->ret, buffer, (size_t)n);
-	while ((r = snap_return_step(b->ret, &ev, error)) > 0) {
-		r = note_event(b, &ev, error);
-		if (r < 0 || b->phase == PHASE_DONE)
-			return r;
+	for (;;) {
+		const char *why = NULL;
+		ssize_t n;
+
+		(void)poll(&in, 1, -1);
+		n = read(in.fd, buffer, sizeof(buffer));
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			continue;
+		g_mutex_lock(&s->lock);
+		if (n <= 0 || s->over)
+			break;
+		snap_return_feed(ret, buffer, (size_t)n);
+		while (!why && snap_return_step(ret, &ev, &error) > 0)
+			why = note_event_locked(s, &ev);
+		if (why || error)
+			end_locked(s, EPROTO, why ? why : error->message);
+		g_cond_signal(&s->work);
+		g_mutex_unlock(&s->lock);
 	}
-	return r;
+	end_closed_locked(s);
+	g_mutex_unlock(&s->lock);
+	return NULL;
 }
 
-/* Waits until there is something to do. `more`: there is already. */
-static int wait_for_news(struct bridge *b, int signals, bool more,
-			 GError **error)
+static int compare_times(const void *a, const void *b)
 {
-	struct pollfd fds[] = {
-		{ .fd = b->wire.in, .events = POLLIN },
-		{ .fd = pool_fd(b->pool), .events = POLLIN },
-		{ .fd = signals, .events = POLLIN },
-		{ .fd = b->gone ? -1 : b->wire.out,
-		  .events = wire_busy(&b->wire) ? POLLOUT : 0 },
-	};
-	int n = poll(fds, G_N_ELEMENTS(fds),
-		     more      ? 0
-		     : b->gone ? LAST_WORDS_MS
-			       : -1);
-
-	if (n == 0 && b->gone)
-		return closed(b, error);
-	if (fds[2].revents)
-		return snap_fail(error, ECANCELED, "stopped by a signal");
-	if (fds[3].revents & (POLLERR | POLLHUP))
-		b->gone = true;
-	if (fds[0].revents)
-		return listen_to_qemu(b, error);
-	return 0;
+	return *(const int32_t *)a - *(const int32_t *)b;
 }
 
-/* One round: what was read is collected, what is most urgent is sent, what is
- * next is planned, what is said is heard. */
-static int serve_round(struct bridge *b, int signals, GError **error)
+int bridge_serve(struct bridge *b, char **ret_said, GError **error)
 {
-	bool more = false;
-	int r = bridge_collect(b, error);
+	struct service *s = &service;
+	sigset_t signals;
+	int number;
+	size_t n;
 
-	if (r == 0 && !b->gone && !wire_busy(&b->wire))
-		r = next_batch(b, error);
-	if (r < 0)
-		return r;
-	/* What is planned may be found to be sent already: no reader will then
-	 * report, and the next round has to come by itself. */
-	bridge_plan(b);
-	more = !b->gone && is_drained(b);
-	if (!b->gone && wire_busy(&b->wire)) {
-		r = wire_flush(&b->wire);
-		if (r == 1)
-			bridge_sent(b);
-		/* QEMU may still say why. */
-		b->gone = r < 0;
-		more = r == 1;
-	}
-	return wait_for_news(b, signals, more, error);
-}
-
-static int open_signals(GError **error)
-{
-	sigset_t set;
-	int fd;
-
-	(void)signal(SIGPIPE, SIG_IGN);
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	(void)pthread_sigmask(SIG_BLOCK, &set, NULL);
-	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return fd >= 0 ? fd
-		       : snap_fail_errno(error, errno,
-					 "cannot make a signalfd");
-}
-
-static void bridge_init(struct bridge *b, const struct bridge_opts *opts,
-			Folder *f)
-{
-	uint64_t total = 0;
-
-	*b = (struct bridge){ .opts = opts, .folder = f, .post = f->post };
-	stats_begin(&b->stats);
-	b->info = snap_postcopy_info(f->post);
-	b->ret = snap_return_new(&b->info->ram, b->info->target_page);
-	b->sent = bits_new(b);
-	b->asked = bits_new(b);
-	b->planned = bits_new(b);
-	b->asks = g_array_new(FALSE, FALSE, sizeof(struct ask));
-	b->learnt = snap_hot_new();
-	b->hot = folder_read_hot(f);
-	for (guint i = 0; i < b->info->ram.n; i++)
-		total += b->info->ram.blocks[i].length;
-	if (opts->precopy == PRECOPY_HOT)
-		b->goal = UINT64_MAX;
-	else if (opts->precopy > 0)
-		b->goal = total / 100 * (uint64_t)opts->precopy + total % 100;
-	bridge_plan_init(b);
-}
-
-/* Puts where it happened, and what becomes of the guest, around an error. */
-static int explain(const struct bridge *b, int r, GError **error)
-{
-	bool runs = b->phase == PHASE_DRAIN || b->phase == PHASE_RESUMING ||
-		    b->phase == PHASE_RECOVER;
-
-	if (r == 0 || !error || !*error)
-		return r;
-	if (b->bad_count)
-		g_prefix_error(error,
-			       "%s/ram: RAM block %s cannot be read at "
-			       "0x%" PRIx64 ": %s: ",
-			       b->folder->path,
-			       b->info->ram.blocks[b->bad_block].name,
-			       b->bad_offset, g_strerror(b->bad_error));
-	if (runs && r != -EPIPE) {
-		g_autofree char *message = g_strdup((*error)->message);
-
-		g_clear_error(error);
-		return snap_fail(error, -r,
-				 "%s; QEMU pauses the migration, and --resume "
-				 "goes on with it",
-				 message);
-	}
-	return r;
-}
-
-int bridge_serve(const struct bridge_opts *opts, Folder *f, GError **error)
-{
-	static struct bridge b;
-	int signals = open_signals(error);
-	int r = signals;
-
-	if (r < 0)
-		return r;
-	bridge_init(&b, opts, f);
-	r = wire_open(&b.wire, opts->socket, error);
-	if (r == 0)
-		r = pool_new(f->ram_fd, b.info->target_page, &b.pool, error);
-	while (r == 0 && b.phase != PHASE_DONE)
-		r = serve_round(&b, signals, error);
-	if (r == 0 && !opts->quiet) {
-		g_autofree char *line = stats_line(
-			&b.stats, opts->resume ? "guest resumed" : "guest runs",
-			b.wire.bytes);
-
-		fprintf(stderr, "snapfs-bridge: %s\n", line);
-	}
-	return explain(&b, r, error);
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGHUP);
+	(void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
+	s->b = b;
+	pages_init(&s->pages, b);
+	for (guint i = 0; i < WORKERS; i++)
+		g_thread_unref(g_thread_new("worker", work, s));
+	g_thread_unref(g_thread_new("listen", listen_to_qemu, s));
+	(void)sigwait(&signals, &number);
+	g_mutex_lock(&s->lock);
+	end_locked(s, ECANCELED, "stopped by a signal");
+	n = MIN(s->answers, TIMES_MAX);
+	qsort(s->times, n, sizeof(*s->times), compare_times);
+	*ret_said = g_strdup_printf(
+		"guest %s after %.1f ms; %" PRIu64 " pages asked for, service "
+		"time p50 %d us, p99 %d us; ",
+		b->resume ? "resumed" : "runs",
+		(double)(s->runs - b->begin) / 1e3, s->answers, s->times[n / 2],
+		s->times[n * 99 / 100]);
+	*error = s->error;
+	g_mutex_unlock(&s->lock);
+	return s->error ? -s->error->code : 0;
 }

@@ -1,41 +1,33 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The connection to QEMU; see wire.h. */
-#include "tools/bridge/wire.h"
-
-#include <errno.h>
+/* The connection to QEMU. */
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "format/base/cleanup.h"
 #include "format/base/error.h"
+#include "tools/bridge/bridge.h"
 
-/* What the kernel may hold: QEMU places that many bytes before it sees the page
- * that it asked for. */
+/* Bytes that the kernel may hold. QEMU places all of them before it sees the
+ * page that it asked for. */
 #define IN_FLIGHT (64 * 1024)
 
-static int connect_to(const char *path, int *ret_fd, GError **error)
+static int connect_to(const char *path, GError **error)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	snap_autofd int fd = -1;
+	const size_t room = sizeof(address.sun_path);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	if (strlen(path) >= sizeof(address.sun_path))
+	if (g_strlcpy(address.sun_path, path, room) >= room)
 		return snap_fail(error, ENAMETOOLONG,
 				 "%s: a socket's path has at most %zu bytes",
-				 path, sizeof(address.sun_path) - 1);
-	memcpy(address.sun_path, path, strlen(path));
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 ||
-	    connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+				 path, room - 1);
+	if (fd < 0 || connect(fd, (void *)&address, sizeof(address)) < 0)
 		return snap_fail_errno(error, errno, "cannot connect to %s",
 				       path);
-	*ret_fd = snap_steal_fd(&fd);
-	return 0;
+	return fd;
 }
 
 static bool is_channel(int fd)
@@ -50,143 +42,66 @@ void wire_refuse(void)
 {
 	if (is_channel(STDIN_FILENO) && is_channel(STDOUT_FILENO) &&
 	    write(STDOUT_FILENO, "", 1) < 0)
-		return; /* it is gone, and knows */
+		return; /* QEMU has closed the connection */
 }
 
-int wire_open(struct wire *w, const char *path, GError **error)
+int wire_open(struct bridge *b, const char *path, GError **error)
 {
 	int size = IN_FLIGHT / 2; /* the kernel doubles it */
-	struct stat st;
 
-	*w = (struct wire){ .in = STDIN_FILENO, .out = STDOUT_FILENO };
-	w->messages = g_byte_array_new();
-	wire_reserve(w, 1, 0);
-	if (path) {
-		int r = connect_to(path, &w->out, error);
-
-		if (r < 0)
-			return r;
-		w->in = w->out;
-	}
-	if (!is_channel(w->out) || fstat(w->out, &st) < 0)
+	b->batch = g_byte_array_new();
+	b->out = path ? connect_to(path, error) : STDOUT_FILENO;
+	b->in = path ? b->out : STDIN_FILENO;
+	if (b->out < 0)
+		return b->out;
+	if (!is_channel(b->out))
 		return snap_fail(error, ENOTSOCK,
 				 "standard output is no pipe to QEMU; it is "
 				 "for migrate-incoming \"exec:exec "
 				 "snapfs-bridge DIR\", or see -u");
-	if (S_ISFIFO(st.st_mode))
-		(void)fcntl(w->out, F_SETPIPE_SZ, IN_FLIGHT);
-	else
-		(void)setsockopt(w->out, SOL_SOCKET, SO_SNDBUF, &size,
-				 sizeof(size));
-	(void)fcntl(w->out, F_SETFL, fcntl(w->out, F_GETFL) | O_NONBLOCK);
-	(void)fcntl(w->in, F_SETFL, fcntl(w->in, F_GETFL) | O_NONBLOCK);
+	/* The first is for a pipe, the second for a socket. */
+	(void)fcntl(b->out, F_SETPIPE_SZ, IN_FLIGHT);
+	(void)setsockopt(b->out, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	(void)fcntl(b->out, F_SETFL, fcntl(b->out, F_GETFL) | O_NONBLOCK);
 	return 0;
 }
 
-void wire_reserve(struct wire *w, guint pieces, size_t copies)
+void wire_add_page(struct bridge *b, const struct piece *c, uint64_t page)
 {
-	g_assert(!wire_busy(w));
-	w->iov = g_renew(struct iovec, w->iov, pieces);
-	w->room = pieces;
-	w->copies = g_realloc(w->copies, copies);
-	w->copies_room = copies;
+	uint8_t head[SNAP_POSTCOPY_BEGIN_SIZE + SNAP_POSTCOPY_RECORD_MAX];
+	uint64_t offset = page * b->page - b->ram->blocks[c->block].flat;
+	const uint8_t *data = c->data + (page - c->from) * b->page;
+	bool zero = c->states[page - c->from] == PAGE_ZERO;
+	size_t n = b->part ? 0 : snap_postcopy_part_begin(b->post, head);
+
+	n += snap_postcopy_record(b->post, c->block, offset, !b->part, zero,
+				  head + n);
+	b->part = true;
+	g_byte_array_append(b->batch, head, (guint)n);
+	g_byte_array_append(b->batch, data, zero ? 0 : b->page);
 }
 
-void wire_clear(struct wire *w)
+int wire_send(struct bridge *b)
 {
-	g_clear_pointer(&w->messages, g_byte_array_unref);
-	g_clear_pointer(&w->iov, g_free);
-	g_clear_pointer(&w->copies, g_free);
-}
+	struct pollfd out = { .fd = b->out, .events = POLLOUT };
+	uint8_t tail[SNAP_POSTCOPY_END_SIZE];
+	size_t size = b->part ? snap_postcopy_part_end(b->post, tail) : 0;
+	guint at = 0;
 
-bool wire_busy(const struct wire *w)
-{
-	return w->n > 0;
-}
+	g_byte_array_append(b->batch, tail, (guint)size);
+	b->part = false;
+	while (at < b->batch->len) {
+		ssize_t n =
+			write(b->out, b->batch->data + at, b->batch->len - at);
 
-void wire_put(struct wire *w, const void *data, size_t size)
-{
-	g_assert(w->n < w->room);
-	w->iov[w->n++] = (struct iovec){ (void *)data, size };
-}
-
-uint8_t *wire_copy(struct wire *w)
-{
-	return w->copies + w->copied;
-}
-
-void wire_copied(struct wire *w, size_t size)
-{
-	uint8_t *data = wire_copy(w);
-
-	g_assert(size <= w->copies_room - w->copied);
-	w->copied += size;
-	if (w->n) {
-		struct iovec *last = &w->iov[w->n - 1];
-
-		if ((uint8_t *)last->iov_base + last->iov_len == data) {
-			last->iov_len += size;
-			return;
-		}
-	}
-	wire_put(w, data, size);
-}
-
-GByteArray *wire_messages(struct wire *w)
-{
-	g_assert(!wire_busy(w));
-	g_byte_array_set_size(w->messages, 0);
-	return w->messages;
-}
-
-void wire_put_messages(struct wire *w)
-{
-	if (w->messages->len)
-		wire_put(w, w->messages->data, w->messages->len);
-}
-
-/* Steps over what is out. */
-static void advance(struct wire *w, size_t size)
-{
-	w->bytes += size;
-	while (w->at < w->n && size >= w->iov[w->at].iov_len)
-		size -= w->iov[w->at++].iov_len;
-	if (w->at < w->n) {
-		struct iovec *first = &w->iov[w->at];
-
-		first->iov_base = (uint8_t *)first->iov_base + size;
-		first->iov_len -= size;
-	}
-}
-
-int wire_flush(struct wire *w)
-{
-	while (w->at < w->n) {
-		ssize_t n = writev(w->out, w->iov + w->at,
-				   (int)MIN(w->n - w->at, IOV_MAX));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && errno == EAGAIN)
-			return 0;
-		if (n < 0)
+		if (n >= 0)
+			at += (guint)n;
+		else if (errno == EAGAIN)
+			(void)poll(&out, 1, -1);
+		else if (errno != EINTR)
 			return -errno;
-		advance(w, (size_t)n);
 	}
-	w->n = 0;
-	w->at = 0;
-	w->copied = 0;
-	return 1;
-}
-
-int wire_flush_all(struct wire *w)
-{
-	int r;
-
-	while ((r = wire_flush(w)) == 0) {
-		struct pollfd out = { .fd = w->out, .events = POLLOUT };
-
-		(void)poll(&out, 1, -1);
-	}
-	return MIN(r, 0);
+	b->bytes += at;
+	g_byte_array_set_size(b->batch, 0);
+	return 0;
 }
