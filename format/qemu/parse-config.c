@@ -11,13 +11,6 @@
 
 #include "format/qemu/wire.h"
 
-static const struct snap_phase phase_version;
-static const struct snap_phase phase_configuration;
-static const struct snap_phase phase_subsection;
-static const struct snap_phase phase_page_bits;
-static const struct snap_phase phase_caps;
-static const struct snap_phase phase_uuid;
-
 bool snap_stream_begins(const void *data, size_t size)
 {
 	be32 magic = snap_to_be32(WIRE_MAGIC);
@@ -25,7 +18,7 @@ bool snap_stream_begins(const void *data, size_t size)
 	return memcmp(data, magic.b, MIN(size, sizeof(magic))) == 0;
 }
 
-static int header_run(SnapParser *p, struct snap_event *ev)
+int snap_phase_header(SnapParser *p, struct snap_event *ev)
 {
 	be32 magic = snap_to_be32(WIRE_MAGIC);
 	const uint8_t *data = snap_parse_peek(p, sizeof(magic));
@@ -41,12 +34,10 @@ static int header_run(SnapParser *p, struct snap_event *ev)
 	if (!data)
 		return SNAP_PHASE_MORE;
 	p->info.target_page = 1u << WIRE_PAGE_BITS_DEFAULT;
-	return snap_parse_state(p, ev, sizeof(magic), &phase_version);
+	return snap_parse_state(p, ev, sizeof(magic), SNAP_AT_VERSION);
 }
 
-const struct snap_phase snap_phase_header = { header_run, "the magic QEVM" };
-
-static int version_run(SnapParser *p, struct snap_event *ev)
+int snap_phase_version(SnapParser *p, struct snap_event *ev)
 {
 	const uint8_t *data = snap_parse_peek(p, 4);
 
@@ -61,11 +52,8 @@ static int version_run(SnapParser *p, struct snap_event *ev)
 						       WIRE_VERSION_OBSOLETE
 					       ? " (obsolete)"
 					       : "");
-	return snap_parse_state(p, ev, 4, &phase_configuration);
+	return snap_parse_state(p, ev, 4, SNAP_AT_CONFIGURATION);
 }
-
-static const struct snap_phase phase_version = { version_run,
-						 "the stream's version" };
 
 /* The bits of a target page, if no subsection gives them. */
 static uint32_t machine_page_bits(const char *machine)
@@ -78,7 +66,7 @@ static uint32_t machine_page_bits(const char *machine)
 	return WIRE_PAGE_BITS_DEFAULT;
 }
 
-static int configuration_run(SnapParser *p, struct snap_event *ev)
+int snap_phase_configuration(SnapParser *p, struct snap_event *ev)
 {
 	const uint8_t *data = snap_parse_peek(p, 1);
 	uint32_t length;
@@ -86,7 +74,7 @@ static int configuration_run(SnapParser *p, struct snap_event *ev)
 	if (!data)
 		return SNAP_PHASE_MORE;
 	if (data[0] != WIRE_CONFIGURATION) {
-		p->phase = &snap_phase_element;
+		p->phase = SNAP_AT_ELEMENT;
 		return SNAP_PHASE_AGAIN;
 	}
 	data = snap_parse_peek(p, 5);
@@ -108,24 +96,20 @@ static int configuration_run(SnapParser *p, struct snap_event *ev)
 	p->info.machine[length] = '\0';
 	p->info.target_page = 1u << machine_page_bits(p->info.machine);
 	p->info.caps_at = p->info.state_size + 5 + length;
-	return snap_parse_state(p, ev, 5 + length, &phase_subsection);
+	return snap_parse_state(p, ev, 5 + length, SNAP_AT_SUBSECTION);
 }
 
-static const struct snap_phase phase_configuration = {
-	configuration_run, "the configuration or the first section"
-};
-
-/* Finds the phase that reads the fields of a subsection, or NULL. */
-static const struct snap_phase *subsection_find(const uint8_t *name,
-						size_t length, uint32_t version)
+/* Finds the phase that reads the fields of a subsection, or SNAP_AT_NONE. */
+static enum snap_phase subsection_find(const uint8_t *name, size_t length,
+				       uint32_t version)
 {
 	static const struct {
 		const char *name;
-		const struct snap_phase *phase;
+		enum snap_phase phase;
 	} known[] = {
-		{ WIRE_CONFIG_PAGE_BITS, &phase_page_bits },
-		{ WIRE_CONFIG_CAPS, &phase_caps },
-		{ WIRE_CONFIG_UUID, &phase_uuid },
+		{ WIRE_CONFIG_PAGE_BITS, SNAP_AT_PAGE_BITS },
+		{ WIRE_CONFIG_CAPS, SNAP_AT_CAPS },
+		{ WIRE_CONFIG_UUID, SNAP_AT_UUID },
 	};
 
 	for (size_t i = 0; i < G_N_ELEMENTS(known); i++)
@@ -133,22 +117,22 @@ static const struct snap_phase *subsection_find(const uint8_t *name,
 		    strlen(known[i].name) == length &&
 		    memcmp(known[i].name, name, length) == 0)
 			return known[i].phase;
-	return NULL;
+	return SNAP_AT_NONE;
 }
 
 /* Passes a subsection on up to its fields. The list of capabilities is held
  * until it is known whether it stays. */
-static int subsection_run(SnapParser *p, struct snap_event *ev)
+int snap_phase_subsection(SnapParser *p, struct snap_event *ev)
 {
 	const uint8_t *data = snap_parse_peek(p, 1);
-	const struct snap_phase *phase;
+	enum snap_phase phase;
 	uint32_t version;
 	size_t length;
 
 	if (!data)
 		return SNAP_PHASE_MORE;
 	if (data[0] != WIRE_SUBSECTION) {
-		p->phase = &snap_phase_element;
+		p->phase = SNAP_AT_ELEMENT;
 		return SNAP_PHASE_AGAIN;
 	}
 	data = snap_parse_peek(p, 2);
@@ -160,7 +144,7 @@ static int subsection_run(SnapParser *p, struct snap_event *ev)
 		return SNAP_PHASE_MORE;
 	version = snap_get_be32(data + 2 + length);
 	phase = subsection_find(data + 2, length, version);
-	if (!phase) {
+	if (phase == SNAP_AT_NONE) {
 		g_autofree char *name = snap_parse_printable(data + 2, length);
 
 		return snap_parse_opaque(p, ev,
@@ -169,18 +153,14 @@ static int subsection_run(SnapParser *p, struct snap_event *ev)
 					 "unknown length",
 					 name, version);
 	}
-	if (phase == &phase_caps) {
+	if (phase == SNAP_AT_CAPS) {
 		p->phase = phase;
 		return SNAP_PHASE_AGAIN;
 	}
 	return snap_parse_state(p, ev, 2 + length + 4, phase);
 }
 
-static const struct snap_phase phase_subsection = {
-	subsection_run, "the rest of the configuration or the first section"
-};
-
-static int page_bits_run(SnapParser *p, struct snap_event *ev)
+int snap_phase_page_bits(SnapParser *p, struct snap_event *ev)
 {
 	const uint8_t *data = snap_parse_peek(p, 4);
 	uint32_t bits;
@@ -196,11 +176,8 @@ static int page_bits_run(SnapParser *p, struct snap_event *ev)
 	p->info.target_page = 1u << bits;
 	if (!p->caps_seen)
 		p->info.caps_at = p->info.state_size + 4;
-	return snap_parse_state(p, ev, 4, &phase_subsection);
+	return snap_parse_state(p, ev, 4, SNAP_AT_SUBSECTION);
 }
-
-static const struct snap_phase phase_page_bits = { page_bits_run,
-						   "the target page's bits" };
 
 /* The size of the subsection of capabilities up to their number, and up to the
  * names. */
@@ -277,10 +254,10 @@ static int caps_give(SnapParser *p, struct snap_event *ev,
 	const uint8_t *data = snap_parse_peek(p, caps->size);
 
 	if (!caps->mapped)
-		return snap_parse_state(p, ev, caps->size, &phase_subsection);
+		return snap_parse_state(p, ev, caps->size, SNAP_AT_SUBSECTION);
 	if (!caps->shared) {
 		snap_parse_drop(p, caps->size);
-		p->phase = &phase_subsection;
+		p->phase = SNAP_AT_SUBSECTION;
 		return SNAP_PHASE_AGAIN;
 	}
 	G_STATIC_ASSERT(sizeof(p->caps) >=
@@ -290,10 +267,10 @@ static int caps_give(SnapParser *p, struct snap_event *ev,
 	p->caps[CAPS_NAMES] = (uint8_t)name;
 	memcpy(p->caps + CAPS_NAMES + 1, WIRE_CAP_IGNORE_SHARED, name);
 	return snap_parse_state_as(p, ev, caps->size, p->caps,
-				   CAPS_NAMES + 1 + name, &phase_subsection);
+				   CAPS_NAMES + 1 + name, SNAP_AT_SUBSECTION);
 }
 
-static int caps_run(SnapParser *p, struct snap_event *ev)
+int snap_phase_caps(SnapParser *p, struct snap_event *ev)
 {
 	const uint8_t *data = snap_parse_peek(p, CAPS_NAMES);
 	g_autofree char *unknown = NULL;
@@ -323,14 +300,9 @@ static int caps_run(SnapParser *p, struct snap_event *ev)
 	return caps_give(p, ev, &caps);
 }
 
-static const struct snap_phase phase_caps = { caps_run,
-					      "the list of capabilities" };
-
-static int uuid_run(SnapParser *p, struct snap_event *ev)
+int snap_phase_uuid(SnapParser *p, struct snap_event *ev)
 {
 	if (!snap_parse_peek(p, WIRE_UUID_SIZE))
 		return SNAP_PHASE_MORE;
-	return snap_parse_state(p, ev, WIRE_UUID_SIZE, &phase_subsection);
+	return snap_parse_state(p, ev, WIRE_UUID_SIZE, SNAP_AT_SUBSECTION);
 }
-
-static const struct snap_phase phase_uuid = { uuid_run, "the guest's uuid" };

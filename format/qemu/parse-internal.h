@@ -41,23 +41,58 @@ enum snap_phase_result {
 	SNAP_PHASE_AGAIN = 2, /* no event; run p->phase next */
 };
 
-struct snap_phase {
-	int (*run)(SnapParser *p, struct snap_event *ev);
-	const char *expects; /* for "the stream ends here; expected …" */
+/* The phases; the table of them is in parse.c. */
+enum snap_phase {
+	SNAP_AT_NONE,
+	SNAP_AT_SKIP,
+	SNAP_AT_TAIL,
+	SNAP_AT_HEADER,
+	SNAP_AT_VERSION,
+	SNAP_AT_CONFIGURATION,
+	SNAP_AT_SUBSECTION,
+	SNAP_AT_PAGE_BITS,
+	SNAP_AT_CAPS,
+	SNAP_AT_UUID,
+	SNAP_AT_RAM_MAPPED,
+	SNAP_AT_RAM_TOTAL,
+	SNAP_AT_RAM_BLOCK,
+	SNAP_AT_BLOCK_EXTRA,
+	SNAP_AT_LIST_END,
+	SNAP_AT_LIST_KNOWN,
+	SNAP_AT_RAM_RECORD,
+	SNAP_AT_PAGE,
+	SNAP_AT_ELEMENT,
+	SNAP_AT_SECTION_END,
+	SNAP_AT_DIRTY_BITMAP,
+	SNAP_AT_HTAB,
+	SNAP_AT_HTAB_ENTRIES,
+	SNAP_AT_STATTRIB,
 };
 
-extern const struct snap_phase snap_phase_header;
-extern const struct snap_phase snap_phase_element;
-extern const struct snap_phase snap_phase_section_end;
-extern const struct snap_phase snap_phase_skip;
-extern const struct snap_phase snap_phase_tail;
-extern const struct snap_phase snap_phase_ram_total;
-extern const struct snap_phase snap_phase_ram_block;
-extern const struct snap_phase snap_phase_ram_mapped;
-extern const struct snap_phase snap_phase_ram_record;
-extern const struct snap_phase snap_phase_dirty_bitmap;
-extern const struct snap_phase snap_phase_htab;
-extern const struct snap_phase snap_phase_stattrib;
+/* What each phase does. */
+int snap_phase_skip(SnapParser *p, struct snap_event *ev);
+int snap_phase_tail(SnapParser *p, struct snap_event *ev);
+int snap_phase_header(SnapParser *p, struct snap_event *ev);
+int snap_phase_version(SnapParser *p, struct snap_event *ev);
+int snap_phase_configuration(SnapParser *p, struct snap_event *ev);
+int snap_phase_subsection(SnapParser *p, struct snap_event *ev);
+int snap_phase_page_bits(SnapParser *p, struct snap_event *ev);
+int snap_phase_caps(SnapParser *p, struct snap_event *ev);
+int snap_phase_uuid(SnapParser *p, struct snap_event *ev);
+int snap_phase_ram_mapped(SnapParser *p, struct snap_event *ev);
+int snap_phase_ram_total(SnapParser *p, struct snap_event *ev);
+int snap_phase_ram_block(SnapParser *p, struct snap_event *ev);
+int snap_phase_block_extra(SnapParser *p, struct snap_event *ev);
+int snap_phase_list_end(SnapParser *p, struct snap_event *ev);
+int snap_phase_list_known(SnapParser *p, struct snap_event *ev);
+int snap_phase_ram_record(SnapParser *p, struct snap_event *ev);
+int snap_phase_page(SnapParser *p, struct snap_event *ev);
+int snap_phase_element(SnapParser *p, struct snap_event *ev);
+int snap_phase_section_end(SnapParser *p, struct snap_event *ev);
+int snap_phase_dirty_bitmap(SnapParser *p, struct snap_event *ev);
+int snap_phase_htab(SnapParser *p, struct snap_event *ev);
+int snap_phase_htab_entries(SnapParser *p, struct snap_event *ev);
+int snap_phase_stattrib(SnapParser *p, struct snap_event *ev);
 
 /* The sections whose payload this parser can read. */
 enum snap_section_kind {
@@ -76,7 +111,7 @@ struct snap_section {
 };
 
 struct SnapParser {
-	const struct snap_phase *phase;
+	enum snap_phase phase;
 	struct snap_cursor in; /* bytes that were fed and not yet read */
 	uint8_t *hold;	       /* the beginning of an item that was cut */
 	size_t held;
@@ -104,7 +139,7 @@ struct SnapParser {
 	uint64_t page; /* offset of the next page in its block */
 
 	uint64_t skip; /* bytes to pass on unread */
-	const struct snap_phase *after_skip;
+	enum snap_phase after_skip;
 
 	bool only_eof; /* the tail began with EOF: there are no devices */
 	size_t zeros;  /* zeros after the description, held back */
@@ -124,20 +159,19 @@ const uint8_t *snap_parse_peek(SnapParser *p, size_t n);
 
 /* Passes the `n` bytes that were peeked at last on as STATE. */
 int snap_parse_state(SnapParser *p, struct snap_event *ev, size_t n,
-		     const struct snap_phase *next);
+		     enum snap_phase next);
 
 /* Passes `size` other bytes on as STATE in place of the `n` bytes that were
  * peeked at last. */
 int snap_parse_state_as(SnapParser *p, struct snap_event *ev, size_t n,
-			const uint8_t *data, size_t size,
-			const struct snap_phase *next);
+			const uint8_t *data, size_t size, enum snap_phase next);
 
 /* Drops the `n` bytes that were peeked at last. */
 void snap_parse_drop(SnapParser *p, size_t n);
 
 /* Passes on the next `n` bytes unread, then continues with `next`. Returns
  * SNAP_PHASE_AGAIN. */
-int snap_parse_skip(SnapParser *p, uint64_t n, const struct snap_phase *next);
+int snap_parse_skip(SnapParser *p, uint64_t n, enum snap_phase next);
 
 /* Fails for good, with "offset N: " in front of the sentence. */
 int snap_parse_fail(SnapParser *p, int code, const char *format, ...)

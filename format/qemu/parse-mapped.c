@@ -80,7 +80,7 @@ static int mapped_read(SnapParser *p, const uint8_t *data,
 	return mapped_check(p, block, ret);
 }
 
-static int mapped_run(SnapParser *p, struct snap_event *ev)
+int snap_phase_ram_mapped(SnapParser *p, struct snap_event *ev)
 {
 	guint index = p->info.ram.n - 1;
 	struct snap_ram_block *block = &p->info.ram.blocks[index];
@@ -104,7 +104,7 @@ static int mapped_run(SnapParser *p, struct snap_event *ev)
 		return r;
 	snap_parse_drop(p, WIRE_MAPPED_HEADER);
 	block->behind = snap_parse_at(p);
-	p->phase = &snap_phase_ram_block;
+	p->phase = SNAP_AT_RAM_BLOCK;
 	block->ignored = h.end == 0;
 	if (block->ignored)
 		return SNAP_PHASE_AGAIN;
@@ -117,7 +117,3 @@ static int mapped_run(SnapParser *p, struct snap_event *ev)
 	ev->offset = h.end;
 	return SNAP_PHASE_EVENT;
 }
-
-const struct snap_phase snap_phase_ram_mapped = {
-	mapped_run, "a RAM block's mapped-ram header"
-};

@@ -24,12 +24,7 @@
 /* Bits that no record has with target pages of 4 KiB or more. */
 #define RAM_SMALL_PAGES 0xc00u
 
-static const struct snap_phase phase_block_extra;
-static const struct snap_phase phase_list_end;
-static const struct snap_phase phase_list_known;
-static const struct snap_phase phase_page;
-
-static int total_run(SnapParser *p, struct snap_event *ev)
+int snap_phase_ram_total(SnapParser *p, struct snap_event *ev)
 {
 	const uint8_t *data = snap_parse_peek(p, 8);
 	uint64_t total;
@@ -43,10 +38,8 @@ static int total_run(SnapParser *p, struct snap_event *ev)
 				       "found 0x%016" PRIx64,
 				       total);
 	p->ram_left = total - WIRE_RAM_MEM_SIZE;
-	return snap_parse_state(p, ev, 8, &snap_phase_ram_block);
+	return snap_parse_state(p, ev, 8, SNAP_AT_RAM_BLOCK);
 }
-
-const struct snap_phase snap_phase_ram_total = { total_run, "the size of RAM" };
 
 /* Adds the block that was read to the list. `extra` bytes of its entry are
  * still to come. */
@@ -67,13 +60,13 @@ static int block_add(SnapParser *p, uint64_t page_size, uint64_t gpa,
 	return 0;
 }
 
-static int block_run(SnapParser *p, struct snap_event *ev)
+int snap_phase_ram_block(SnapParser *p, struct snap_event *ev)
 {
 	const uint8_t *data;
 	size_t length;
 
 	if (p->ram_left == 0) {
-		p->phase = &phase_list_end;
+		p->phase = SNAP_AT_LIST_END;
 		return SNAP_PHASE_AGAIN;
 	}
 	data = snap_parse_peek(p, 1);
@@ -96,10 +89,8 @@ static int block_run(SnapParser *p, struct snap_event *ev)
 	p->ram_left -= p->ram_length;
 	g_free(p->ram_name);
 	p->ram_name = g_strndup((const char *)data + 1, length);
-	return snap_parse_state(p, ev, 1 + length + 8, &phase_block_extra);
+	return snap_parse_state(p, ev, 1 + length + 8, SNAP_AT_BLOCK_EXTRA);
 }
-
-const struct snap_phase snap_phase_ram_block = { block_run, "a RAM block" };
 
 /* Decides whether `value` is a page size. In a mapped-ram header the first four
  * bytes are its version, and no page has 4 GiB. */
@@ -123,10 +114,10 @@ static int block_page_size(SnapParser *p, uint64_t value, bool *ret_listed)
 
 /* With x-ignore-shared each block has an address. Without it, a block may have
  * a page size (with postcopy-ram; QEMU refuses the two together). */
-static int block_extra_run(SnapParser *p, struct snap_event *ev)
+int snap_phase_block_extra(SnapParser *p, struct snap_event *ev)
 {
-	const struct snap_phase *next =
-		p->info.mapped ? &snap_phase_ram_mapped : &snap_phase_ram_block;
+	enum snap_phase next =
+		p->info.mapped ? SNAP_AT_RAM_MAPPED : SNAP_AT_RAM_BLOCK;
 	const uint8_t *data = snap_parse_peek(p, 1);
 	uint64_t value = 0;
 	bool listed = false;
@@ -153,11 +144,7 @@ static int block_extra_run(SnapParser *p, struct snap_event *ev)
 	return r < 0 ? r : snap_parse_state(p, ev, 8, next);
 }
 
-static const struct snap_phase phase_block_extra = {
-	block_extra_run, "the rest of the list of RAM blocks"
-};
-
-static int list_end_run(SnapParser *p, struct snap_event *ev)
+int snap_phase_list_end(SnapParser *p, struct snap_event *ev)
 {
 	const uint8_t *data = snap_parse_peek(p, 8);
 	uint64_t value;
@@ -166,32 +153,25 @@ static int list_end_run(SnapParser *p, struct snap_event *ev)
 		return SNAP_PHASE_MORE;
 	value = snap_get_be64(data);
 	if (value == WIRE_RAM_MULTIFD_FLUSH)
-		return snap_parse_state(p, ev, 8, &phase_list_end);
+		return snap_parse_state(p, ev, 8, SNAP_AT_LIST_END);
 	if (value != WIRE_RAM_EOS)
 		return snap_parse_fail(p, EPROTO,
 				       "expected the end of the list of RAM "
 				       "blocks, found 0x%016" PRIx64,
 				       value);
-	return snap_parse_state(p, ev, 8, &phase_list_known);
+	return snap_parse_state(p, ev, 8, SNAP_AT_LIST_KNOWN);
 }
 
-static const struct snap_phase phase_list_end = {
-	list_end_run, "the end of the list of RAM blocks"
-};
-
-static int list_known_run(SnapParser *p, struct snap_event *ev)
+int snap_phase_list_known(SnapParser *p, struct snap_event *ev)
 {
 	p->ram_names = g_hash_table_new(g_str_hash, g_str_equal);
 	for (guint i = 0; i < p->info.ram.n; i++)
 		g_hash_table_insert(p->ram_names, p->info.ram.blocks[i].name,
 				    GUINT_TO_POINTER(i + 1));
 	ev->kind = SNAP_EVENT_RAM;
-	p->phase = &snap_phase_section_end;
+	p->phase = SNAP_AT_SECTION_END;
 	return SNAP_PHASE_EVENT;
 }
-
-static const struct snap_phase phase_list_known = { list_known_run,
-						    "a section's footer" };
 
 /* Remembers the block that a record names. */
 static int record_block(SnapParser *p, const uint8_t *name, size_t length)
@@ -279,11 +259,11 @@ static int record_other(SnapParser *p, struct snap_event *ev, uint64_t value,
 	}
 	if (value == WIRE_RAM_EOS && !snap_parse_keeps(p)) {
 		snap_parse_drop(p, 8);
-		p->phase = &snap_phase_section_end;
+		p->phase = SNAP_AT_SECTION_END;
 		return SNAP_PHASE_AGAIN;
 	}
 	if (value == WIRE_RAM_EOS)
-		return snap_parse_state(p, ev, 8, &snap_phase_section_end);
+		return snap_parse_state(p, ev, 8, SNAP_AT_SECTION_END);
 	switch (flags) {
 	case WIRE_RAM_XBZRLE:
 		return snap_parse_fail(p, EOPNOTSUPP,
@@ -311,7 +291,7 @@ static int record_other(SnapParser *p, struct snap_event *ev, uint64_t value,
 	}
 }
 
-static int record_run(SnapParser *p, struct snap_event *ev)
+int snap_phase_ram_record(SnapParser *p, struct snap_event *ev)
 {
 	const uint8_t *data = snap_parse_peek(p, 8);
 	uint64_t value, flags;
@@ -355,13 +335,11 @@ static int record_run(SnapParser *p, struct snap_event *ev)
 	if (flags == WIRE_RAM_ZERO)
 		return record_zero(p, ev, data[size - 1], size);
 	snap_parse_drop(p, size);
-	p->phase = &phase_page;
+	p->phase = SNAP_AT_PAGE;
 	return SNAP_PHASE_AGAIN;
 }
 
-const struct snap_phase snap_phase_ram_record = { record_run, "a page of RAM" };
-
-static int page_run(SnapParser *p, struct snap_event *ev)
+int snap_phase_page(SnapParser *p, struct snap_event *ev)
 {
 	const uint8_t *data = snap_parse_peek(p, p->info.target_page);
 
@@ -373,9 +351,6 @@ static int page_run(SnapParser *p, struct snap_event *ev)
 	ev->data = data;
 	ev->size = p->info.target_page;
 	snap_parse_drop(p, p->info.target_page);
-	p->phase = &snap_phase_ram_record;
+	p->phase = SNAP_AT_RAM_RECORD;
 	return SNAP_PHASE_EVENT;
 }
-
-static const struct snap_phase phase_page = { page_run,
-					      "the bytes of a page of RAM" };

@@ -19,16 +19,14 @@
 static const struct {
 	const char *name;
 	uint32_t version;
-	const struct snap_phase *payload;
+	enum snap_phase payload;
 } section_known[SNAP_SECTION_KINDS] = {
-	[SNAP_SECTION_RAM] = { WIRE_RAM, WIRE_RAM_VERSION,
-			       &snap_phase_ram_total },
+	[SNAP_SECTION_RAM] = { WIRE_RAM, WIRE_RAM_VERSION, SNAP_AT_RAM_TOTAL },
 	[SNAP_SECTION_DIRTY_BITMAP] = { WIRE_DIRTY, WIRE_DIRTY_VERSION,
-					&snap_phase_dirty_bitmap },
-	[SNAP_SECTION_HTAB] = { WIRE_HTAB, WIRE_HTAB_VERSION,
-				&snap_phase_htab },
+					SNAP_AT_DIRTY_BITMAP },
+	[SNAP_SECTION_HTAB] = { WIRE_HTAB, WIRE_HTAB_VERSION, SNAP_AT_HTAB },
 	[SNAP_SECTION_STATTRIB] = { WIRE_STATTRIB, WIRE_STATTRIB_VERSION,
-				    &snap_phase_stattrib },
+				    SNAP_AT_STATTRIB },
 };
 
 /* The fields of the header of a START or FULL. */
@@ -147,10 +145,13 @@ static int section_ram(SnapParser *p, struct snap_event *ev)
 {
 	snap_parse_place(p);
 	p->pages_begun = true;
-	if (snap_parse_keeps(p))
-		return snap_parse_state(p, ev, 5, &snap_phase_ram_record);
+	if (snap_parse_keeps(p)) {
+		if (p->type == WIRE_SECTION_PART)
+			p->info.ram_parts = true;
+		return snap_parse_state(p, ev, 5, SNAP_AT_RAM_RECORD);
+	}
 	snap_parse_drop(p, 5);
-	p->phase = &snap_phase_ram_record;
+	p->phase = SNAP_AT_RAM_RECORD;
 	return SNAP_PHASE_AGAIN;
 }
 
@@ -195,8 +196,8 @@ static int command(SnapParser *p, struct snap_event *ev)
 		return snap_parse_fail(p, EPROTO,
 				       "a packaged part of a postcopy "
 				       "migration, which is no snapshot");
-	snap_parse_skip(p, length, &snap_phase_element);
-	return snap_parse_state(p, ev, 5, &snap_phase_skip);
+	snap_parse_skip(p, length, SNAP_AT_ELEMENT);
+	return snap_parse_state(p, ev, 5, SNAP_AT_SKIP);
 }
 
 /* Handles an end mark in place of a section: there are no devices. */
@@ -210,7 +211,7 @@ static int element_eof(SnapParser *p)
 	return snap_parse_devices(p);
 }
 
-static int element_run(SnapParser *p, struct snap_event *ev)
+int snap_phase_element(SnapParser *p, struct snap_event *ev)
 {
 	const uint8_t *data = snap_parse_peek(p, 1);
 
@@ -240,8 +241,6 @@ static int element_run(SnapParser *p, struct snap_event *ev)
 	}
 }
 
-const struct snap_phase snap_phase_element = { element_run, "a section" };
-
 static int footer(SnapParser *p, struct snap_event *ev)
 {
 	uint32_t id = p->sections[p->kind].id;
@@ -257,13 +256,13 @@ static int footer(SnapParser *p, struct snap_event *ev)
 				       id, section_known[p->kind].name, data[0],
 				       snap_get_be32(data + 1));
 	if (snap_parse_keeps(p))
-		return snap_parse_state(p, ev, 5, &snap_phase_element);
+		return snap_parse_state(p, ev, 5, SNAP_AT_ELEMENT);
 	snap_parse_drop(p, 5);
-	p->phase = &snap_phase_element;
+	p->phase = SNAP_AT_ELEMENT;
 	return SNAP_PHASE_AGAIN;
 }
 
-static int section_end_run(SnapParser *p, struct snap_event *ev)
+int snap_phase_section_end(SnapParser *p, struct snap_event *ev)
 {
 	const uint8_t *data;
 
@@ -276,9 +275,6 @@ static int section_end_run(SnapParser *p, struct snap_event *ev)
 	}
 	if (p->info.footers)
 		return footer(p, ev);
-	p->phase = &snap_phase_element;
+	p->phase = SNAP_AT_ELEMENT;
 	return SNAP_PHASE_AGAIN;
 }
-
-const struct snap_phase snap_phase_section_end = { section_end_run,
-						   "a section's footer" };

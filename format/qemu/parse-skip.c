@@ -11,8 +11,6 @@
 
 #include "format/qemu/wire.h"
 
-static const struct snap_phase phase_htab_entries;
-
 /* The size of the flags of a dirty-bitmap chunk, from its first two bytes. */
 static size_t dirty_flags_size(const uint8_t *data, size_t there)
 {
@@ -58,9 +56,9 @@ static const uint8_t *dirty_chunk(SnapParser *p, uint8_t *ret_flags,
 	return snap_parse_peek(p, size);
 }
 
-static int dirty_bitmap_run(SnapParser *p, struct snap_event *ev)
+int snap_phase_dirty_bitmap(SnapParser *p, struct snap_event *ev)
 {
-	const struct snap_phase *next;
+	enum snap_phase next;
 	const uint8_t *data;
 	uint64_t bits = 0;
 	uint8_t flags;
@@ -78,16 +76,13 @@ static int dirty_bitmap_run(SnapParser *p, struct snap_event *ev)
 				       "a dirty bitmap's chunk of %" PRIu64
 				       " bytes, at most %u are possible",
 				       bits, WIRE_DIRTY_BITS_MAX);
-	next = flags & WIRE_DIRTY_EOS ? &snap_phase_section_end
-				      : &snap_phase_dirty_bitmap;
+	next = flags & WIRE_DIRTY_EOS ? SNAP_AT_SECTION_END
+				      : SNAP_AT_DIRTY_BITMAP;
 	snap_parse_skip(p, bits, next);
-	return snap_parse_state(p, ev, size, &snap_phase_skip);
+	return snap_parse_state(p, ev, size, SNAP_AT_SKIP);
 }
 
-const struct snap_phase snap_phase_dirty_bitmap = { dirty_bitmap_run,
-						    "a dirty bitmap" };
-
-static int htab_run(SnapParser *p, struct snap_event *ev)
+int snap_phase_htab(SnapParser *p, struct snap_event *ev)
 {
 	static const uint8_t zero[4];
 	const uint8_t *data = snap_parse_peek(p, 4);
@@ -96,14 +91,11 @@ static int htab_run(SnapParser *p, struct snap_event *ev)
 		return SNAP_PHASE_MORE;
 	return snap_parse_state(p, ev, 4,
 				memcmp(data, zero, 4) == 0
-					? &phase_htab_entries
-					: &snap_phase_section_end);
+					? SNAP_AT_HTAB_ENTRIES
+					: SNAP_AT_SECTION_END);
 }
 
-const struct snap_phase snap_phase_htab = { htab_run,
-					    "the guest's hash table" };
-
-static int htab_entries_run(SnapParser *p, struct snap_event *ev)
+int snap_phase_htab_entries(SnapParser *p, struct snap_event *ev)
 {
 	static const uint8_t zero[8];
 	const uint8_t *data = snap_parse_peek(p, 8);
@@ -112,17 +104,13 @@ static int htab_entries_run(SnapParser *p, struct snap_event *ev)
 	if (!data)
 		return SNAP_PHASE_MORE;
 	if (memcmp(data, zero, 8) == 0)
-		return snap_parse_state(p, ev, 8, &snap_phase_section_end);
+		return snap_parse_state(p, ev, 8, SNAP_AT_SECTION_END);
 	valid = (uint64_t)data[4] << 8 | data[5];
-	snap_parse_skip(p, valid * WIRE_HTAB_ENTRY, &phase_htab_entries);
-	return snap_parse_state(p, ev, 8, &snap_phase_skip);
+	snap_parse_skip(p, valid * WIRE_HTAB_ENTRY, SNAP_AT_HTAB_ENTRIES);
+	return snap_parse_state(p, ev, 8, SNAP_AT_SKIP);
 }
 
-static const struct snap_phase phase_htab_entries = {
-	htab_entries_run, "entries of the guest's hash table"
-};
-
-static int stattrib_run(SnapParser *p, struct snap_event *ev)
+int snap_phase_stattrib(SnapParser *p, struct snap_event *ev)
 {
 	const uint8_t *data = snap_parse_peek(p, 8);
 	uint64_t value;
@@ -132,16 +120,15 @@ static int stattrib_run(SnapParser *p, struct snap_event *ev)
 	value = snap_get_be64(data);
 	switch (value & WIRE_STATTRIB_MASK) {
 	case WIRE_STATTRIB_EOS:
-		return snap_parse_state(p, ev, 8, &snap_phase_section_end);
+		return snap_parse_state(p, ev, 8, SNAP_AT_SECTION_END);
 	case WIRE_STATTRIB_DONE:
-		return snap_parse_state(p, ev, 8, &snap_phase_stattrib);
+		return snap_parse_state(p, ev, 8, SNAP_AT_STATTRIB);
 	case WIRE_STATTRIB_MORE:
 		data = snap_parse_peek(p, 16);
 		if (!data)
 			return SNAP_PHASE_MORE;
-		snap_parse_skip(p, snap_get_be64(data + 8),
-				&snap_phase_stattrib);
-		return snap_parse_state(p, ev, 16, &snap_phase_skip);
+		snap_parse_skip(p, snap_get_be64(data + 8), SNAP_AT_STATTRIB);
+		return snap_parse_state(p, ev, 16, SNAP_AT_SKIP);
 	default:
 		return snap_parse_fail(p, EPROTO,
 				       "expected storage attributes, "
@@ -149,6 +136,3 @@ static int stattrib_run(SnapParser *p, struct snap_event *ev)
 				       value);
 	}
 }
-
-const struct snap_phase snap_phase_stattrib = { stattrib_run,
-						"storage attributes" };

@@ -64,6 +64,9 @@ struct snap_run {
 	guint block;
 };
 
+/* The most device state before the pages that callers keep in memory. */
+#define SNAP_LAYOUT_HEAD_MAX (64 * SNAP_MIB)
+
 typedef struct SnapLayout SnapLayout;
 
 /* Makes the layout of the classic stream that `info` describes. It uses the RAM
