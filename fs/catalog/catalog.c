@@ -60,6 +60,9 @@ bool snap_catalog_read_only(const SnapCatalog *c)
 	return c->read_only;
 }
 
+const char *const snap_catalog_views[] = { "ram",    "devstate", "preamble",
+					   "stream", "mapped",	 NULL };
+
 bool snap_catalog_reserved(const char *name)
 {
 	return !strcmp(name, SNAP_CATALOG_SNAPSHOT) ||

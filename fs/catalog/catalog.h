@@ -52,6 +52,9 @@ int snap_catalog_fd(const SnapCatalog *c);
 const char *snap_catalog_path(const SnapCatalog *c);
 bool snap_catalog_read_only(const SnapCatalog *c);
 
+/* The names by which a mount shows a snapshot; NULL behind the last. */
+extern const char *const snap_catalog_views[];
+
 /* True for the names in a store's folders that snapfs keeps to itself. */
 bool snap_catalog_reserved(const char *name);
 
@@ -78,6 +81,15 @@ int snap_catalog_preamble_read(int folder_fd, const uint8_t uuid[16],
  * preamble is still there. */
 int snap_catalog_preamble_write(SnapCatalog *c, int folder_fd,
 				const uint8_t uuid[16], const void *data,
+				size_t size, GError **error);
+
+/* True when the snapshot in a folder has a preamble. */
+bool snap_catalog_preamble_exists(int folder_fd);
+
+/* Gives the snapshot in a folder a preamble of `size` bytes, durably. Does
+ * nothing where it has one, or where `size` is 0. Errors of
+ * snap_catalog_find(), -EINVAL where it is too long, -errno. */
+int snap_catalog_preamble_adopt(SnapCatalog *c, int folder_fd, const void *data,
 				size_t size, GError **error);
 
 /* Removes the rewritten preamble, after another snapshot was published. */

@@ -2,7 +2,7 @@
 /*
  * Opening what lies in a store.
  *
- * Whoever can write to a store can put symbolic links into it. So a path is
+ * A user who can write to a store can put symbolic links into it. So a path is
  * opened name by name, and no link is followed.
  */
 #include "fs/catalog/catalog-internal.h"

@@ -4,8 +4,8 @@
  *
  * The preamble is what stands before QEMU's stream. It is rewritten after the
  * snapshot was sealed: libvirt marks its save image complete, or edits the XML
- * in it. A snapshot's file never changes, so the new preamble is a file beside
- * it and replaces the one in the snapshot.
+ * in it. Or it is copied into the folder after the snapshot, which has none. A
+ * snapshot's file never changes, so the new preamble is a file beside it.
  *
  *	offset size field
  *	     0    8 "snapfsHD"
@@ -153,6 +153,39 @@ int snap_catalog_preamble_write(SnapCatalog *c, int folder_fd,
 	g_byte_array_append(file, data, (guint)size);
 	r = replace(folder_fd, snap_catalog_tmp_fd(c), file->data, file->len);
 	return r < 0 ? snap_fail_errno(error, -r, NAME) : 0;
+}
+
+bool snap_catalog_preamble_exists(int folder_fd)
+{
+	g_autoptr(SnapReader) reader = NULL;
+	GBytes *bytes = NULL;
+	bool exists;
+
+	if (snap_catalog_find(folder_fd, &reader, NULL) < 0)
+		return false;
+	if (snap_meta_find(snap_reader_meta(reader), SNAP_BLOCK_PREAMBLE))
+		return true;
+	snap_catalog_preamble_read(folder_fd, snap_reader_meta(reader)->uuid,
+				   &bytes, NULL);
+	exists = bytes != NULL;
+	g_clear_pointer(&bytes, g_bytes_unref);
+	return exists;
+}
+
+int snap_catalog_preamble_adopt(SnapCatalog *c, int folder_fd, const void *data,
+				size_t size, GError **error)
+{
+	g_autoptr(SnapReader) reader = NULL;
+	const struct snap_meta *meta;
+	int r = snap_catalog_find(folder_fd, &reader, error);
+
+	if (r < 0)
+		return r;
+	meta = snap_reader_meta(reader);
+	if (!size || snap_meta_find(meta, SNAP_BLOCK_PREAMBLE))
+		return 0;
+	return snap_catalog_preamble_write(c, folder_fd, meta->uuid, data, size,
+					   error);
 }
 
 void snap_catalog_preamble_drop(int folder_fd)

@@ -14,6 +14,9 @@ extern const struct fuse_lowlevel_ops snap_fuse_ops;
 
 /* ---- numbers of nodes (inode.c) ---- */
 
+/* The tree that a request is about. */
+SnapTree *snap_inode_tree(fuse_req_t req);
+
 /* The node that the kernel knows as `ino`; and its number. */
 SnapNode *snap_inode_node(fuse_req_t req, fuse_ino_t ino);
 fuse_ino_t snap_inode_number(SnapNode *node);
@@ -28,10 +31,11 @@ double snap_inode_attr_timeout(const struct snap_attr *attr);
 void snap_inode_reply(fuse_req_t req, SnapNode *node,
 		      const struct snap_attr *attr);
 
-/* Who asks. */
+/* The process that makes a request. */
 struct snap_caller snap_inode_caller(fuse_req_t req);
 
-/* Answers with 0 or an error; `r` is 0 or -errno. */
+/* Answers with 0 or an error; `r` is 0 or -errno. Damaged bytes (-EBADMSG) are
+ * -EIO to the kernel. */
 void snap_inode_reply_result(fuse_req_t req, int r);
 
 /* ---- open files (ops-file.c) ---- */

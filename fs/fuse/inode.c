@@ -2,25 +2,30 @@
 /*
  * The numbers by which the kernel knows nodes.
  *
- * A node is one object for as long as anyone refers to it, so its address is
- * its number, and each lookup that the kernel counts is one reference: FORGET
- * gives them back. A node's serial, which is never used again, is the
- * generation.
+ * A node stays one object while it has references, so its address is its
+ * number. Each lookup that the kernel counts is one reference; FORGET gives
+ * them back. A node's serial, which is never used again, is the generation.
  *
- * Names are looked up anew each time: a snapshot may appear, in the place of
- * another, without a call that tells the kernel. What a sealed view is does not
- * change.
+ * The kernel looks a name up every time: a snapshot may replace another without
+ * a request. It may keep the attributes of a sealed view, which never change.
  */
 #include "fs/fuse/fuse-internal.h"
+
+#include <errno.h>
 
 #define TIMEOUT_SEALED 3600.0
 #define TIMEOUT_OTHER 1.0
 
-SnapNode *snap_inode_node(fuse_req_t req, fuse_ino_t ino)
+SnapTree *snap_inode_tree(fuse_req_t req)
 {
 	const struct snap_session_opts *opts = fuse_req_userdata(req);
 
-	return ino == FUSE_ROOT_ID ? snap_tree_root(opts->tree)
+	return opts->tree;
+}
+
+SnapNode *snap_inode_node(fuse_req_t req, fuse_ino_t ino)
+{
+	return ino == FUSE_ROOT_ID ? snap_tree_root(snap_inode_tree(req))
 				   : (SnapNode *)(uintptr_t)ino;
 }
 
@@ -51,7 +56,7 @@ void snap_inode_reply(fuse_req_t req, SnapNode *node,
 	struct fuse_entry_param entry;
 
 	snap_inode_entry(node, attr, &entry);
-	/* Who asked may be gone: then the kernel has taken no reference. */
+	/* The process may be gone: then the kernel has taken no reference. */
 	if (fuse_reply_entry(req, &entry) < 0)
 		snap_node_unref(node, 1);
 }
@@ -67,5 +72,5 @@ struct snap_caller snap_inode_caller(fuse_req_t req)
 
 void snap_inode_reply_result(fuse_req_t req, int r)
 {
-	fuse_reply_err(req, r < 0 ? -r : 0);
+	fuse_reply_err(req, r == -EBADMSG ? EIO : r < 0 ? -r : 0);
 }

@@ -10,7 +10,7 @@ static SnapHandle *handle_of(const struct fuse_file_info *fi)
 	return (SnapHandle *)(uintptr_t)fi->fh;
 }
 
-/* Says how the kernel is to treat an open file. */
+/* Tells the kernel how it may cache an open file. */
 static void fill_info(SnapHandle *handle, struct fuse_file_info *fi)
 {
 	enum snap_handle_mode mode = snap_handle_mode(handle);
@@ -28,7 +28,8 @@ void snap_op_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 	struct snap_attr attr;
 	SnapHandle *handle;
 	SnapNode *node;
-	int r = snap_node_create(snap_inode_node(req, parent), name, fi->flags,
+	int r = snap_tree_create(snap_inode_tree(req),
+				 snap_inode_node(req, parent), name, fi->flags,
 				 mode, &caller, &node, &attr, &handle);
 
 	if (r < 0) {
@@ -47,8 +48,8 @@ void snap_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct snap_caller caller = snap_inode_caller(req);
 	SnapHandle *handle;
-	int r = snap_node_open(snap_inode_node(req, ino), fi->flags, &caller,
-			       &handle);
+	int r = snap_tree_open(snap_inode_tree(req), snap_inode_node(req, ino),
+			       fi->flags, &caller, &handle);
 
 	if (r < 0) {
 		snap_inode_reply_result(req, r);
@@ -59,7 +60,7 @@ void snap_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		snap_handle_close(handle);
 }
 
-/* A thread's buffer for answers; it is made as large as was ever needed. */
+/* A thread's buffer for answers. It grows as needed and stays. */
 struct answer_buffer {
 	size_t size;
 	void *data;
@@ -117,7 +118,7 @@ void snap_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size,
 		   off_t off, struct fuse_file_info *fi)
 {
 	if (fi->lock_owner)
-		snap_handle_writer(handle_of(fi), fi->lock_owner);
+		snap_handle_note_writer(handle_of(fi), fi->lock_owner);
 	snap_handle_write(handle_of(fi), buf, size, (uint64_t)off, answer_write,
 			  req);
 }
@@ -164,8 +165,7 @@ void snap_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 
 /* ---- folders ---- */
 
-/* An open folder: its names, as they were when it was read from its
- * beginning. */
+/* An open folder, with its names at the moment when its reader began. */
 struct folder_handle {
 	SnapList *list;
 	gboolean read;
@@ -185,7 +185,8 @@ static void folder_free(struct folder_handle *f)
 void snap_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct folder_handle *f = g_new0(struct folder_handle, 1);
-	int r = snap_node_list(snap_inode_node(req, ino), &f->list);
+	int r = snap_tree_list(snap_inode_tree(req), snap_inode_node(req, ino),
+			       &f->list);
 
 	if (r < 0) {
 		g_free(f);
@@ -197,8 +198,9 @@ void snap_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		folder_free(f);
 }
 
-/* Reads the folder anew when it is read from its beginning again. */
-static int folder_rewind(struct folder_handle *f, SnapNode *node)
+/* Lists the folder again when its reader begins again. */
+static int folder_rewind(fuse_req_t req, struct folder_handle *f,
+			 SnapNode *node)
 {
 	SnapList *list;
 	int r;
@@ -207,7 +209,7 @@ static int folder_rewind(struct folder_handle *f, SnapNode *node)
 		f->read = TRUE;
 		return 0;
 	}
-	r = snap_node_list(node, &list);
+	r = snap_tree_list(snap_inode_tree(req), node, &list);
 	if (r < 0)
 		return r;
 	snap_list_free(f->list);
@@ -222,7 +224,7 @@ void snap_op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	char *buf = answer_buffer(size);
 	struct snap_listed listed;
 	size_t used = 0;
-	int r = off == 0 ? folder_rewind(f, snap_inode_node(req, ino)) : 0;
+	int r = off == 0 ? folder_rewind(req, f, snap_inode_node(req, ino)) : 0;
 
 	if (r < 0) {
 		snap_inode_reply_result(req, r);
@@ -252,5 +254,6 @@ void snap_op_releasedir(fuse_req_t req, fuse_ino_t ino,
 void snap_op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
 		      struct fuse_file_info *fi)
 {
-	snap_inode_reply_result(req, snap_node_sync(snap_inode_node(req, ino)));
+	snap_inode_reply_result(req, snap_tree_sync(snap_inode_tree(req),
+						    snap_inode_node(req, ino)));
 }

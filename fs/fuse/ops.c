@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The kernel's requests: each gets its node, makes one call, and answers.
+ * The kernel's requests. Each finds its node, makes one call, and answers.
  *
  * Not there, and meant so: poll (a file is always ready), locks (the kernel
  * keeps them), access (default_permissions).
@@ -16,22 +16,22 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	const struct snap_session_opts *opts = userdata;
 
 	conn->max_write = SNAP_REQUEST_MAX;
-	/* The same as the option says, or libfuse refuses. */
+	/* libfuse refuses any value but that of the option. */
 	conn->max_read = opts->max_read;
 	conn->max_background = 64;
 	conn->congestion_threshold = 48;
 	conn->want |= conn->capable &
 		      (FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
 		       FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_AUTO_INVAL_DATA);
-	/* A write must be answered by us, and a file that is opened to be
-	 * written anew must not lose its size for those who read it. */
+	/* A write must reach us before it is answered. And a process that opens
+	 * a file with O_TRUNC must not take its size from its readers. */
 	conn->want &=
 		~(unsigned)(FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_ATOMIC_O_TRUNC |
 			    FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
 			    FUSE_CAP_SPLICE_MOVE);
 }
 
-/* Answers a call that gives a node, if it did. */
+/* Answers a request for a node. */
 static void reply_node(fuse_req_t req, int r, SnapNode *node,
 		       const struct snap_attr *attr)
 {
@@ -46,7 +46,8 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct snap_caller caller = snap_inode_caller(req);
 	struct snap_attr attr;
 	SnapNode *node = NULL;
-	int r = snap_node_lookup(snap_inode_node(req, parent), name, &caller,
+	int r = snap_tree_lookup(snap_inode_tree(req),
+				 snap_inode_node(req, parent), name, &caller,
 				 &node, &attr);
 
 	reply_node(req, r, node, &attr);
@@ -87,7 +88,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino,
 		fuse_reply_attr(req, &attr.st, snap_inode_attr_timeout(&attr));
 }
 
-/* Translates what is to be set, and times that are now. */
+/* Translates the attributes to set; times that are now become UTIME_NOW. */
 static unsigned translate_set(int to_set, struct stat *st)
 {
 	unsigned set = 0;
@@ -129,7 +130,8 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 {
 	char target[PATH_MAX];
-	int r = snap_node_readlink(snap_inode_node(req, ino), target,
+	int r = snap_tree_readlink(snap_inode_tree(req),
+				   snap_inode_node(req, ino), target,
 				   sizeof(target));
 
 	if (r < 0)
@@ -144,7 +146,8 @@ static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name,
 	struct snap_caller caller = snap_inode_caller(req);
 	struct snap_attr attr;
 	SnapNode *node = NULL;
-	int r = snap_node_mknod(snap_inode_node(req, parent), name, mode, rdev,
+	int r = snap_tree_mknod(snap_inode_tree(req),
+				snap_inode_node(req, parent), name, mode, rdev,
 				&caller, &node, &attr);
 
 	reply_node(req, r, node, &attr);
@@ -156,7 +159,8 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name,
 	struct snap_caller caller = snap_inode_caller(req);
 	struct snap_attr attr;
 	SnapNode *node = NULL;
-	int r = snap_node_mkdir(snap_inode_node(req, parent), name, mode,
+	int r = snap_tree_mkdir(snap_inode_tree(req),
+				snap_inode_node(req, parent), name, mode,
 				&caller, &node, &attr);
 
 	reply_node(req, r, node, &attr);
@@ -168,7 +172,8 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
 	struct snap_caller caller = snap_inode_caller(req);
 	struct snap_attr attr;
 	SnapNode *node = NULL;
-	int r = snap_node_symlink(snap_inode_node(req, parent), name, target,
+	int r = snap_tree_symlink(snap_inode_tree(req),
+				  snap_inode_node(req, parent), name, target,
 				  &caller, &node, &attr);
 
 	reply_node(req, r, node, &attr);
@@ -179,7 +184,7 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent,
 {
 	struct snap_attr attr;
 	SnapNode *node = NULL;
-	int r = snap_node_link(snap_inode_node(req, ino),
+	int r = snap_tree_link(snap_inode_tree(req), snap_inode_node(req, ino),
 			       snap_inode_node(req, parent), name, &node,
 			       &attr);
 
@@ -189,29 +194,31 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent,
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	snap_inode_reply_result(
-		req, snap_node_unlink(snap_inode_node(req, parent), name));
+		req, snap_tree_unlink(snap_inode_tree(req),
+				      snap_inode_node(req, parent), name));
 }
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	snap_inode_reply_result(
-		req, snap_node_rmdir(snap_inode_node(req, parent), name));
+		req, snap_tree_rmdir(snap_inode_tree(req),
+				     snap_inode_node(req, parent), name));
 }
 
 static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 		      fuse_ino_t newparent, const char *newname, unsigned flags)
 {
 	snap_inode_reply_result(
-		req, snap_node_rename(snap_inode_node(req, parent), name,
+		req, snap_tree_rename(snap_inode_tree(req),
+				      snap_inode_node(req, parent), name,
 				      snap_inode_node(req, newparent), newname,
 				      flags));
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
-	const struct snap_session_opts *opts = fuse_req_userdata(req);
 	struct statvfs st;
-	int r = snap_tree_statfs(opts->tree, &st);
+	int r = snap_tree_statfs(snap_inode_tree(req), &st);
 
 	if (r < 0)
 		snap_inode_reply_result(req, r);
@@ -219,7 +226,7 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 		fuse_reply_statfs(req, &st);
 }
 
-/* Answers getxattr and listxattr: a size, or the bytes. */
+/* Answers getxattr and listxattr with a size or with the bytes. */
 static void reply_xattr(fuse_req_t req, ssize_t n, const void *buf, size_t size)
 {
 	if (n < 0)
@@ -235,10 +242,11 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 {
 	g_autofree char *buf = size ? g_malloc(size) : NULL;
 
-	reply_xattr(
-		req,
-		snap_node_getxattr(snap_inode_node(req, ino), name, buf, size),
-		buf, size);
+	reply_xattr(req,
+		    snap_tree_getxattr(snap_inode_tree(req),
+				       snap_inode_node(req, ino), name, buf,
+				       size),
+		    buf, size);
 }
 
 static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
@@ -246,7 +254,8 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	g_autofree char *buf = size ? g_malloc(size) : NULL;
 
 	reply_xattr(req,
-		    snap_node_listxattr(snap_inode_node(req, ino), buf, size),
+		    snap_tree_listxattr(snap_inode_tree(req),
+					snap_inode_node(req, ino), buf, size),
 		    buf, size);
 }
 
@@ -254,14 +263,16 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 			const char *value, size_t size, int flags)
 {
 	snap_inode_reply_result(req,
-				snap_node_setxattr(snap_inode_node(req, ino),
+				snap_tree_setxattr(snap_inode_tree(req),
+						   snap_inode_node(req, ino),
 						   name, value, size, flags));
 }
 
 static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
 	snap_inode_reply_result(
-		req, snap_node_removexattr(snap_inode_node(req, ino), name));
+		req, snap_tree_removexattr(snap_inode_tree(req),
+					   snap_inode_node(req, ino), name));
 }
 
 const struct fuse_lowlevel_ops snap_fuse_ops = {

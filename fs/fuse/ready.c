@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What is done once the mount answers.
+ * Raises the kernel's readahead once the mount answers.
  *
- * The kernel offers to read 128 KiB ahead and a server can only lower that; who
- * is root raises it in /sys, under the number of the mount. That number is
- * looked up in /proc, never by asking the mount itself for something it might
- * not answer.
+ * The kernel reads 128 KiB ahead, and a FUSE server can only lower that. A
+ * process of root can raise it in /sys, under the device number of the mount.
+ * The number is read from /proc, because the mount might not answer.
  */
 #include "fs/fuse/fuse-internal.h"
 
@@ -61,7 +60,7 @@ static bool find_device(const char *point, char ret[32])
 	return found;
 }
 
-/* Writes the length of a request as that of reading ahead. Best effort. */
+/* Sets the readahead to the length of a request. Best effort. */
 static void raise_readahead(const char *device)
 {
 	char path[128], text[16];

@@ -2,12 +2,12 @@
 /*
  * A mount from its beginning to its end.
  *
- * Set-up goes session, mount, threads; the end goes back the same way. A signal
- * that ends the mount is taken by a thread of its own: what is told to the
- * kernel may wait there for an answer to a request, so telling ends while
- * requests are still served, and serving after that. Between the last request
- * and the unmount, saves that still run are ended, so that every write that is
- * held gets its answer while there is somebody to answer to.
+ * The session is made, mounted, and served by threads; the end goes the same
+ * way back. A thread of its own takes the signal that ends the mount. First it
+ * stops the notifier, whose calls into the kernel may wait for the answer to a
+ * request, so requests must still be served. Then it stops serving. Between the
+ * last request and the unmount the saves that still run are ended, so that
+ * every write gets its answer.
  */
 #include "fs/fuse/fuse-internal.h"
 
@@ -20,8 +20,8 @@
 #include "format/base/error.h"
 #include "format/base/log.h"
 
-/* Threads that serve: reads decompress in them, so more than processors; not
- * many more, as each holds buffers of 2.5 MiB. */
+/* Threads that serve requests. Reads decompress in them, so there are more than
+ * processors; but not many more, as each holds buffers of 2.5 MiB. */
 #define THREADS_MIN 8u
 #define THREADS_MAX 16u
 #define THREADS_A_PROCESSOR 2u
@@ -34,7 +34,7 @@ struct session {
 	GThread *signals;
 	GAsyncQueue *changes; /* of struct change */
 	pthread_t serving;    /* the thread of the loop */
-	gint ending;	      /* nothing is told any more; atomic */
+	gint ending;	      /* send no notification any more; atomic */
 	gint served;	      /* the loop has ended; atomic */
 };
 
@@ -51,9 +51,9 @@ static int on_push(void *data, SnapNode *node, uint64_t offset, void *buf,
 					  (off_t)offset, &bytes, 0);
 }
 
-/* ---- names that stand for something else now ---- */
+/* ---- names that stand for another node now ---- */
 
-/* A name in a folder (a reference), or NULL: no more will come. */
+/* A name in a folder, which is a reference; NULL: the queue ends. */
 struct change {
 	SnapNode *folder;
 	char *name;
@@ -113,8 +113,8 @@ static void notifier_start(struct session *s)
 	snap_tree_on_push(s->opts->tree, on_push, s);
 }
 
-/* Tells the kernel nothing any more: waits for what is being told. Again is
- * fine. */
+/* Stops the notifier and waits for the notification under way. May be called
+ * again. */
 static void notifier_stop(struct session *s)
 {
 	snap_tree_end_pushes(s->opts->tree);
@@ -322,7 +322,7 @@ int snap_session_run(const struct snap_session_opts *opts, GError **error)
 	r = session_serve(&s);
 	signals_stop(&s);
 	notifier_stop(&s);
-	snap_tree_quiesce(opts->tree);
+	snap_tree_drain(opts->tree);
 	fuse_session_unmount(s.se);
 	g_thread_join(s.ready);
 	notifier_free(&s);

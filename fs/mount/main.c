@@ -18,7 +18,7 @@
 #include "fs/mount/options.h"
 #include "fs/mount/process.h"
 #include "fs/save/save.h"
-#include "fs/view/view.h"
+#include "fs/tree/tree.h"
 
 /* What main() knows of the mount. */
 struct mount {

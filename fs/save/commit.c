@@ -9,11 +9,10 @@
 #include "format/base/error.h"
 #include "fs/save/ingest-internal.h"
 
-/* The preamble follows all other blocks. A stream that is shown in another form
- * than it came in has no preamble. */
+/* The preamble follows all other blocks. */
 static uint64_t preamble_size(const SnapIngest *in)
 {
-	return in->classic ? 0 : in->preamble.begin;
+	return in->preamble.begin;
 }
 
 static void preamble_list(const SnapIngest *in, struct snap_meta *meta)
@@ -53,8 +52,9 @@ static void meta_fill(const SnapIngest *in, struct snap_meta *meta)
 		preamble_list(in, meta);
 		return;
 	}
-	meta->form = info->mapped && !in->classic ? SNAP_FORM_MAPPED
-						  : SNAP_FORM_CLASSIC;
+	/* QEMU's mapped-ram streams have RAM PARTs. Our own `mapped` of a
+	 * classic snapshot has none, so a copy of it is classic again. */
+	meta->form = info->ram_parts ? SNAP_FORM_MAPPED : SNAP_FORM_CLASSIC;
 	meta->pages_at = info->pages_at;
 	meta->ram_section = info->ram_section;
 	meta->target_page = info->target_page;

@@ -21,7 +21,6 @@ struct SnapIngest {
 	char *path;
 	struct snap_catalog_owner owner;
 	int level;
-	bool classic;
 	bool first;
 	SnapParser *parser;
 	SnapPool *pool;

@@ -86,7 +86,6 @@ int snap_ingest_new(const struct snap_ingest_opts *opts,
 	in->path = g_strdup(opts->path);
 	in->owner = opts->owner;
 	in->level = opts->level;
-	in->classic = opts->classic;
 	in->first = opts->first;
 	in->pool = opts->pool;
 	in->parser = snap_parser_new();
@@ -283,7 +282,7 @@ static int refuse_place(const SnapIngest *in, uint64_t offset, GError **error)
 				 offset, in->at);
 	return snap_fail(error, EPROTO,
 			 "offset %" PRIu64
-			 ": the stream does not go on here, but at "
+			 ": the stream continues elsewhere, at offset "
 			 "%" PRIu64,
 			 offset, in->at);
 }

@@ -16,9 +16,8 @@ struct snap_ingest_opts {
 	SnapPool *pool;	      /* borrowed */
 	const char *path;     /* the folder's path, for a note after a crash */
 	struct snap_catalog_owner owner;
-	uint64_t hole; /* bytes of zeros that the file begins with */
-	bool classic;  /* show the snapshot as a classic stream in any case */
-	bool first;    /* fail with -EEXIST if a snapshot is there */
+	uint64_t hole;	     /* bytes of zeros that the file begins with */
+	bool first;	     /* fail with -EEXIST if a snapshot is there */
 	uint64_t map_memory; /* bytes of memory that the map may take */
 	int level;	     /* zstd level for extents that are made anew */
 };

@@ -22,6 +22,7 @@
 #include "format/base/zero.h"
 #include "format/qemu/libvirt.h"
 #include "format/qemu/parse.h"
+#include "fs/save/save.h"
 
 void snap_preamble_init(struct snap_preamble *p, uint64_t hole)
 {
@@ -135,6 +136,29 @@ static ssize_t read_header(struct snap_preamble *p, const void *data,
 				 header.stream,
 				 (unsigned)(SNAP_LIBVIRT_MAX / SNAP_MIB));
 	return begin_at(p, header.stream, (ssize_t)n);
+}
+
+int snap_save_check_preamble(const void *data, size_t size, uint64_t length,
+			     GError **error)
+{
+	struct snap_libvirt header;
+
+	if (size > SNAP_LIBVIRT_MAX &&
+	    !snap_is_zero((const uint8_t *)data + SNAP_LIBVIRT_MAX,
+			  size - SNAP_LIBVIRT_MAX))
+		return snap_fail(error, EPROTO,
+				 "preamble has more than %u MiB that are not "
+				 "zero",
+				 (unsigned)(SNAP_LIBVIRT_MAX / SNAP_MIB));
+	if (size < SNAP_LIBVIRT_HEADER || !snap_libvirt_is(data, size))
+		return 0;
+	if (snap_libvirt_read(data, &header, NULL) == 0 &&
+	    header.stream == length)
+		return 0;
+	return snap_fail(error, EPROTO,
+			 "preamble is not whole: its libvirt header does not "
+			 "name its length, %" PRIu64,
+			 length);
 }
 
 ssize_t snap_preamble_write(struct snap_preamble *p, const void *data,

@@ -19,7 +19,9 @@
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "format/base/log.h"
+#include "format/qemu/parse.h"
 #include "fs/save/ingest.h"
+#include "fs/save/parts.h"
 #include "fs/save/queue.h"
 
 /* The memory of a running save besides its queue and jobs: the map, and the
@@ -53,8 +55,9 @@ struct SnapSave {
 	const char *name;
 	struct snap_catalog_owner owner;
 	uint64_t hole;
-	bool classic;
-	bool first;
+	SnapParts *parts; /* NULL: a stream is written */
+	snap_save_over_fn over;
+	void *over_data;
 	bool lean;
 	bool refused; /* a refused write was logged; used by the thread only */
 	GMutex lock;
@@ -83,7 +86,7 @@ SnapSaver *snap_saver_new(const struct snap_saver_opts *opts)
 	return saver;
 }
 
-void snap_saver_free(SnapSaver *saver)
+void snap_saver_wait(SnapSaver *saver)
 {
 	if (!saver)
 		return;
@@ -91,6 +94,13 @@ void snap_saver_free(SnapSaver *saver)
 	while (saver->stats.running)
 		g_cond_wait(&saver->finished, &saver->lock);
 	g_mutex_unlock(&saver->lock);
+}
+
+void snap_saver_free(SnapSaver *saver)
+{
+	if (!saver)
+		return;
+	snap_saver_wait(saver);
 	snap_pool_free(saver->pool);
 	snap_inbox_free(saver->inbox);
 	g_cond_clear(&saver->finished);
@@ -142,8 +152,10 @@ static void saver_begin(SnapSaver *saver)
 	saver->stats.running++;
 }
 
-/* Counts the end of a save. The saver may be freed after this. */
-static void saver_end(SnapSaver *saver, const struct snap_ingest_result *result)
+/* Counts the end of a save; with `nothing`, it was none: there was nothing to
+ * save. The saver may be freed after this. */
+static void saver_end(SnapSaver *saver, const struct snap_ingest_result *result,
+		      bool nothing)
 {
 	SNAP_LOCKED(&saver->lock);
 
@@ -152,6 +164,8 @@ static void saver_end(SnapSaver *saver, const struct snap_ingest_result *result)
 		saver->stats.completed++;
 		saver->stats.bytes_out += result->file;
 		saver->stats.compactions += result->compactions;
+	} else if (nothing) {
+		saver->stats.saves--;
 	} else {
 		saver->stats.failed++;
 	}
@@ -184,10 +198,16 @@ static bool save_dropped(SnapSave *save, GError **error)
 	return !save->why;
 }
 
+/* Outcomes of parts that are not failures. */
+static bool is_quiet(const SnapSave *save, const GError *error)
+{
+	return save->parts &&
+	       (error->code == EEXIST || error->code == -SNAP_SAVE_NOTHING);
+}
+
 static void save_failed(SnapSave *save, GError *error)
 {
-	if (save_dropped(save, &error) ||
-	    (save->first && error->code == EEXIST)) {
+	if (save_dropped(save, &error) || is_quiet(save, error)) {
 		save_set_state(save, SNAP_SAVE_FAILED, error);
 		return;
 	}
@@ -213,7 +233,7 @@ static void save_done(SnapSave *save, const struct snap_ingest_result *res)
 			 "%s/%s: saved, %s of RAM, %s of it not zero, %s "
 			 "on disk",
 			 save->path, save->name, ram, stored, file);
-	if (res->repaired && !save->classic)
+	if (res->repaired)
 		snap_log(SNAP_LOG_INFO,
 			 "%s/%s: the bitmaps name no page, as QEMU leaves them "
 			 "with background-snapshot; the snapshot has all pages "
@@ -326,16 +346,18 @@ static int save_run(SnapSave *save, struct snap_chunk **ret_last,
 		.path = save->path,
 		.owner = save->owner,
 		.hole = save->hole,
-		.classic = save->classic,
-		.first = save->first,
+		.first = save->parts != NULL,
 		.map_memory = save->lean ? LEAN_MAP_MEMORY : SAVE_MAP_MEMORY,
 		.level = save->saver->level,
 	};
 	g_autoptr(SnapIngest) in = NULL;
-	int r = snap_ingest_new(&opts, &in, error);
+	int r = save->parts ? snap_parts_check(save->parts, error) : 0;
 
 	if (r == 0)
-		r = save_take(save, in, ret_last, error);
+		r = snap_ingest_new(&opts, &in, error);
+	if (r == 0)
+		r = save->parts ? snap_parts_feed(save->parts, in, error)
+				: save_take(save, in, ret_last, error);
 	if (r == 0)
 		r = snap_ingest_commit(in, save->folder_fd, ret_result, error);
 	return r;
@@ -344,6 +366,7 @@ static int save_run(SnapSave *save, struct snap_chunk **ret_last,
 static void save_free(SnapSave *save)
 {
 	snap_queue_free(save->queue);
+	snap_parts_free(save->parts);
 	g_clear_error(&save->error);
 	g_free(save->why);
 	g_cond_clear(&save->changed);
@@ -360,15 +383,18 @@ static gpointer save_thread(gpointer data)
 	struct snap_chunk *last = NULL;
 	struct snap_ingest_result result = { 0 };
 	GError *error = NULL;
-	bool unused;
+	bool unused, quiet;
 	int r;
 
 	r = save_run(save, &last, &result, &error);
+	quiet = r < 0 && is_quiet(save, error);
 	saver_release(saver, save->lean);
 	if (r < 0)
 		save_failed(save, error);
 	else
 		save_done(save, &result);
+	if (save->over)
+		save->over(save->over_data, save);
 	snap_queue_close(save->queue, r < 0 ? r : -EPROTO, r);
 	if (last)
 		snap_queue_last(save->queue, last, r);
@@ -378,7 +404,7 @@ static gpointer save_thread(gpointer data)
 	g_mutex_unlock(&save->lock);
 	if (unused)
 		save_free(save);
-	saver_end(saver, r < 0 ? NULL : &result);
+	saver_end(saver, r < 0 ? NULL : &result, quiet);
 	return NULL;
 }
 
@@ -401,18 +427,24 @@ int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 	SnapSave *save;
 	bool lean;
 
-	if (fd < 0)
-		return snap_fail_errno(error, errno, "%s", opts->path);
-	if (!saver_admit(saver, &lean))
-		return refuse(fd, error);
+	if (fd < 0 || !saver_admit(saver, &lean)) {
+		if (opts->parts)
+			snap_save_parts_close(opts->parts);
+		return fd < 0 ? snap_fail_errno(error, errno, "%s", opts->path)
+			      : refuse(fd, error);
+	}
 	save = g_new0(SnapSave, 1);
 	g_mutex_init(&save->lock);
 	g_cond_init(&save->changed);
 	save->saver = saver;
 	save->queue = snap_queue_new(saver->inbox, opts->hole);
 	save->hole = opts->hole;
-	save->classic = opts->classic;
-	save->first = opts->first;
+	save->over = opts->over;
+	save->over_data = opts->over_data;
+	if (opts->parts) {
+		save->parts = snap_parts_new(opts->parts);
+		save->hole = snap_parts_hole(save->parts);
+	}
 	save->folder_fd = snap_steal_fd(&fd);
 	save->path = g_strdup(opts->path);
 	save->name = opts->name ? opts->name : "stream";
@@ -424,7 +456,7 @@ int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 	thread = g_thread_try_new("save", save_thread, save, NULL);
 	if (!thread) {
 		saver_release(saver, lean);
-		saver_end(saver, NULL);
+		saver_end(saver, NULL, false);
 		save_free(save);
 		return snap_fail(error, EAGAIN, "%s: cannot start a thread",
 				 opts->path);
@@ -462,6 +494,11 @@ void snap_save_write(SnapSave *save, const void *data, size_t size,
 		     void *answer_data)
 {
 	snap_queue_put(save->queue, data, size, offset, answer, answer_data);
+}
+
+bool snap_save_begins(const void *data, size_t size)
+{
+	return snap_stream_begins(data, size);
 }
 
 bool snap_save_scattered(SnapSave *save)
@@ -525,6 +562,8 @@ void snap_save_abort(SnapSave *save, const char *why)
 		save->why = g_strdup(why);
 	}
 	g_mutex_unlock(&save->lock);
+	if (save->parts)
+		snap_parts_stop(save->parts);
 	snap_queue_end(save->queue);
 }
 

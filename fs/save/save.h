@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include <errno.h>
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -38,6 +39,9 @@ SnapSaver *snap_saver_new(const struct snap_saver_opts *opts);
 void snap_saver_free(SnapSaver *saver);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapSaver, snap_saver_free)
 
+/* Waits until no save runs, and every request was answered. NULL is fine. */
+void snap_saver_wait(SnapSaver *saver);
+
 /* Counters since the start, and gauges of the present. */
 struct snap_saver_stats {
 	uint64_t saves; /* begun */
@@ -61,6 +65,27 @@ enum snap_save_state {
 	SNAP_SAVE_FAILED,
 };
 
+/* A snapshot that is copied in instead of being written as a stream. The
+ * descriptors are taken over; -1: the part is missing. */
+struct snap_save_parts {
+	int ram_fd;
+	int state_fd;
+	int preamble_fd;
+	bool state_closed; /* the writer of devstate waits for the outcome */
+	bool any_closed;   /* the writer of any part waits for it */
+};
+
+/* Closes the descriptors of parts that no save took over. */
+void snap_save_parts_close(struct snap_save_parts *parts);
+
+/* The outcome of a save of parts that are not whole and whose writers do not
+ * wait: nothing was saved, and nothing is logged. */
+#define SNAP_SAVE_NOTHING (-ENOMSG)
+
+/* The save is over: called once, by the save's thread, after the change of
+ * state and before the last write is answered. */
+typedef void (*snap_save_over_fn)(void *data, SnapSave *save);
+
 struct snap_save_opts {
 	int folder_fd;	  /* the folder of the snapshot; borrowed, duplicated */
 	const char *path; /* the folder's path within the store, for messages */
@@ -71,12 +96,12 @@ struct snap_save_opts {
 	/* bytes of zeros that the file begins with, because it was truncated to
 	 * this size; the stream follows */
 	uint64_t hole;
-	/* show the snapshot as a classic stream, whatever the form of its
-	 * stream */
-	bool classic;
-	/* do not replace a snapshot: if one was published meanwhile, fail with
-	 * -EEXIST, without a message */
-	bool first;
+	/* NULL: a stream is written. Parts replace no snapshot: if one was
+	 * published meanwhile, the save fails with -EEXIST, without a message
+	 */
+	struct snap_save_parts *parts;
+	snap_save_over_fn over; /* may be NULL */
+	void *over_data;
 };
 
 /* Begins a save. Returns 0, -EBUSY where the buffer has no memory for one more
@@ -88,6 +113,14 @@ SnapSave *snap_save_ref(SnapSave *save);
  * acts as snap_save_end(). */
 void snap_save_unref(SnapSave *save);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapSave, snap_save_unref)
+
+/* Checks the first `size` bytes of a preamble of `length` bytes: libvirt's
+ * header says how long it is. 0, -EPROTO. */
+int snap_save_check_preamble(const void *data, size_t size, uint64_t length,
+			     GError **error);
+
+/* True when bytes, as far as they go, are the beginning of QEMU's stream. */
+bool snap_save_begins(const void *data, size_t size);
 
 /* Called with the result of a write: its size, or -errno. From any thread,
  * possibly before snap_save_write() returns. */

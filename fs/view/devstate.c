@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* `devstate`: the migration stream without its pages, which is a stream that
  * QEMU itself accepts. */
-#include "fs/view/writing-internal.h"
+#include "fs/view/view-internal.h"
 
 static const struct snap_block *state_block(const SnapSealed *sealed)
 {
@@ -28,11 +28,11 @@ static int devstate_read(SnapSealed *sealed, void *buf, size_t size,
 			       state_block(sealed)->base + offset, hint);
 }
 
-const struct snap_view snap_view_devstate = {
+const SnapView snap_view_devstate = {
 	.name = "devstate",
+	.number = 3,
+	.split = true,
 	.present = devstate_present,
 	.size = devstate_size,
 	.read = devstate_read,
-	.part = true,
-	.open_to_write = snap_compare_open,
 };

@@ -2,17 +2,17 @@
 /*
  * `mapped`: the snapshot as a mapped-ram file, however it was saved.
  *
- * Its layout follows from the part of devstate that stands before the pages, so
- * it is made when somebody first asks for the file's size, and not for every
- * snapshot that is listed.
+ * Its layout follows from the device state before the pages. It is made when a
+ * process first asks for the file's size, not for every snapshot that is
+ * listed.
  */
-#include "fs/view/writing-internal.h"
+#include "fs/view/view-internal.h"
 
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 
-/* True where what the snapshot says can be told as mapped-ram. Memory that lies
- * elsewhere must not read as zero. */
+/* Memory that QEMU left out must not read as zero, so the snapshot must have
+ * `ram`. */
 static bool mapped_present(const SnapSealed *s)
 {
 	return s->layout && snap_view_ram.present(s);
@@ -27,7 +27,7 @@ static int layout_make(SnapSealed *s, uint64_t begin, SnapLayout **ret_layout,
 	g_autofree void *head = NULL;
 	int r;
 
-	if (size > SNAP_HEAD_MAX)
+	if (size > SNAP_LAYOUT_HEAD_MAX)
 		return snap_fail(
 			error, EBADMSG,
 			"%" G_GUINT64_FORMAT
@@ -41,7 +41,7 @@ static int layout_make(SnapSealed *s, uint64_t begin, SnapLayout **ret_layout,
 				  error);
 }
 
-/* Makes a layout that is not there yet. One that cannot be is told once. */
+/* Makes a layout unless it is there. A failure is logged once. */
 static int layout_get(SnapSealed *s, struct snap_mapped *m, uint64_t begin)
 {
 	g_autoptr(GError) error = NULL;
@@ -55,9 +55,10 @@ static int layout_get(SnapSealed *s, struct snap_mapped *m, uint64_t begin)
 	if (r == 0)
 		g_atomic_pointer_set(&m->layout, layout);
 	else if (snap_is_damage(r)) {
-		snap_fail_prefix(&error, r, "it cannot be told as mapped-ram");
-		snap_sealed_tell(s, snap_pages_name(s->pages), SNAP_TELL_MAPPED,
-				 error->message);
+		snap_fail_prefix(&error, r,
+				 "no mapped-ram file can be made of it");
+		snap_sealed_log(s, snap_pages_name(s->pages),
+				SNAP_DAMAGE_MAPPED, error->message);
 		r = m->error = -EBADMSG;
 	}
 	return r;
@@ -108,12 +109,11 @@ static int mapped_seek(SnapSealed *s, uint64_t offset, bool hole,
 	return r < 0 ? r : snap_runs_seek(s, layout, offset, hole, ret_offset);
 }
 
-const struct snap_view snap_view_mapped = {
+const SnapView snap_view_mapped = {
 	.name = "mapped",
+	.number = 1,
 	.present = mapped_present,
 	.size = mapped_size,
 	.read = mapped_read,
 	.seek = mapped_seek,
-	.saves = true,
-	.open_to_write = snap_compare_open,
 };

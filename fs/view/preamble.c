@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What stands before QEMU's stream in the file `stream`: libvirt's header, or
- * the zeros of `file:PATH,offset=N`. It is a block of the snapshot; where the
- * side file has been written since, that counts in its place.
+ * `preamble`: the bytes before QEMU's stream in the file `stream`: libvirt's
+ * header and XML, the zeros of `file:PATH,offset=N`, or another manager's
+ * header.
+ *
+ * They are a block of the snapshot. A side file in the folder replaces the
+ * block once the preamble was written anew, or when it was copied into the
+ * folder after the snapshot.
  */
 #include "fs/view/view-internal.h"
 
@@ -10,7 +14,7 @@
 
 #include "format/base/error.h"
 
-static const struct snap_block *before_block(const SnapSealed *s)
+static const struct snap_block *preamble_block(const SnapSealed *s)
 {
 	const struct snap_meta *meta = snap_sealed_meta(s);
 
@@ -19,48 +23,50 @@ static const struct snap_block *before_block(const SnapSealed *s)
 
 uint64_t snap_preamble_size(const SnapSealed *sealed)
 {
-	const struct snap_block *block = before_block(sealed);
+	const struct snap_block *block = preamble_block(sealed);
 
-	return block ? block->length : 0;
+	if (block)
+		return block->length;
+	return sealed->preamble ? g_bytes_get_size(sealed->preamble) : 0;
 }
 
 int snap_preamble_open(SnapSealed *sealed, int folder_fd, GError **error)
 {
-	const struct snap_block *block = before_block(sealed);
-	GBytes *head = NULL;
+	const struct snap_block *block = preamble_block(sealed);
+	GBytes *bytes = NULL;
 	int r;
 
-	if (!block || !sealed->key.head_ino)
+	if (!sealed->key.side_ino)
 		return 0;
 	r = snap_catalog_preamble_read(
-		folder_fd, snap_sealed_meta(sealed)->uuid, &head, error);
-	if (r < 0 || !head)
+		folder_fd, snap_sealed_meta(sealed)->uuid, &bytes, error);
+	if (r < 0 || !bytes)
 		return r;
-	if (g_bytes_get_size(head) != block->length) {
+	if (block && g_bytes_get_size(bytes) != block->length) {
 		r = snap_fail(error, EBADMSG,
 			      SNAP_CATALOG_PREAMBLE
-			      ": it has %zu bytes, and %" G_GUINT64_FORMAT
-			      " stand before the stream",
-			      g_bytes_get_size(head), block->length);
-		g_bytes_unref(head);
+			      ": it has %zu bytes, but the preamble has "
+			      "%" G_GUINT64_FORMAT,
+			      g_bytes_get_size(bytes), block->length);
+		g_bytes_unref(bytes);
 		return r;
 	}
-	sealed->head = head;
+	sealed->preamble = bytes;
 	return 0;
 }
 
 int snap_preamble_read(SnapSealed *sealed, void *buf, size_t size,
-		       uint64_t offset)
+		       uint64_t offset, struct snap_pages_hint *hint)
 {
-	const struct snap_block *block = before_block(sealed);
-
-	if (sealed->head_error)
-		return sealed->head_error;
-	if (!sealed->head)
+	if (sealed->preamble_error)
+		return sealed->preamble_error;
+	if (!sealed->preamble)
 		return snap_pages_read(sealed->pages, buf, size,
-				       block->base + offset, NULL);
+				       preamble_block(sealed)->base + offset,
+				       hint);
 	memcpy(buf,
-	       (const uint8_t *)g_bytes_get_data(sealed->head, NULL) + offset,
+	       (const uint8_t *)g_bytes_get_data(sealed->preamble, NULL) +
+		       offset,
 	       size);
 	return 0;
 }
@@ -68,11 +74,32 @@ int snap_preamble_read(SnapSealed *sealed, void *buf, size_t size,
 int snap_preamble_seek(SnapSealed *sealed, uint64_t offset, bool hole,
 		       uint64_t *ret_offset)
 {
-	const struct snap_block *block = before_block(sealed);
+	const struct snap_block *block = preamble_block(sealed);
 
-	if (!sealed->head && !sealed->head_error)
+	if (block && !sealed->preamble && !sealed->preamble_error)
 		return snap_space_seek(sealed, block->base, block->length,
 				       offset, hole, ret_offset);
-	*ret_offset = hole ? block->length : offset;
+	*ret_offset = hole ? snap_preamble_size(sealed) : offset;
 	return 0;
 }
+
+static bool preamble_present(const SnapSealed *sealed)
+{
+	return snap_preamble_size(sealed) > 0;
+}
+
+static int preamble_size(SnapSealed *sealed, uint64_t *ret_size)
+{
+	*ret_size = snap_preamble_size(sealed);
+	return 0;
+}
+
+const SnapView snap_view_preamble = {
+	.name = "preamble",
+	.number = 4,
+	.split = true,
+	.present = preamble_present,
+	.size = preamble_size,
+	.read = snap_preamble_read,
+	.seek = snap_preamble_seek,
+};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* `ram`: guest RAM, flat: the RAM blocks one after the other, each on a 2 MiB
  * boundary. Zero pages are holes. */
-#include "fs/view/writing-internal.h"
+#include "fs/view/view-internal.h"
 
 static bool ram_present(const SnapSealed *sealed)
 {
@@ -9,7 +9,7 @@ static bool ram_present(const SnapSealed *sealed)
 
 	if (!meta || !snap_meta_split(meta))
 		return false;
-	/* Memory that lies elsewhere must not read as zero here. */
+	/* Memory that QEMU left out must not read as zero here. */
 	for (guint i = 0; i < meta->n_blocks; i++)
 		if (meta->blocks[i].ignored)
 			return false;
@@ -22,7 +22,7 @@ static int ram_size(SnapSealed *sealed, uint64_t *ret_size)
 	return 0;
 }
 
-/* RAM is what the page space begins with. */
+/* The page space begins with RAM. */
 static int ram_read(SnapSealed *sealed, void *buf, size_t size, uint64_t offset,
 		    struct snap_pages_hint *hint)
 {
@@ -37,13 +37,13 @@ static int ram_seek(SnapSealed *sealed, uint64_t offset, bool hole,
 	return snap_space_seek(sealed, 0, end, offset, hole, ret_offset);
 }
 
-const struct snap_view snap_view_ram = {
+const SnapView snap_view_ram = {
 	.name = "ram",
+	.number = 2,
+	.split = true,
 	.present = ram_present,
 	.size = ram_size,
 	.read = ram_read,
 	.seek = ram_seek,
 	.learns = true,
-	.part = true,
-	.open_to_write = snap_compare_open,
 };

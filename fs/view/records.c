@@ -2,15 +2,15 @@
 /*
  * The page records of a classic stream, written again.
  *
- * The map finds the page whose record holds the byte; from there records are
- * put together one by one, with their pages read many at a time.
+ * The map finds the page whose record holds the first byte. From there records
+ * are put together one by one; their pages are read many at a time.
  */
 #include "fs/view/view-internal.h"
 
 #include <string.h>
 
-/* Pages are read into the middle of the processor's cache and copied from
- * there. */
+/* Pages are read into this buffer, which fits into the processor's second-level
+ * cache, and copied from there. */
 #define SCRATCH_PAGES 64u
 
 static GPrivate scratch_key = G_PRIVATE_INIT(g_free);
@@ -26,7 +26,7 @@ static uint8_t *scratch(void)
 	return buf;
 }
 
-/* Where bytes go: the first `skip` of what comes are dropped. */
+/* The destination of bytes; the first `skip` of them are dropped. */
 struct sink {
 	uint8_t *at;
 	uint64_t left;
@@ -45,7 +45,7 @@ static void sink_put(struct sink *sink, const void *data, uint64_t size)
 	sink->left -= n;
 }
 
-/* The records of a block, while some of them are written. */
+/* The records of a block that are being written. */
 struct records {
 	SnapSealed *sealed;
 	guint block;
@@ -53,7 +53,7 @@ struct records {
 	struct snap_pages_records range;
 	struct snap_pages_hint *hint;
 	struct sink sink;
-	uint64_t region; /* that `stored` is of */
+	uint64_t region; /* of `stored` */
 	uint64_t stored[SNAP_REGION_PAGES / 64];
 };
 
@@ -64,7 +64,7 @@ static bool is_stored(const struct records *rec, uint64_t page)
 	return rec->stored[p / 64] >> p % 64 & 1;
 }
 
-/* Makes `stored` speak of the region of `page`. */
+/* Fills `stored` for the region of `page`. */
 static int see_region(struct records *rec, uint64_t page)
 {
 	uint64_t region = page / SNAP_REGION_PAGES;
@@ -92,8 +92,8 @@ static void put_header(struct records *rec, uint64_t page)
 	sink_put(&rec->sink, header, n);
 }
 
-/* How many pages from `page` on, all stored and in one region, are wanted and
- * fit into the scratch buffer. */
+/* The number of pages from `page` on that are stored, lie in one region, are
+ * needed, and fit into the scratch buffer. */
 static guint wanted_run(const struct records *rec, uint64_t page)
 {
 	guint unit = rec->range.unit, n = unit;
@@ -109,7 +109,8 @@ static guint wanted_run(const struct records *rec, uint64_t page)
 	return n;
 }
 
-/* Puts the records of stored pages from *page on, and steps over them. */
+/* Puts the records of stored pages from *page on, and moves *page behind them.
+ */
 static int put_stored(struct records *rec, uint64_t *page)
 {
 	guint n = wanted_run(rec, *page), unit = rec->range.unit;
@@ -128,7 +129,7 @@ static int put_stored(struct records *rec, uint64_t *page)
 	return 0;
 }
 
-/* Puts records from that of `page` on until the sink is full. */
+/* Puts records from the record of `page` on until the sink is full. */
 static int put_records(struct records *rec, uint64_t page)
 {
 	while (rec->sink.left && page < rec->range.end) {
@@ -148,7 +149,7 @@ static int put_records(struct records *rec, uint64_t page)
 			page += rec->range.unit;
 		}
 	}
-	/* The map and the sums of the blocks contradict each other. */
+	/* The map and the sums of the blocks do not agree. */
 	return rec->sink.left ? -EBADMSG : 0;
 }
 
@@ -173,7 +174,7 @@ int snap_records_read(SnapSealed *s, const struct snap_run *run, void *buf,
 			   .zero = sizes.zero },
 	};
 	uint64_t page, begin;
-	/* All records as if the first were none longer; it is the first. */
+	/* As if the first record were not longer than the others. */
 	uint64_t plain = offset - MIN(offset, sizes.first_extra);
 	int r = snap_pages_find(s->pages, &rec.range, plain, &page, &begin);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A layout (format/qemu/synth.h) read at any offset: a read walks the runs that
- * it touches, and each kind of run knows where its bytes are.
+ * Reads a layout (format/qemu/synth.h) at any offset: walks the runs that the
+ * read touches and reads each as its kind says.
  */
 #include "fs/view/view-internal.h"
 
@@ -19,7 +19,7 @@ static int read_state(SnapSealed *s, void *buf, size_t size, uint64_t offset)
 
 /* ---- bitmaps ---- */
 
-/* Puts `n` bits together to one, which is set where any of them is. */
+/* Folds each `n` bits into one, which is set if any of them is. */
 static void fold_bits(uint8_t bits[SNAP_REGION_PAGES / 8], guint n)
 {
 	uint8_t folded[SNAP_REGION_PAGES / 8] = { 0 };
@@ -30,8 +30,8 @@ static void fold_bits(uint8_t bits[SNAP_REGION_PAGES / 8], guint n)
 	memcpy(bits, folded, sizeof(folded));
 }
 
-/* The part of a block's bitmap that is about its region number `i`: a bit a
- * page of ours; none past the block. */
+/* The bits of region number `i` of a block, one for each page of snapfs. Bits
+ * past the block are 0. */
 static int region_bits(SnapSealed *s, const struct snap_ram_block *b,
 		       uint64_t i, uint8_t ret[SNAP_REGION_PAGES / 8])
 {
@@ -56,7 +56,7 @@ static int region_bits(SnapSealed *s, const struct snap_ram_block *b,
 }
 
 /* Reads the bitmap of a block, region by region. A target page is at most 64
- * KiB (the layout saw to it), so that a region has 4 bytes at least. */
+ * KiB (the layout checks it), so a region has at least 4 bytes. */
 static int read_bitmap(SnapSealed *s, const struct snap_ram_block *b, void *buf,
 		       size_t size, uint64_t offset)
 {

@@ -2,10 +2,10 @@
 /*
  * Sealed snapshots: one object each, which all views and handles share.
  *
- * Which snapshot a folder holds is asked of the folder at every lookup, so one
+ * The folder is asked at every lookup which snapshot it holds, so a snapshot
  * that was saved, or copied into the store from outside, is seen at once. It is
- * opened only when its file is one that is not open yet. An object lives as
- * long as a node refers to it, also when its file has lost its name.
+ * opened only when its file is not open yet. The object lives as long as a node
+ * refers to it, also when its file has lost its name.
  */
 #include "fs/view/view-internal.h"
 
@@ -17,8 +17,45 @@
 #include "format/base/error.h"
 #include "format/base/log.h"
 
-/* What lies in a folder now. `snapshot_fd` is that of the snapshot's file, or
- * -1 to look it up. */
+/* How many damages are remembered as logged. */
+#define LOGGED_MAX 64
+
+/* ---- the table ---- */
+
+static guint key_hash(gconstpointer key)
+{
+	return snap_node_hash(key, sizeof(struct snap_sealed_key));
+}
+
+static gboolean key_equal(gconstpointer a, gconstpointer b)
+{
+	return !memcmp(a, b, sizeof(struct snap_sealed_key));
+}
+
+SnapSnapshots *snap_snapshots_new(const struct snap_snapshots_opts *opts)
+{
+	SnapSnapshots *all = g_new0(SnapSnapshots, 1);
+
+	all->opts = *opts;
+	g_mutex_init(&all->edits);
+	g_mutex_init(&all->lock);
+	all->table = g_hash_table_new(key_hash, key_equal);
+	return all;
+}
+
+void snap_snapshots_free(SnapSnapshots *snapshots)
+{
+	g_queue_clear_full(&snapshots->logged, g_free);
+	g_hash_table_destroy(snapshots->table);
+	g_mutex_clear(&snapshots->lock);
+	g_mutex_clear(&snapshots->edits);
+	g_free(snapshots);
+}
+
+/* ---- one snapshot ---- */
+
+/* The key of the snapshot in a folder. `snapshot_fd` is its open file, or -1 to
+ * look it up. */
 static int look(int folder_fd, int snapshot_fd, struct snap_sealed_key *key)
 {
 	struct stat st;
@@ -26,10 +63,10 @@ static int look(int folder_fd, int snapshot_fd, struct snap_sealed_key *key)
 	memset(key, 0, sizeof(*key));
 	if (fstatat(folder_fd, SNAP_CATALOG_PREAMBLE, &st,
 		    AT_SYMLINK_NOFOLLOW) == 0) {
-		key->head_ino = st.st_ino;
-		key->head_size = (uint64_t)st.st_size;
-		key->head_mtime_sec = st.st_mtim.tv_sec;
-		key->head_mtime_nsec = st.st_mtim.tv_nsec;
+		key->side_ino = st.st_ino;
+		key->side_size = (uint64_t)st.st_size;
+		key->side_mtime_sec = st.st_mtim.tv_sec;
+		key->side_mtime_nsec = st.st_mtim.tv_nsec;
 	} else if (errno != ENOENT) {
 		return -errno;
 	}
@@ -60,7 +97,7 @@ static void sealed_free(SnapSealed *s)
 		snap_layout_free(s->layout);
 	mapped_clear(&s->mapped);
 	mapped_clear(&s->behind);
-	g_clear_pointer(&s->head, g_bytes_unref);
+	g_clear_pointer(&s->preamble, g_bytes_unref);
 	snap_ramlist_clear(&s->info.ram);
 	if (s->fd >= 0)
 		close(s->fd);
@@ -70,32 +107,27 @@ static void sealed_free(SnapSealed *s)
 
 SnapSealed *snap_sealed_ref(SnapSealed *sealed)
 {
-	g_mutex_lock(&sealed->tree->lock);
+	g_mutex_lock(&sealed->snapshots->lock);
 	sealed->refs++;
-	g_mutex_unlock(&sealed->tree->lock);
+	g_mutex_unlock(&sealed->snapshots->lock);
 	return sealed;
 }
 
 void snap_sealed_unref(SnapSealed *sealed)
 {
-	SnapTree *tree = sealed->tree;
+	SnapSnapshots *all = sealed->snapshots;
 	bool gone;
 
-	g_mutex_lock(&tree->lock);
+	g_mutex_lock(&all->lock);
 	gone = --sealed->refs == 0;
 	if (gone)
-		g_hash_table_remove(tree->sealed, &sealed->key);
-	g_mutex_unlock(&tree->lock);
+		g_hash_table_remove(all->table, &sealed->key);
+	g_mutex_unlock(&all->lock);
 	if (gone)
 		sealed_free(sealed);
 }
 
-const struct snap_meta *snap_sealed_meta(const SnapSealed *sealed)
-{
-	return sealed->pages ? snap_pages_meta(sealed->pages) : NULL;
-}
-
-/* What the synthesizer needs to know of a snapshot. */
+/* Fills in what the synthesizer needs of a snapshot's properties. */
 static int fill_info(const struct snap_meta *meta,
 		     struct snap_stream_info *info, GError **error)
 {
@@ -133,11 +165,11 @@ static int open_pages(SnapSealed *s, SnapNode *folder, GError **error)
 	g_autofree char *path = snap_folder_path(folder, NULL);
 	g_autoptr(SnapReader) reader = NULL;
 	const struct snap_meta *meta;
-	int r = snap_catalog_find(snap_store_node(folder)->fd, &reader, error);
+	int r = snap_catalog_find(snap_folder_fd(folder), &reader, error);
 
 	if (r < 0)
 		return r;
-	s->pages = snap_pages_new(s->tree->opts.loader,
+	s->pages = snap_pages_new(s->snapshots->opts.loader,
 				  g_steal_pointer(&reader), path);
 	meta = snap_pages_meta(s->pages);
 	if (!snap_meta_split(meta))
@@ -148,38 +180,38 @@ static int open_pages(SnapSealed *s, SnapNode *folder, GError **error)
 	return r;
 }
 
-/* What the log knows: which snapshot is broken, and what of it. */
-struct told {
+/* Damage that the log names. */
+struct logged {
 	struct snap_sealed_key key;
 	uint64_t what;
 };
 
-/* A broken snapshot is opened at every look at it; the log knows it by then.
+/* Is it not logged yet? A damaged snapshot is opened again at every look at it.
  * The last few are remembered. */
-static bool is_news(SnapTree *tree, const struct told *told)
+static bool is_news(SnapSnapshots *all, const struct logged *damage)
 {
-	SNAP_LOCKED(&tree->lock);
+	SNAP_LOCKED(&all->lock);
 
-	for (GList *l = tree->told.head; l; l = l->next)
-		if (!memcmp(l->data, told, sizeof(*told)))
+	for (GList *l = all->logged.head; l; l = l->next)
+		if (!memcmp(l->data, damage, sizeof(*damage)))
 			return false;
-	g_queue_push_tail(&tree->told, g_memdup2(told, sizeof(*told)));
-	if (g_queue_get_length(&tree->told) > 64)
-		g_free(g_queue_pop_head(&tree->told));
+	g_queue_push_tail(&all->logged, g_memdup2(damage, sizeof(*damage)));
+	if (g_queue_get_length(&all->logged) > LOGGED_MAX)
+		g_free(g_queue_pop_head(&all->logged));
 	return true;
 }
 
-void snap_sealed_tell(const SnapSealed *sealed, const char *path,
-		      enum snap_tell what, const char *sentence)
+void snap_sealed_log(const SnapSealed *sealed, const char *path,
+		     enum snap_damage what, const char *sentence)
 {
-	struct told told = { .key = sealed->key, .what = what };
+	struct logged damage = { .key = sealed->key, .what = what };
 
-	if (is_news(sealed->tree, &told))
+	if (is_news(sealed->snapshots, &damage))
 		snap_log(SNAP_LOG_ERROR, "%s: %s", *path ? path : ".",
 			 sentence);
 }
 
-/* Opens what the folder has now; errors are those of the snapshot's file. */
+/* Opens the snapshot and its side file; damage goes into `s`. */
 static int open_both(SnapSealed *s, SnapNode *folder)
 {
 	g_autoptr(GError) error = NULL;
@@ -192,9 +224,9 @@ static int open_both(SnapSealed *s, SnapNode *folder)
 		return 0;
 	}
 	if (r == 0) {
-		r = snap_preamble_open(s, snap_store_node(folder)->fd, &error);
+		r = snap_preamble_open(s, snap_folder_fd(folder), &error);
 		if (snap_is_damage(r)) {
-			s->head_error = -EBADMSG;
+			s->preamble_error = -EBADMSG;
 			s->why = g_strdup(error->message);
 			r = 0;
 		}
@@ -202,16 +234,17 @@ static int open_both(SnapSealed *s, SnapNode *folder)
 	return r;
 }
 
-/* Opens the snapshot that `key` names; -ESTALE when another has come. */
-static int sealed_open(SnapNode *folder, const struct snap_sealed_key *key,
+/* Opens the snapshot of `key`; -ESTALE when the folder holds another by now. */
+static int sealed_open(SnapSnapshots *all, SnapNode *folder,
+		       const struct snap_sealed_key *key,
 		       SnapSealed **ret_sealed)
 {
-	int folder_fd = snap_store_node(folder)->fd;
+	int folder_fd = snap_folder_fd(folder);
 	SnapSealed *s = g_new0(SnapSealed, 1);
 	struct snap_sealed_key now;
 	int r;
 
-	s->tree = folder->tree;
+	s->snapshots = all;
 	s->refs = 1;
 	s->key = *key;
 	g_mutex_init(&s->mapped.lock);
@@ -232,58 +265,60 @@ static int sealed_open(SnapNode *folder, const struct snap_sealed_key *key,
 	if (s->why) {
 		g_autofree char *path = snap_folder_path(folder, NULL);
 
-		snap_sealed_tell(s, path, SNAP_TELL_FILE, s->why);
+		snap_sealed_log(s, path, SNAP_DAMAGE_FILE, s->why);
 	}
 	*ret_sealed = s;
 	return 0;
 }
 
 /* The object of that key, a new reference, or NULL. */
-static SnapSealed *sealed_known(SnapTree *tree,
+static SnapSealed *sealed_known(SnapSnapshots *all,
 				const struct snap_sealed_key *key)
 {
 	SnapSealed *s;
 
-	g_mutex_lock(&tree->lock);
-	s = g_hash_table_lookup(tree->sealed, key);
+	g_mutex_lock(&all->lock);
+	s = g_hash_table_lookup(all->table, key);
 	if (s)
 		s->refs++;
-	g_mutex_unlock(&tree->lock);
+	g_mutex_unlock(&all->lock);
 	return s;
 }
 
-/* Makes an object known, unless another thread was faster: then that one. */
+/* Puts an object into the table, or drops it and returns the one that another
+ * thread has put there. */
 static SnapSealed *sealed_publish(SnapSealed *fresh)
 {
-	SnapTree *tree = fresh->tree;
+	SnapSnapshots *all = fresh->snapshots;
 	SnapSealed *s;
 
-	g_mutex_lock(&tree->lock);
-	s = g_hash_table_lookup(tree->sealed, &fresh->key);
+	g_mutex_lock(&all->lock);
+	s = g_hash_table_lookup(all->table, &fresh->key);
 	if (s)
 		s->refs++;
 	else
-		g_hash_table_insert(tree->sealed, &fresh->key, fresh);
-	g_mutex_unlock(&tree->lock);
+		g_hash_table_insert(all->table, &fresh->key, fresh);
+	g_mutex_unlock(&all->lock);
 	if (!s)
 		return fresh;
 	sealed_free(fresh);
 	return s;
 }
 
-int snap_sealed_get(SnapNode *folder, SnapSealed **ret_sealed)
+int snap_sealed_get(SnapSnapshots *snapshots, SnapNode *folder,
+		    SnapSealed **ret_sealed)
 {
-	/* Another snapshot may come while one is being opened; not for ever. */
+	/* Another snapshot may arrive while one is being opened. */
 	for (int tries = 0; tries < 8; tries++) {
 		struct snap_sealed_key key;
 		SnapSealed *s;
-		int r = look(snap_store_node(folder)->fd, -1, &key);
+		int r = look(snap_folder_fd(folder), -1, &key);
 
 		if (r < 0)
 			return r;
-		s = sealed_known(folder->tree, &key);
+		s = sealed_known(snapshots, &key);
 		if (!s) {
-			r = sealed_open(folder, &key, &s);
+			r = sealed_open(snapshots, folder, &key, &s);
 			if (r == -ESTALE || r == -ENOENT)
 				continue;
 			if (r < 0)
@@ -296,10 +331,23 @@ int snap_sealed_get(SnapNode *folder, SnapSealed **ret_sealed)
 	return -ESTALE;
 }
 
-bool snap_sealed_shows(const SnapSealed *sealed, guint view)
+bool snap_sealed_damaged(const SnapSealed *sealed)
 {
-	bool has = sealed->error ? snap_views[view] == &snap_view_stream
-				 : snap_views[view]->present(sealed);
+	return sealed->error != 0;
+}
 
-	return has && !(snap_hidden_get(sealed) & 1u << view);
+struct snap_sealed_id snap_sealed_id(const SnapSealed *sealed)
+{
+	const struct snap_meta *meta = snap_sealed_meta(sealed);
+	struct snap_sealed_id id = { .dev = sealed->key.dev,
+				     .ino = sealed->key.ino };
+
+	if (meta)
+		memcpy(id.uuid, meta->uuid, sizeof(id.uuid));
+	return id;
+}
+
+int snap_sealed_stat(const SnapSealed *sealed, struct stat *ret)
+{
+	return fstat(sealed->fd, ret) < 0 ? -errno : 0;
 }

@@ -13,7 +13,9 @@ import makestream  # noqa: E402
 from mount import Mount, need_views  # noqa: E402
 
 MIB = 1 << 20
-# What a snapshot whose stream could be split shows, in order.
+# The files of a snapshot whose stream could be split and has no preamble, in
+# order: those that its folder lists, and all that can be opened.
+LISTED = ['devstate', 'ram']
 VIEWS = ['devstate', 'mapped', 'ram', 'stream']
 # As QEMU writes: 64 headers and pages a call.
 QEMU_WRITE = 131328

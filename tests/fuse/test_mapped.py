@@ -9,7 +9,7 @@ import struct
 import subprocess
 import threading
 
-from fusecase import MIB, VIEWS, FuseCase, read_file, setUpModule  # noqa: F401
+from fusecase import LISTED, MIB, FuseCase, read_file, setUpModule  # noqa: F401
 import harness
 import makestream
 import mappedram
@@ -147,10 +147,10 @@ class ViewTest(MappedCase):
         st = os.stat(self.mapped)
         self.assertEqual(st.st_blocks, 1)
         self.assertEqual(os.getxattr(self.mapped, 'user.snapfs.form'), b'classic')
-        self.assertEqual(sorted(os.listdir(self.snaps('vm1'))), VIEWS)
+        self.assertEqual(sorted(os.listdir(self.snaps('vm1'))), LISTED)
         os.unlink(self.mapped)
         self.assertFalse(os.path.exists(self.mapped))
-        self.assertEqual(sorted(os.listdir(self.snaps('vm1'))), ['devstate', 'ram', 'stream'])
+        self.assertEqual(sorted(os.listdir(self.snaps('vm1'))), LISTED)
         self.mount.remount()
         self.assertTrue(os.path.exists(self.mapped))
 
@@ -299,11 +299,11 @@ class HostileTest(MappedCase):
         stream, ram = (read_file(self.snaps('vm1', view)) for view in ('stream', 'ram'))
         for value in (0, 1, 20, 60):
             set_pages_at(self.store('vm1', 'snapshot.zst'), value)
-            told = self.mount.log().count('cannot be told as mapped-ram')
+            told = self.mount.log().count('no mapped-ram file can be made of it')
             for _ in range(3):
                 self.assertEqual(os.stat(self.mapped).st_size, 0)
                 self.assert_errno(errno.EIO, os.open, self.mapped, os.O_RDONLY)
-            self.assertEqual(self.mount.log().count('cannot be told as mapped-ram'), told + 1)
+            self.assertEqual(self.mount.log().count('no mapped-ram file can be made of it'), told + 1)
             self.assertTrue(read_file(self.snaps('vm1', 'ram')) == ram)
             self.assertEqual(os.stat(self.snaps('vm1', 'stream')).st_size, len(stream))
         os.unlink(self.mapped)

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 
-from fusecase import (MIB, VIEWS, FuseCase, read_file, setUpModule, write_all,  # noqa: F401
+from fusecase import (LISTED, MIB, FuseCase, read_file, setUpModule, write_all,  # noqa: F401
                       write_stream)
 import harness
 import makestream
@@ -431,7 +431,7 @@ class UserTest(BackgroundCase):
         done = harness.run(harness.need_program('unshare'), '-m', 'sh', '-c', self.SCRIPT, 'sh',
                            self.work, harness.need_program('runuser'))
         self.assertEqual((done.returncode, done.stderr), (0, ''))
-        self.assertEqual(done.stdout.split(), VIEWS)
+        self.assertEqual(done.stdout.split(), LISTED)
         st = os.stat(os.path.join(self.store, 'vm1', 'snapshot.zst'))
         self.assertEqual((st.st_uid, st.st_mode & 0o777), (65534, 0o640))
 

@@ -8,7 +8,7 @@ import socket
 import stat
 import struct
 
-from fusecase import VIEWS, FuseCase, read_file, setUpModule, write_all, write_stream  # noqa: F401
+from fusecase import LISTED, VIEWS, FuseCase, read_file, setUpModule, write_all, write_stream  # noqa: F401
 import harness
 import makestream
 
@@ -22,7 +22,7 @@ class LegalTest(FuseCase):
 
     def save_at(self, folder):
         write_stream(folder + b'/stream', self.small_data)
-        self.assertEqual(sorted(os.listdir(folder)), [v.encode() for v in VIEWS])
+        self.assertEqual(sorted(os.listdir(folder)), [v.encode() for v in LISTED])
         self.assertTrue(read_file(folder + b'/ram') == self.small.flat())
 
     def test_every_byte(self):
@@ -55,7 +55,7 @@ class LegalTest(FuseCase):
     def test_nested_snapshots_do_not_mind_each_other(self):
         for name in ('a', 'a/b', 'a/b/c'):
             self.save(name, self.small)
-        self.assertEqual(sorted(os.listdir(self.snaps('a'))), ['b'] + VIEWS)
+        self.assertEqual(sorted(os.listdir(self.snaps('a'))), ['b'] + LISTED)
         self.run_ok('rm', '-r', self.snaps('a', 'b'))
         self.check_views('a', self.small)
 
@@ -88,6 +88,20 @@ class OrdinaryTest(FuseCase):
         with open(self.store('vm1', 'other'), 'w') as file:
             file.write('from behind')
         self.assertEqual(read_file(self.snaps('vm1', 'other')), b'from behind')
+
+    def test_cut_while_others_have_it_open(self):
+        readers = [open(self.name, 'rb', buffering=0) for _ in range(2)]
+        writer = os.open(self.name, os.O_WRONLY)
+        self.addCleanup(os.close, writer)
+        for reader in readers:
+            self.addCleanup(reader.close)
+        for size in (5, 3):
+            os.truncate(self.name, size)
+            self.assertEqual(readers[0].seek(0, os.SEEK_END), size)
+        for reader in readers:
+            with open(self.name, 'wb', buffering=0) as file:
+                file.write(b'another')
+            self.assertEqual(os.pread(reader.fileno(), 100, 0), b'another')
 
     def test_direct_and_sync_writes(self):
         fd = os.open(self.name, os.O_RDWR | os.O_DIRECT | os.O_DSYNC)
@@ -217,7 +231,8 @@ class MoveTest(FuseCase):
         self.assert_errno(errno.EXDEV, os.rename, self.snaps('vm1', 'ram'), self.path('ram'))
         self.run_ok('mv', self.snaps('vm1', 'stream'), self.snaps('vm2', 'stream'))
         self.check_snapshot('vm2')
-        self.assertEqual(sorted(os.listdir(self.snaps('vm1'))), ['devstate', 'mapped', 'ram'])
+        # mv removes its source, which is the snapshot.
+        self.assertEqual(os.listdir(self.snaps('vm1')), [])
 
     def test_file_onto_stream_is_copied(self):
         with open(self.snaps('vm1', '.stream.tmp'), 'wb') as file:
@@ -250,22 +265,46 @@ class RemoveTest(FuseCase):
         self.assertEqual(os.listdir(self.store()), ['.snapfs'])
 
     def test_view_is_hidden_until_the_last_goes(self):
-        os.unlink(self.snaps('vm1', 'ram'))
-        self.assertEqual(sorted(os.listdir(self.snaps('vm1'))), ['devstate', 'mapped', 'stream'])
-        self.assert_errno(errno.ENOENT, os.stat, self.snaps('vm1', 'ram'))
-        self.assert_errno(errno.ENOENT, os.unlink, self.snaps('vm1', 'ram'))
-        self.assertTrue(os.path.exists(self.store('vm1', 'snapshot.zst')))
-        os.unlink(self.snaps('vm1', 'stream'))
-        os.unlink(self.snaps('vm1', 'mapped'))
+        for hidden, left in (('ram', ['devstate']), ('mapped', ['devstate'])):
+            os.unlink(self.snaps('vm1', hidden))
+            self.assertEqual(sorted(os.listdir(self.snaps('vm1'))), left)
+            self.assert_errno(errno.ENOENT, os.stat, self.snaps('vm1', hidden))
+            self.assert_errno(errno.ENOENT, os.unlink, self.snaps('vm1', hidden))
+            self.assertTrue(os.path.exists(self.store('vm1', 'snapshot.zst')))
+        self.assertGreater(os.stat(self.snaps('vm1', 'stream')).st_size, 0)
         os.unlink(self.snaps('vm1', 'devstate'))
         self.assertFalse(os.path.exists(self.store('vm1', 'snapshot.zst')))
         self.assertEqual(os.listdir(self.snaps('vm1')), [])
         os.rmdir(self.snaps('vm1'))
 
-    def test_hidden_one_is_back_with_a_new_snapshot(self):
+    def test_mapped_alone_does_not_keep_it(self):
+        os.unlink(self.snaps('vm1', 'devstate'))
+        os.unlink(self.snaps('vm1', 'ram'))
+        self.assertEqual(os.listdir(self.store('vm1')), [])
+        for view in VIEWS:
+            self.assert_errno(errno.ENOENT, os.stat, self.snaps('vm1', view))
+
+    def test_stream_is_the_whole_snapshot(self):
         os.unlink(self.snaps('vm1', 'stream'))
-        self.save()
+        self.assertEqual(os.listdir(self.snaps('vm1')), [])
+        self.assertEqual(os.listdir(self.store('vm1')), [])
+        self.wait_log('vm1: removed')
+        os.rmdir(self.snaps('vm1'))
+
+    def test_hidden_one_is_back_with_a_new_mount(self):
+        os.unlink(self.snaps('vm1', 'ram'))
+        self.mount.remount()
+        self.assertEqual(sorted(os.listdir(self.snaps('vm1'))), LISTED)
         self.check_snapshot()
+
+    def test_hidden_one_is_back_with_a_new_snapshot(self):
+        for hidden in (['ram'], ['devstate'], ['mapped'], ['ram', 'mapped']):
+            for name in hidden:
+                os.unlink(self.snaps('vm1', name))
+            self.save()
+            self.assertEqual(sorted(os.listdir(self.snaps('vm1'))), LISTED)
+            self.check_snapshot()
+            self.assertGreater(os.stat(self.snaps('vm1', 'mapped')).st_size, 0)
 
 
 class KeptTest(FuseCase):
@@ -288,7 +327,7 @@ class KeptTest(FuseCase):
 
     def test_private_names_of_the_store_are_not_shown(self):
         self.save()
-        self.assertEqual(sorted(os.listdir(self.snaps('vm1'))), VIEWS)
+        self.assertEqual(sorted(os.listdir(self.snaps('vm1'))), LISTED)
         self.assert_errno(errno.ENOENT, os.stat, self.snaps('vm1', 'snapshot.zst'))
         self.assertEqual(os.listdir(self.snaps()), ['vm1'])
 
@@ -297,7 +336,7 @@ class KeptTest(FuseCase):
             self.assert_errno(errno.EPERM, os.mkdir, self.snaps('vm1', name))
             self.assert_errno(errno.EPERM, os.symlink, 'x', self.snaps('vm1', name))
             self.assert_errno(errno.EPERM, os.mkfifo, self.snaps('vm1', name))
-            self.wait_log(f'vm1/{name}: this name is kept for a view')
+            self.wait_log(f'vm1/{name}: snapfs keeps this name for a view of a snapshot')
         self.assertEqual(os.listdir(self.snaps('vm1')), [])
 
     def test_no_name_moves_onto_them(self):
@@ -318,7 +357,7 @@ class KeptTest(FuseCase):
             file.write('put there by hand')
         self.assertEqual(os.listdir(self.snaps('vm1')), [])
         self.assert_errno(errno.ENOTEMPTY, os.rmdir, self.snaps('vm1'))
-        self.wait_log('the store has a file stream')
+        self.wait_log('vm1: is not empty: it holds the file stream, which the mount does not show')
 
 
 if __name__ == '__main__':

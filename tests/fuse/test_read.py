@@ -7,7 +7,7 @@ import os
 import random
 import threading
 
-from fusecase import MIB, VIEWS, FuseCase, read_file, setUpModule  # noqa: F401
+from fusecase import LISTED, MIB, VIEWS, FuseCase, read_file, setUpModule  # noqa: F401
 import harness
 import makestream
 
@@ -136,9 +136,7 @@ class ReadTest(FuseCase):
         for view in ('ram', 'devstate', 'mapped'):
             for flags in (os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_TRUNC,
                           os.O_WRONLY | os.O_APPEND):
-                fd = os.open(self.snaps('vm1', view), flags)
-                self.assert_errno(errno.EPERM, os.write, fd, b'another')
-                os.close(fd)
+                self.assert_errno(errno.EPERM, os.open, self.snaps('vm1', view), flags)
             self.assert_errno(errno.EPERM, os.truncate, self.snaps('vm1', view), 5)
         self.check_snapshot('vm1', self.guest)
 
@@ -167,7 +165,9 @@ class AttributesTest(FuseCase):
         physical = os.stat(self.store('vm1', 'snapshot.zst')).st_blocks * 512
         folder = os.stat(self.store('vm1')).st_blocks * 512
         self.assertAlmostEqual(du(), physical + folder, delta=4096)
-        self.assertGreater(du('--apparent-size'), len(self.guest.flat()) + MIB)
+        logical = len(self.guest.flat()) + os.stat(self.snaps('vm1', 'devstate')).st_size
+        self.assertAlmostEqual(du('--apparent-size'), logical + os.stat(self.snaps('vm1')).st_size,
+                               delta=4096)
 
     def test_inode_numbers_are_stable_and_differ(self):
         def numbers():
@@ -175,7 +175,7 @@ class AttributesTest(FuseCase):
         before = numbers()
         self.assertEqual(len(set(before)), len(VIEWS))
         listed = {e.name: e.inode() for e in os.scandir(self.snaps('vm1'))}
-        self.assertEqual([listed[v] for v in VIEWS], before)
+        self.assertEqual(listed, dict((v, ino) for v, ino in zip(VIEWS, before) if v in LISTED))
         os.rename(self.snaps('vm1'), self.snaps('vm2'))
         self.mount.remount()
         os.rename(self.snaps('vm2'), self.snaps('vm1'))

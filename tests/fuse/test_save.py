@@ -285,7 +285,7 @@ class WritersTest(FuseCase):
         self.addCleanup(os.close, second)
         self.assert_errno(errno.EBUSY, os.ftruncate, second, 0)
         self.assert_errno(errno.EBUSY, os.write, second, self.data[:4096])
-        self.wait_log('vm1/stream: is being saved by another writer')
+        self.wait_log('vm1/stream: another process is saving the stream')
         write_all(self.first, self.data[MIB:])
         self.close('first')
         self.check_snapshot()
@@ -310,7 +310,7 @@ class WritersTest(FuseCase):
 
     def test_cannot_begin_in_the_middle_or_jump(self):
         self.assert_errno(errno.EINVAL, os.pwrite, self.first, b'x' * 100, 4096)
-        self.wait_log('is written from its beginning to its end')
+        self.wait_log('vm1/stream: a write at offset 4096 was refused: the stream continues at offset 0')
         write_all(self.first, self.data[:MIB])
         self.assert_errno(errno.EINVAL, os.pwrite, self.first, b'x' * 100, 2 * MIB)
         self.assert_errno(errno.EINVAL, os.ftruncate, self.first, 4096)

@@ -56,15 +56,15 @@ class OrderTest(TroubleCase):
         self.put(fd, self.image.writes)
         for _ in range(50):
             self.assert_errno(errno.EPROTO, os.pwrite, fd, b'x' * 100, self.image.size)
-        self.wait_log('vm1/stream: is complete; what is written after that is refused')
-        self.assertEqual(self.count_log('is complete; what is'), 1)
+        self.wait_log('vm1/stream: a write was refused: the stream is complete')
+        self.assertEqual(self.count_log('the stream is complete'), 1)
         self.check_other()
 
     def test_log_is_not_filled(self):
         fd = self.open_stream(os.O_TRUNC)
         for i in range(200):
             self.assert_errno(errno.EINVAL, os.pwrite, fd, b'x', 5000 + i)
-        self.assertEqual(self.count_log('where the stream stands at'), 1)
+        self.assertEqual(self.count_log('the stream continues at offset 0; only'), 1)
         os.pwrite(fd, self.data[:5000], 0)
         for i in range(200):
             self.assert_errno(errno.EINVAL, os.pwrite, fd, b'x', 9000 + i)
@@ -77,37 +77,43 @@ class RemovedTest(TroubleCase):
         fd = self.open_stream(os.O_TRUNC)
         self.put(fd, self.image.stream[:-2] + self.image.pages)
         os.unlink(self.snaps('vm1', 'stream'))
-        self.wait_log('vm1/stream: was removed while it was being saved')
+        self.wait_log('vm1/stream: it was removed while it was being saved')
         self.assert_errno(errno.ECANCELED, os.pwrite, fd, b'x', 0)
         self.check_snapshot()
         # The dead writer still has it open; another one is not in its way.
         write_stream(self.snaps('vm1', 'stream'), self.image.data)
         self.check_other()
 
-    def test_a_copy_that_fails_gives_back_what_it_removed(self):
+    def copy_torn(self, data, *command):
         torn = self.path('torn')
+        with open(torn, 'wb') as file:
+            file.write(data)
+        before = self.count_log('vm1/stream: not saved')
+        subprocess.run([*command, torn, self.snaps('vm1', 'stream')], stderr=subprocess.DEVNULL,
+                       check=False)
+        # The writer may be gone before his save is.
+        harness.wait_until(lambda: self.count_log('vm1/stream: not saved') > before, 10,
+                           'the save fails')
+
+    def test_a_copy_that_fails_leaves_what_it_did_not_remove(self):
         for data in (self.data[:-5000], self.image.data[:-5000]):
-            with open(torn, 'wb') as file:
-                file.write(data)
-            for command in (['rsync', '-I', torn, self.snaps('vm1', 'stream')],
-                            ['install', torn, self.snaps('vm1', 'stream')]):
-                before = self.count_log('vm1/stream: not saved')
-                subprocess.run(command, stderr=subprocess.DEVNULL, check=False)
-                # The writer may be gone before his save is.
-                harness.wait_until(lambda n=before: self.count_log('vm1/stream: not saved') > n,
-                                   10, 'the save fails')
-                harness.wait_until(self.can_read, 10, 'the stream is there again')
+            for command in (['cp'], ['rsync', '-I', '--inplace']):
+                self.copy_torn(data, *command)
                 self.check_snapshot()
 
-    def can_read(self):
-        try:
-            return read_file(self.snaps('vm1', 'stream'))
-        except OSError:
-            return False
+    def test_a_copy_that_removes_stream_first_removes_the_snapshot(self):
+        for command in (['install'], ['cp', '--remove-destination']):
+            self.copy_torn(self.data[:-5000], *command)
+            self.assertEqual(os.listdir(self.store('vm1')), ['.snapfs-error'])
+            self.assertEqual(os.listdir(self.snaps('vm1')), [])
+            self.save('vm1')
+            self.check_snapshot()
+        self.check_no_leftovers()
 
     def test_removed_for_good(self):
         os.unlink(self.snaps('vm1', 'stream'))
-        self.assertNotIn('stream', os.listdir(self.snaps('vm1')))
+        self.assertEqual(os.listdir(self.snaps('vm1')), [])
+        self.assertEqual(os.listdir(self.store('vm1')), [])
 
 
 class PartsTest(TroubleCase):
@@ -123,7 +129,8 @@ class PartsTest(TroubleCase):
                 with open(self.snaps(folder, names[1]), 'wb') as file:
                     file.write(contents[names[1]])
             self.assertEqual(caught.exception.errno, errno.EPROTO)
-            self.wait_log(f'{folder}/ram: is not whole: it is {len(ram) - 1} bytes long')
+            self.wait_log(f'{folder}/{names[1]}: not saved: ram is not whole: '
+                          f'it has {len(ram) - 1} bytes, but devstate lists {len(ram)}')
             self.assertIn(b'ram', os.getxattr(self.snaps(folder), 'user.snapfs.error'))
             self.assertEqual(sorted(os.listdir(self.snaps(folder))), ['devstate', 'ram'])
             with open(self.snaps(folder, 'ram'), 'wb') as file:

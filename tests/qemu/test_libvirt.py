@@ -157,16 +157,33 @@ class Elsewhere(LibvirtCase):
             with self.subTest(name):
                 saved = self.save(name, *options)
                 folder = self.mount.path(name)
+                form = os.getxattr(folder, 'user.snapfs.form')
+                self.assertEqual(form, b'mapped-ram' if options else b'classic')
+                self.run_ok('cp', self.stream(name), self.path(f'{name}.stream'))
                 self.run_ok('cp', '-a', folder, self.path(name))
+                self.assertEqual(sorted(os.listdir(self.path(name))),
+                                 ['devstate', 'preamble', 'ram'])
+                self.assertEqual(os.path.getsize(self.path(name, 'preamble')), saved.begin)
                 self.run_ok('rm', '-r', folder)
+                self.assertFalse(os.path.exists(self.mount.store_path(name)))
                 self.mount.remount()
                 self.run_ok('cp', '-a', self.path(name), folder)
+                self.assertEqual(os.getxattr(folder, 'user.snapfs.form'), form)
                 self.mount.remount()
+                self.run_ok('cmp', self.path(f'{name}.stream'), f'{folder}/stream')
                 self.restore(name)
                 self.assert_restored(saved)
-                self.run_ok('cmp', self.path(f'{name}/stream'), f'{folder}/stream')
                 self.domain.virsh('destroy')
                 self.domain.start()
+
+    def test_removing_the_image_that_libvirt_wrote_removes_the_snapshot(self):
+        for name, options in (('raw', ()), ('sparse', SPARSE)):
+            self.save(name, *options)
+            os.unlink(self.stream(name))
+            self.assertEqual(os.listdir(self.mount.path(name)), [])
+            self.assertEqual(os.listdir(self.mount.store_path(name)), [])
+            os.rmdir(self.mount.path(name))
+            self.domain.start()
 
     def test_a_snapshot_of_a_domain_that_runs_on_is_an_image_too(self):
         for name, live in (('live', ('--live',)), ('paused', ())):
@@ -228,6 +245,16 @@ class Managed(LibvirtCase):
             # The link is gone, and what it led to is kept.
             self.assertFalse(os.path.lexists(self.managed()))
             self.assertTrue(os.path.exists(path))
+
+    def test_what_removes_a_managed_save_leaves_what_its_link_led_to(self):
+        path = os.path.join(self.snapshot('managed'), 'stream')
+        os.symlink(path, self.managed())
+        self.managed_save()
+        self.domain.virsh('managedsave-remove')
+        self.assertFalse(os.path.lexists(self.managed()))
+        self.assertTrue(os.path.exists(path))
+        os.unlink(path)
+        self.assertEqual(os.listdir(self.mount.path('managed')), [])
 
     def test_in_the_mount_a_file_of_that_name_is_an_ordinary_file(self):
         folder = os.path.dirname(self.managed())

@@ -30,7 +30,7 @@ class Trouble(LibvirtCase):
     def assert_snapshot(self, saved):
         """The snapshot of before is there, whole, and nothing else."""
         self.assertEqual(sorted(os.listdir(self.mount.path(saved.name))),
-                         ['devstate', 'mapped', 'ram', 'stream'])
+                         ['devstate', 'preamble', 'ram'])
         self.domain.virsh('destroy')
         self.restore(saved.name)
         self.assert_restored(saved)

@@ -136,7 +136,7 @@ class Count(VerbCase):
         self.boot()
         folder = self.mount.path('ci', 'base', 'vm1')
         self.save_ok(folder=folder)
-        self.assertEqual(sorted(os.listdir(folder)), ['devstate', 'mapped', 'ram', 'stream', 'vm.json'])
+        self.assertEqual(sorted(os.listdir(folder)), ['devstate', 'ram', 'vm.json'])
         self.assertEqual(os.stat(folder + '/vm.json').st_mode & 0o777, 0o600)
 
     def test_a_plain_folder_gets_the_stream_and_is_read_eagerly(self):

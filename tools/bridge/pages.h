@@ -40,7 +40,7 @@ struct pages {
 	bool bulk;	      /* the bulk is taken */
 	uint64_t goal;	  /* hot and bulk are taken while `passed` is less */
 	uint64_t passed;  /* pages that were taken or lie in holes */
-	guint taken;	  /* pieces; whoever is done with one counts down */
+	guint taken;	  /* pieces; the worker that ends one subtracts 1 */
 	guint background; /* those of hot and bulk among them */
 	guint bulk_most;  /* no bulk is taken when these are as many */
 	struct piece bad; /* the first that lacks a page; `at` says which */

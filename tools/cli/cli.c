@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+#include <sys/stat.h>
 
 #include "tools/cli/log.h"
 #include "tools/cli/print.h"
@@ -89,8 +91,16 @@ static int fail(const char *verb, const GError *error)
  * fails without a message. Returns the exit status. */
 static int flush_output(int status)
 {
+	struct stat st;
+
+	errno = 0;
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return status;
+	/* An earlier write has failed: errno is gone. */
+	if (!errno)
+		errno = fstat(STDOUT_FILENO, &st) == 0 && S_ISFIFO(st.st_mode)
+				? EPIPE
+				: EIO;
 	if (errno != EPIPE)
 		snap_print_error("standard output: %s", g_strerror(errno));
 	return status ? status : SNAP_EXIT_FAILED;

@@ -174,10 +174,10 @@ static int open_view(SnapOpenTree *t, const char *path, const char *form,
 	r = snap_open_tree_folder(t, path, &folder, error);
 	if (r < 0)
 		return r;
-	r = snap_node_lookup(folder, form, &t->caller, &node, &attr);
+	r = snap_tree_lookup(t->tree, folder, form, &t->caller, &node, &attr);
 	snap_node_unref(folder, 1);
 	if (r == 0) {
-		r = snap_node_open(node, O_RDONLY, &t->caller,
+		r = snap_tree_open(t->tree, node, O_RDONLY, &t->caller,
 				   &ret_view->handle);
 		snap_node_unref(node, 1);
 	}

@@ -70,14 +70,15 @@ static int enter(SnapOpenTree *t, SnapNode **folder, const char *name,
 {
 	struct snap_attr attr;
 	SnapNode *child;
-	int r = snap_node_lookup(*folder, name, &t->caller, &child, &attr);
+	int r = snap_tree_lookup(t->tree, *folder, name, &t->caller, &child,
+				 &attr);
 
 	if (r == -ENOENT && made) {
 		mode_t mask = umask(0);
 
 		umask(mask);
-		r = snap_node_mkdir(*folder, name, 0777 & ~mask, &t->caller,
-				    &child, &attr);
+		r = snap_tree_mkdir(t->tree, *folder, name, 0777 & ~mask,
+				    &t->caller, &child, &attr);
 		*made += r == 0;
 	}
 	if (r < 0)
@@ -119,7 +120,7 @@ static void unmake(SnapOpenTree *t, char **names, guint n, guint made)
 
 		if (walk(t, names, &above, NULL, &folder) < 0)
 			return;
-		r = snap_node_rmdir(folder, names[n]);
+		r = snap_tree_rmdir(t->tree, folder, names[n]);
 		snap_node_unref(folder, 1);
 		if (r < 0)
 			return;

@@ -3,7 +3,7 @@
  * the mount does. */
 #pragma once
 
-#include "fs/view/view.h"
+#include "fs/tree/tree.h"
 #include "tools/store/place.h"
 
 /* A tree and all that it needs. */

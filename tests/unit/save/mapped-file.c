@@ -85,14 +85,18 @@ void file_make(struct world *w, struct file *f)
 	add_block(w, f, "pc.rom", w->ram + ROM_FLAT, &f->rom);
 	stream_eos(w->stream);
 	stream_footer(w->stream, 2);
+	/* QEMU sends at least one PART, which is empty. */
+	if (!f->no_parts) {
+		stream_more(w->stream, 2, 2);
+		stream_eos(w->stream);
+		stream_footer(w->stream, 2);
+	}
 	f->devices = w->stream->len;
 	add_end(w);
 }
 
-void file_make_classic(struct world *w)
+static void add_list(struct world *w)
 {
-	const char *name = "pc.ram";
-
 	stream_magic(w->stream);
 	stream_configuration(w->stream, "pc-q35-test");
 	stream_start(w->stream, 1, 2, "ram", 4);
@@ -101,6 +105,19 @@ void file_make_classic(struct world *w)
 	stream_block(w->stream, "pc.rom", ROM_SIZE);
 	stream_eos(w->stream);
 	stream_footer(w->stream, 2);
+}
+
+void file_make_devstate(struct world *w)
+{
+	add_list(w);
+	add_end(w);
+}
+
+void file_make_classic(struct world *w)
+{
+	const char *name = "pc.ram";
+
+	add_list(w);
 	stream_more(w->stream, 2, 2);
 	for (uint64_t at = 0; at < RAM_SIZE; at += SNAP_PAGE) {
 		stream_page(w->stream, name, at, w->ram + at, SNAP_PAGE);

@@ -18,6 +18,7 @@ struct file {
 	struct file_block ram;
 	struct file_block rom;
 	uint64_t devices; /* where the devices begin */
+	bool no_parts;	  /* without RAM's empty PART section */
 };
 
 /* Fills w->ram: pages of noise, pages of one byte, and every third page
@@ -29,6 +30,9 @@ void file_make(struct world *w, struct file *f);
 
 /* Appends a classic stream of w->ram to w->stream. */
 void file_make_classic(struct world *w);
+
+/* The devstate of that stream. */
+void file_make_devstate(struct world *w);
 
 /* Writes in their order. */
 struct cut {

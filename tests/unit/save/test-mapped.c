@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "format/qemu/wire.h"
@@ -218,32 +219,83 @@ static void a_bitmap_may_not_name_a_page_past_its_block(void **state)
 
 /* ---- a snapshot is there already ---- */
 
-static void a_save_that_may_not_replace_gives_way(void **state)
+/* An open file of these bytes. */
+static int file_of(const void *data, size_t size)
+{
+	int fd = memfd_create("part", MFD_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, data, size), size);
+	return fd;
+}
+
+/* Saves ram and devstate of w->ram: the outcome. */
+static int save_parts(struct world *w, size_t ram_size, bool tell)
+{
+	struct snap_save_parts parts = { .preamble_fd = -1,
+					 .state_closed = tell,
+					 .any_closed = tell };
+	struct snap_save_opts opts = { .folder_fd = w->folder_fd,
+				       .path = "vm1",
+				       .owner = { (uid_t)-1, (gid_t)-1, 0600 },
+				       .parts = &parts };
+
+	parts.ram_fd = file_of(w->ram, ram_size);
+	parts.state_fd = file_of(w->stream->data, w->stream->len);
+	snap_save_unref(w->save);
+	assert_int_equal(snap_save_new(w->saver, &opts, &w->save, NULL), 0);
+	return snap_save_wait(w->save, NULL);
+}
+
+static void open_parts(struct world *w)
+{
+	world_open(w, SNAP_SAVER_BUFFER_MIN);
+	file_fill_ram(w);
+	w->stream = g_byte_array_new();
+	file_make_devstate(w);
+}
+
+static void ram_and_devstate_become_a_snapshot(void **state)
+{
+	struct snap_meta meta;
+	struct world w;
+
+	open_parts(&w);
+	assert_int_equal(save_parts(&w, FLAT_SIZE, true), 0);
+	assert_saved(&w);
+	saved_meta(&w, &meta);
+	assert_int_equal(meta.form, SNAP_FORM_CLASSIC);
+	snap_meta_clear(&meta);
+	world_close(&w);
+}
+
+static void parts_that_are_not_whole_are_no_snapshot(void **state)
 {
 	struct world w;
-	struct file f;
-	struct snap_save_opts opts = { .path = "vm1",
-				       .owner = { (uid_t)-1, (gid_t)-1, 0600 },
-				       .classic = true,
-				       .first = true };
-	g_autoptr(GArray) cuts = NULL;
-	struct snap_meta meta;
-	SnapSave *first;
 	struct stat st;
 
-	open_file(&w, &f);
-	opts.folder_fd = w.folder_fd;
-	assert_int_equal(snap_save_new(w.saver, &opts, &first, NULL), 0);
-	begin_save(&w);
-	cuts = cuts_of_qemu(&w, &f);
-	assert_int_equal(put_cuts(&w, cuts), 0);
-	snap_save_unref(w.save);
-	w.save = first;
-	assert_int_equal(put_cuts(&w, cuts), -EEXIST);
-	assert_int_equal(snap_save_wait(first, NULL), -EEXIST);
-	saved_meta(&w, &meta);
-	assert_int_equal(meta.form, SNAP_FORM_MAPPED);
-	snap_meta_clear(&meta);
+	open_parts(&w);
+	assert_int_equal(save_parts(&w, FLAT_SIZE - SNAP_PAGE, false),
+			 SNAP_SAVE_NOTHING);
+	assert_int_not_equal(fstatat(w.folder_fd, SNAP_CATALOG_ERROR, &st, 0),
+			     0);
+	assert_int_equal(save_parts(&w, FLAT_SIZE - SNAP_PAGE, true), -EPROTO);
+	assert_failed_for(&w, -EPROTO, "ram is not whole");
+	g_byte_array_set_size(w.stream, w.stream->len - 1);
+	assert_int_equal(save_parts(&w, FLAT_SIZE, false), SNAP_SAVE_NOTHING);
+	assert_int_equal(save_parts(&w, FLAT_SIZE, true), -EPROTO);
+	assert_failed_for(&w, -EPROTO, "devstate is not whole");
+	world_close(&w);
+}
+
+static void parts_replace_no_snapshot(void **state)
+{
+	struct world w;
+	struct stat st;
+
+	open_parts(&w);
+	assert_int_equal(save_parts(&w, FLAT_SIZE, true), 0);
+	assert_int_equal(save_parts(&w, FLAT_SIZE, true), -EEXIST);
 	assert_int_not_equal(fstatat(w.folder_fd, SNAP_CATALOG_ERROR, &st, 0),
 			     0);
 	world_close(&w);
@@ -274,9 +326,9 @@ static void bytes_outside_all_parts_fail_the_save(void **state)
 		{ "a header again", f.rom.bitmap - 40, 40,
 		  "were written already" },
 		{ "behind the stream", f.devices + 8192, 100,
-		  "does not go on here" },
+		  "the stream continues elsewhere" },
 		{ "far behind", (uint64_t)1 << 50, 4096,
-		  "does not go on here" },
+		  "the stream continues elsewhere" },
 		{ "into a header", f.ram.pages + RAM_SIZE - 4096, 8192,
 		  "were written already" },
 	};
@@ -308,7 +360,7 @@ static void pages_before_their_header_fail_the_save(void **state)
 	assert_true(put_from_file(&w, 0, f.ram.bitmap) > 0);
 	put_from_file(&w, f.rom.pages, f.rom.pages + SNAP_PAGE);
 	snap_save_end(w.save);
-	assert_failed_for(&w, -EPROTO, "does not go on here");
+	assert_failed_for(&w, -EPROTO, "the stream continues elsewhere");
 	world_close(&w);
 }
 
@@ -431,7 +483,9 @@ int main(void)
 		cmocka_unit_test(a_copy_with_holes_is_saved_when_it_ends),
 		cmocka_unit_test(a_missing_bitmap_is_waited_for),
 		cmocka_unit_test(a_bitmap_may_not_name_a_page_past_its_block),
-		cmocka_unit_test(a_save_that_may_not_replace_gives_way),
+		cmocka_unit_test(ram_and_devstate_become_a_snapshot),
+		cmocka_unit_test(parts_that_are_not_whole_are_no_snapshot),
+		cmocka_unit_test(parts_replace_no_snapshot),
 		cmocka_unit_test(bytes_outside_all_parts_fail_the_save),
 		cmocka_unit_test(pages_before_their_header_fail_the_save),
 		cmocka_unit_test(a_page_is_not_written_again_in_part),

@@ -170,7 +170,7 @@ static void a_stream_begins_after_a_hole(void **state)
 		g_byte_array_set_size(w.stream, (guint)holes[i]);
 		memset(w.stream->data, 0, w.stream->len);
 		file_make(&w, &f);
-		begin_save_of(&w, holes[i], false);
+		begin_save_of(&w, holes[i]);
 		snap_save_state(w.save, &bytes);
 		assert_int_equal(bytes, holes[i]);
 		assert_int_equal(check(&w), 0);

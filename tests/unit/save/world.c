@@ -34,13 +34,12 @@ void world_open(struct world *w, uint64_t buffer)
 	assert_true(w->folder_fd >= 0);
 }
 
-void begin_save_of(struct world *w, uint64_t hole, bool classic)
+void begin_save_of(struct world *w, uint64_t hole)
 {
 	struct snap_save_opts opts = { .folder_fd = w->folder_fd,
 				       .path = "vm1",
 				       .owner = { (uid_t)-1, (gid_t)-1, 0600 },
-				       .hole = hole,
-				       .classic = classic };
+				       .hole = hole };
 
 	snap_save_unref(w->save);
 	assert_int_equal(snap_save_new(w->saver, &opts, &w->save, NULL), 0);
@@ -48,7 +47,7 @@ void begin_save_of(struct world *w, uint64_t hole, bool classic)
 
 void begin_save(struct world *w)
 {
-	begin_save_of(w, 0, false);
+	begin_save_of(w, 0);
 }
 
 void world_close(struct world *w)

@@ -36,7 +36,7 @@ void world_close(struct world *w);
 
 /* Begins a save; ends the last one. */
 void begin_save(struct world *w);
-void begin_save_of(struct world *w, uint64_t hole, bool classic);
+void begin_save_of(struct world *w, uint64_t hole);
 
 /* Writes, and waits for the answer. */
 ssize_t put(struct world *w, const void *data, size_t size, uint64_t offset);

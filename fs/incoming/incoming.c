@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A stream on its way into a folder, as its writers see it.
+ *
+ *	UNTOUCHED ──zero byte──▶ ZEROS ──┐
+ *	    │                      ▲     │ first other byte
+ *	    │ truncate ──▶ EMPTY ──┤     ▼
+ *	    └──────────first other byte─▶ SAVING ──last close──▶ ENDED
+ *	                 EMPTY ◀─truncate(0) by the writer─┘
+ *	any ──unlink──▶ REMOVED
+ *
+ * Nothing happens before the first byte that is not 0. It begins the save, and
+ * its writer becomes the writer of the stream. The save decides where a byte
+ * may be written: mapped-ram is written at any offset by any process, other
+ * streams from their beginning to their end. Only the writer may begin anew.
+ *
+ * Zeros at the beginning are a hole, whether they were written, skipped or cut
+ * to (QEMU's file:PATH,offset=N): the stream begins behind them.
+ */
+#include "fs/incoming/incoming-internal.h"
+
+#include "format/base/cleanup.h"
+#include "format/base/error.h"
+#include "format/base/zero.h"
+
+/* A request that the save answers. */
+enum request {
+	WRITE,
+	OTHER_WRITE, /* by another handle than the writer's */
+	SYNC,
+	CLOSE,
+};
+
+struct pending {
+	SnapIncoming *in; /* the open file holds a reference until the answer */
+	SnapSave *save;	  /* a reference */
+	snap_handle_answer answer;
+	void *data;
+	enum request request;
+	size_t skip; /* bytes of the write that belong to the hole */
+};
+
+enum snap_incoming_state snap_incoming_state(SnapIncoming *in)
+{
+	SNAP_LOCKED(&in->lock);
+
+	return in->state;
+}
+
+bool snap_incoming_saved(SnapIncoming *in)
+{
+	SNAP_LOCKED(&in->lock);
+
+	return in->save && snap_save_state(in->save, NULL) == SNAP_SAVE_DONE;
+}
+
+/* ---- requests that the save answers ---- */
+
+/* The answer to a request whose outcome in the save is `result`. */
+static ssize_t judge(const struct pending *p, ssize_t result)
+{
+	enum snap_save_state state = snap_save_state(p->save, NULL);
+
+	if (result >= 0)
+		return result + (ssize_t)p->skip;
+	/* QEMU aborts, and its guest with it, when it cannot close a channel.
+	 */
+	if (p->request == CLOSE && snap_save_scattered(p->save))
+		return 0;
+	if (p->request == SYNC && state == SNAP_SAVE_RUNNING &&
+	    result == -EPROTO)
+		return 0;
+	if (state == SNAP_SAVE_DONE && result == -EPROTO)
+		return snap_incoming_refuse(
+			p->in, EPROTO,
+			"a write was refused: the stream is complete");
+	if (state == SNAP_SAVE_RUNNING && result == -EINVAL &&
+	    p->request == OTHER_WRITE)
+		return snap_incoming_refuse(
+			p->in, EBUSY, "another process is saving the stream");
+	return result;
+}
+
+static void answered(void *data, ssize_t result)
+{
+	struct pending *p = data;
+	ssize_t answer = judge(p, result);
+
+	snap_save_unref(p->save);
+	p->answer(p->data, answer);
+	g_free(p);
+}
+
+static struct pending *pending_new_locked(SnapIncoming *in,
+					  enum request request,
+					  snap_handle_answer answer, void *data)
+{
+	struct pending *p = g_new0(struct pending, 1);
+
+	p->in = in;
+	p->save = snap_save_ref(in->save);
+	p->answer = answer;
+	p->data = data;
+	p->request = request;
+	return p;
+}
+
+/* What is answered to a write without the save; 0: the save takes all but the
+ * first *ret_skip bytes. */
+static ssize_t accept_locked(SnapIncoming *in, const void *writer,
+			     const uint8_t *buf, size_t size, uint64_t offset,
+			     size_t *ret_skip)
+{
+	ssize_t n = 0;
+
+	*ret_skip = 0;
+	if (in->state == SNAP_INCOMING_REMOVED)
+		return -ECANCELED;
+	if (size && !in->save)
+		n = snap_incoming_first_locked(in, writer, buf, size, offset,
+					       ret_skip);
+	if (n || !size || !in->save)
+		return n;
+	in->solid =
+		MAX(in->solid, offset + size - snap_zeros_behind(buf, size));
+	in->tail = 0;
+	return 0;
+}
+
+/* Of two requests in flight at once (AIO), the second may reach the save first.
+ * Then it is not where the stream goes on, unless that is mapped-ram. */
+void snap_incoming_write(SnapIncoming *in, const void *writer, const void *buf,
+			 size_t size, uint64_t offset,
+			 snap_handle_answer answer, void *data)
+{
+	struct pending *p = NULL;
+	size_t skip;
+	ssize_t n;
+
+	g_mutex_lock(&in->lock);
+	n = accept_locked(in, writer, buf, size, offset, &skip);
+	if (n == 0 && size && in->save) {
+		p = pending_new_locked(
+			in, writer == in->writer ? WRITE : OTHER_WRITE, answer,
+			data);
+		p->skip = skip;
+	}
+	g_mutex_unlock(&in->lock);
+	if (p)
+		snap_save_write(p->save, (const uint8_t *)buf + skip,
+				size - skip, offset + skip, answered, p);
+	else
+		answer(data, n);
+}
+
+/* Should a close by a writer say how the stream stands? QEMU ignores the
+ * answer, but mv and cp do not: mv deletes its source afterwards. Of several
+ * writers only the first one gets it. With mapped-ram, where all of them write,
+ * none gets it, as asking would end the stream. */
+static bool close_asks_locked(const SnapIncoming *in, const void *writer)
+{
+	return in->save && in->state != SNAP_INCOMING_REMOVED &&
+	       writer == in->writer &&
+	       (in->writers == 1 || !snap_save_scattered(in->save));
+}
+
+void snap_incoming_flush(SnapIncoming *in, const void *writer,
+			 snap_handle_answer answer, void *data)
+{
+	struct pending *p = NULL;
+	int r = 0;
+
+	g_mutex_lock(&in->lock);
+	if (close_asks_locked(in, writer))
+		p = pending_new_locked(in, CLOSE, answer, data);
+	else if (in->state == SNAP_INCOMING_ZEROS)
+		r = snap_incoming_refuse_locked(in, EPROTO,
+						"only zeros were written");
+	g_mutex_unlock(&in->lock);
+	if (p)
+		snap_save_check(p->save, answered, p);
+	else
+		answer(data, r);
+}
+
+void snap_incoming_sync(SnapIncoming *in, snap_handle_answer answer, void *data)
+{
+	struct pending *p = NULL;
+
+	g_mutex_lock(&in->lock);
+	if (in->save && in->state != SNAP_INCOMING_REMOVED)
+		p = pending_new_locked(in, SYNC, answer, data);
+	g_mutex_unlock(&in->lock);
+	if (p)
+		snap_save_check(p->save, answered, p);
+	else
+		answer(data, 0);
+}
+
+/* ---- cutting ---- */
+
+/* Drops what has come; what it was cut to is a hole. */
+static void begin_anew_locked(SnapIncoming *in, uint64_t hole)
+{
+	if (in->save)
+		snap_save_abort(in->save, NULL);
+	g_clear_pointer(&in->save, snap_save_unref);
+	in->writer = NULL;
+	in->solid = in->tail = 0;
+	in->hole = hole;
+	in->refused = false;
+	in->state = SNAP_INCOMING_EMPTY;
+}
+
+/* Cuts a stream whose save has begun. */
+static int truncate_save_locked(SnapIncoming *in, const void *writer,
+				uint64_t size)
+{
+	uint64_t bytes;
+	bool running = snap_save_state(in->save, &bytes) == SNAP_SAVE_RUNNING;
+
+	/* A program that writes whole blocks fills up the last one, and cuts
+	 * that off. */
+	if (size && (size == bytes || (size >= in->solid && size < bytes))) {
+		in->tail = size;
+		return 0;
+	}
+	if (running && writer != in->writer)
+		return snap_incoming_refuse_locked(
+			in, EBUSY, "another process is saving the stream");
+	if (size)
+		return snap_incoming_refuse_locked(
+			in, EINVAL, "a stream cannot be cut while it is saved");
+	begin_anew_locked(in, 0);
+	return 0;
+}
+
+int snap_incoming_truncate(SnapIncoming *in, const void *writer, uint64_t size)
+{
+	SNAP_LOCKED(&in->lock);
+
+	if (in->state == SNAP_INCOMING_REMOVED)
+		return 0;
+	if (in->save)
+		return truncate_save_locked(in, writer, size);
+	if (in->state != SNAP_INCOMING_UNTOUCHED || !in->former.exists ||
+	    size != in->former.size)
+		begin_anew_locked(in, size);
+	return 0;
+}
+
+/* ---- coming and going ---- */
+
+bool snap_incoming_enter(SnapIncoming *in)
+{
+	SNAP_LOCKED(&in->lock);
+
+	if (in->state >= SNAP_INCOMING_ENDED || snap_incoming_over_locked(in))
+		return false;
+	in->writers++;
+	snap_incoming_count_writer(in->table, 1);
+	return true;
+}
+
+/* The last writer has gone; returns the save that has ended, a reference, or
+ * NULL. */
+static SnapSave *last_left_locked(SnapIncoming *in)
+{
+	if (in->save) {
+		if (in->state != SNAP_INCOMING_REMOVED)
+			in->state = SNAP_INCOMING_ENDED;
+		return snap_save_ref(in->save);
+	}
+	if (in->state != SNAP_INCOMING_REMOVED) {
+		begin_anew_locked(in, 0);
+		in->state = SNAP_INCOMING_UNTOUCHED;
+	}
+	return NULL;
+}
+
+void snap_incoming_leave(SnapIncoming *in, const void *writer)
+{
+	g_autoptr(SnapSave) ended = NULL;
+
+	g_mutex_lock(&in->lock);
+	if (in->writer == writer)
+		in->writer = NULL;
+	if (--in->writers == 0)
+		ended = last_left_locked(in);
+	g_mutex_unlock(&in->lock);
+	if (ended)
+		snap_save_end(ended);
+	snap_incoming_count_writer(in->table, -1);
+}
+
+void snap_incoming_remove(SnapIncoming *in)
+{
+	g_autoptr(SnapSave) save = NULL;
+
+	g_mutex_lock(&in->lock);
+	in->refused = false;
+	if (in->save && !snap_save_over(in->save))
+		snap_incoming_refuse_locked(
+			in, 0, "it was removed while it was being saved");
+	if (in->save)
+		save = snap_save_ref(in->save);
+	in->state = SNAP_INCOMING_REMOVED;
+	g_mutex_unlock(&in->lock);
+	if (save)
+		snap_save_abort(save, NULL);
+	snap_incoming_drop(in);
+}

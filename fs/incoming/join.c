@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A new writer joins the stream that is on its way, or begins one. */
+#include "fs/incoming/incoming-internal.h"
+
+#include "format/base/cleanup.h"
+
+/* True while a new writer may join the stream. */
+static bool is_open(SnapIncoming *in)
+{
+	SNAP_LOCKED(&in->lock);
+
+	return in->state < SNAP_INCOMING_ENDED &&
+	       !snap_incoming_over_locked(in);
+}
+
+SnapIncoming *snap_incoming_join(SnapIncomingTable *table, SnapNode *folder,
+				 const char *name,
+				 const struct snap_former *former)
+{
+	guint number = (guint)snap_incoming_number(name);
+
+	for (;;) {
+		SnapIncoming *in = snap_incoming_lookup(table, folder, number);
+
+		if (in && is_open(in))
+			return in;
+		if (in) {
+			snap_incoming_drop(in);
+			snap_node_unref(&in->node, 1);
+		}
+		in = snap_incoming_new(table, folder, number, former);
+		if (snap_incoming_put_first(in))
+			return in;
+		snap_node_unref(&in->node, 1);
+	}
+}

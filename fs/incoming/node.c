@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The node of a stream on its way: what the folder shows of it. */
+#include "fs/incoming/incoming-internal.h"
+
+#include <fcntl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "format/base/cleanup.h"
+#include "format/base/error.h"
+#include "format/base/log.h"
+
+static const struct snap_node_ops incoming_ops;
+
+SnapIncoming *snap_incoming_of(SnapNode *node)
+{
+	return node->ops == &incoming_ops ? (SnapIncoming *)node : NULL;
+}
+
+SnapNode *snap_incoming_node(SnapIncoming *in)
+{
+	return &in->node;
+}
+
+SnapNode *snap_incoming_folder(const SnapIncoming *in)
+{
+	return in->folder;
+}
+
+struct snap_former snap_incoming_former(SnapIncoming *in)
+{
+	SNAP_LOCKED(&in->lock);
+
+	return in->former;
+}
+
+uint64_t snap_incoming_ino(const SnapIncoming *in)
+{
+	return in->node.serial | (uint64_t)1 << 62;
+}
+
+int snap_incoming_refuse_locked(SnapIncoming *in, int code, const char *why)
+{
+	g_autofree char *path = NULL;
+
+	if (in->refused)
+		return -code;
+	in->refused = true;
+	path = snap_folder_path(in->folder, snap_incoming_name(in));
+	snap_log(SNAP_LOG_WARNING, "%s: %s", path, why);
+	return -code;
+}
+
+int snap_incoming_refuse(SnapIncoming *in, int code, const char *why)
+{
+	SNAP_LOCKED(&in->lock);
+
+	return snap_incoming_refuse_locked(in, code, why);
+}
+
+/* ---- the node ---- */
+
+/* Bytes of the file by now. */
+static uint64_t size_locked(const SnapIncoming *in)
+{
+	uint64_t size = in->hole;
+
+	if (in->save)
+		snap_save_state(in->save, &size);
+	else if (in->state == SNAP_INCOMING_UNTOUCHED)
+		size = in->former.size;
+	return in->tail ? MIN(size, in->tail) : size;
+}
+
+static int incoming_getattr(SnapNode *node, SnapHandle *handle,
+			    struct snap_attr *ret_attr)
+{
+	SnapIncoming *in = (SnapIncoming *)node;
+	struct stat *st = &ret_attr->st;
+	SNAP_LOCKED(&in->lock);
+
+	if (fstatat(snap_folder_fd(in->folder), "", st, AT_EMPTY_PATH) < 0)
+		return -errno;
+	st->st_size = (off_t)size_locked(in);
+	if (in->former.owner.uid != (uid_t)-1)
+		st->st_uid = in->former.owner.uid;
+	if (in->former.owner.gid != (gid_t)-1)
+		st->st_gid = in->former.owner.gid;
+	st->st_mode = S_IFREG | (in->former.owner.mode & 0777);
+	st->st_blocks = 0;
+	st->st_nlink = 1;
+	st->st_ino = snap_incoming_ino(in);
+	st->st_atim = st->st_mtim = st->st_ctim = in->began;
+	return 0;
+}
+
+/* Notes owner and mode for a save that begins later. When the save is over,
+ * changes the snapshot's file. While it runs there is no file to change. */
+static int incoming_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
+			    const struct stat *st)
+{
+	SnapIncoming *in = (SnapIncoming *)node;
+	bool privileged = snap_plain_privileged(in->table->opts.plain);
+	snap_autofd int fd = -1;
+	bool over;
+
+	g_mutex_lock(&in->lock);
+	over = snap_incoming_over_locked(in);
+	if ((set & SNAP_SET_SIZE) && !over) {
+		g_mutex_unlock(&in->lock);
+		return -EBUSY;
+	}
+	if (set & SNAP_SET_MODE)
+		in->former.owner.mode = st->st_mode & 07777;
+	if ((set & SNAP_SET_UID) && privileged)
+		in->former.owner.uid = st->st_uid;
+	if ((set & SNAP_SET_GID) && privileged)
+		in->former.owner.gid = st->st_gid;
+	g_mutex_unlock(&in->lock);
+	if (!over)
+		return 0;
+	fd = openat(snap_folder_fd(in->folder), SNAP_CATALOG_SNAPSHOT,
+		    O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? -errno : snap_store_setattr(fd, set, st);
+}
+
+static void incoming_clear(SnapNode *node)
+{
+	SnapIncoming *in = (SnapIncoming *)node;
+
+	snap_incoming_drop(in);
+	if (in->save)
+		snap_save_unref(in->save);
+	snap_node_unref(in->folder, 1);
+	g_mutex_clear(&in->lock);
+}
+
+static const struct snap_node_ops incoming_ops = {
+	.getattr = incoming_getattr,
+	.setattr = incoming_setattr,
+	.clear = incoming_clear,
+};
+
+SnapIncoming *snap_incoming_new(SnapIncomingTable *table, SnapNode *folder,
+				guint name, const struct snap_former *former)
+{
+	SnapIncoming *in = g_new0(SnapIncoming, 1);
+	static uint64_t number; /* atomic */
+
+	in->node.ops = &incoming_ops;
+	in->node.nodes = folder->nodes;
+	in->node.key.kind = &incoming_ops;
+	in->node.key.words[0] =
+		__atomic_add_fetch(&number, 1, __ATOMIC_RELAXED);
+	g_mutex_init(&in->lock);
+	in->table = table;
+	in->folder = snap_node_ref(folder);
+	in->name = name;
+	in->former = *former;
+	if (!snap_plain_privileged(table->opts.plain)) {
+		in->former.owner.uid = (uid_t)-1;
+		in->former.owner.gid = (gid_t)-1;
+	}
+	clock_gettime(CLOCK_REALTIME, &in->began);
+	snap_node_intern(&in->node);
+	return in;
+}

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The node of a part, and the open files by which it is written and read. */
+#include "fs/incoming/parts-internal.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "format/base/cleanup.h"
+#include "format/base/error.h"
+
+typedef struct {
+	SnapStoreNode store;
+	SnapIncomingTable *table;
+	SnapNode *folder; /* a reference */
+	enum snap_part part;
+} PartNode;
+
+/* ---- the open file ---- */
+
+/* Notes that a handle changes its part: 0; -EBUSY while a snapshot is made of
+ * the parts, and afterwards. */
+static int begin_change(SnapHandle *handle)
+{
+	struct snap_part_handle *h = (struct snap_part_handle *)handle;
+	SNAP_LOCKED(&h->parts->table->lock);
+
+	h->wrote = true;
+	h->closed = false;
+	return h->parts->busy || h->replaced ? -EBUSY : 0;
+}
+
+static void part_write(SnapHandle *handle, const void *buf, size_t size,
+		       uint64_t offset, snap_handle_answer answer, void *data)
+{
+	int r = begin_change(handle);
+
+	if (r < 0)
+		answer(data, r);
+	else
+		snap_ordinary_write(handle, buf, size, offset, answer, data);
+}
+
+static int part_truncate(SnapHandle *handle, uint64_t size)
+{
+	int r = begin_change(handle);
+
+	return r < 0 ? r : snap_ordinary_truncate(handle, size);
+}
+
+static int part_allocate(SnapHandle *handle, int mode, int64_t offset,
+			 int64_t length)
+{
+	int r = begin_change(handle);
+
+	return r < 0 ? r : snap_ordinary_allocate(handle, mode, offset, length);
+}
+
+static void part_flush(SnapHandle *handle, snap_handle_answer answer,
+		       void *data)
+{
+	struct snap_part_handle *h = (struct snap_part_handle *)handle;
+	struct snap_closing closing = { answer, data };
+	struct snap_parts *p = h->parts;
+	bool waits;
+
+	g_mutex_lock(&p->table->lock);
+	waits = h->wrote && !h->replaced;
+	if (waits) {
+		h->closed = true;
+		p->last_closed = ((PartNode *)handle->node)->part;
+		g_array_append_val(p->closings, closing);
+		p->users++; /* the answer may free the handle */
+	}
+	g_mutex_unlock(&p->table->lock);
+	if (!waits) {
+		answer(data, 0);
+		return;
+	}
+	snap_parts_consider(p);
+	snap_parts_release(p);
+}
+
+static void part_clear_handle(SnapHandle *handle)
+{
+	struct snap_part_handle *h = (struct snap_part_handle *)handle;
+	struct snap_parts *p = h->parts;
+	bool was_open;
+
+	close(h->plain.fd);
+	g_mutex_lock(&p->table->lock);
+	g_queue_unlink(&p->handles, &h->link);
+	was_open = !h->closed;
+	g_mutex_unlock(&p->table->lock);
+	/* The other parts may have waited for this one. */
+	if (was_open)
+		snap_parts_consider(p);
+	snap_parts_release(p);
+}
+
+static const struct snap_handle_ops part_handle_ops = {
+	/* Otherwise the kernel does not say which process writes. */
+	.mode = SNAP_HANDLE_DIRECT, .truncates_on_open = true,
+	.read = snap_ordinary_read, .write = part_write,
+	.flush = part_flush,	    .truncate = part_truncate,
+	.sync = snap_ordinary_sync, .seek = snap_ordinary_seek,
+	.allocate = part_allocate,  .clear = part_clear_handle,
+};
+
+int snap_part_open(SnapNode *node, int fd, SnapHandle **ret_handle)
+{
+	PartNode *part = (PartNode *)node;
+	struct snap_part_handle *h =
+		snap_handle_new(sizeof(*h), &part_handle_ops, node);
+	struct stat st;
+
+	h->plain.fd = fd;
+	h->link.data = h;
+	h->parts = snap_parts_use(part->table, part->folder);
+	g_mutex_lock(&part->table->lock);
+	g_queue_push_tail_link(&h->parts->handles, &h->link);
+	g_mutex_unlock(&part->table->lock);
+	/* A save of the parts that runs does not know the handle. After it, the
+	 * name is that of a view. */
+	snap_parts_wait(part->table, part->folder);
+	if (fstat(fd, &st) == 0 && st.st_nlink) {
+		*ret_handle = &h->plain.handle;
+		return 0;
+	}
+	snap_handle_close(&h->plain.handle);
+	return -ESTALE;
+}
+
+static void reader_clear(SnapHandle *handle)
+{
+	close(((struct snap_ordinary_handle *)handle)->fd);
+}
+
+static const struct snap_handle_ops reader_ops = {
+	/* Its writers are not cached. */
+	.mode = SNAP_HANDLE_DIRECT,
+	.read = snap_ordinary_read,
+	.seek = snap_ordinary_seek,
+	.clear = reader_clear,
+};
+
+/* ---- the node ---- */
+
+static int part_open(SnapNode *node, int flags,
+		     const struct snap_caller *caller, SnapHandle **ret_handle)
+{
+	int fd = snap_ordinary_reopen(node, flags);
+	struct snap_ordinary_handle *h;
+
+	if (fd < 0)
+		return fd;
+	if ((flags & O_ACCMODE) != O_RDONLY)
+		return snap_part_open(node, fd, ret_handle);
+	h = snap_handle_new(sizeof(*h), &reader_ops, node);
+	h->fd = fd;
+	*ret_handle = &h->handle;
+	return 0;
+}
+
+static void part_clear(SnapNode *node)
+{
+	PartNode *p = (PartNode *)node;
+
+	close(p->store.fd);
+	snap_node_unref(p->folder, 1);
+}
+
+static const struct snap_node_ops part_ops = {
+	.getattr = snap_store_getattr,
+	.setattr = snap_ordinary_setattr,
+	.open = part_open,
+	.clear = part_clear,
+};
+
+int snap_part_lookup(SnapIncomingTable *table, SnapNode *folder,
+		     const char *name, SnapNode **ret_node)
+{
+	snap_autofd int fd = openat(snap_folder_fd(folder), name,
+				    O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+	PartNode *p;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode) || !snap_part_is_name(name))
+		return -ENOENT;
+	p = g_new0(PartNode, 1);
+	p->store.node.ops = &part_ops;
+	p->store.node.nodes = folder->nodes;
+	p->store.node.key = snap_store_key(&st);
+	p->store.node.key.kind = &part_ops;
+	p->store.node.key.words[2] = folder->key.words[0];
+	p->store.node.key.words[3] = folder->key.words[1];
+	p->store.plain = table->opts.plain;
+	p->store.fd = snap_steal_fd(&fd);
+	p->store.type = S_IFREG;
+	p->table = table;
+	p->folder = snap_node_ref(folder);
+	p->part = snap_part_of(name);
+	*ret_node = snap_node_intern(&p->store.node);
+	return 0;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What parts.c, parts-table.c and part-file.c share. */
+#pragma once
+
+#include "fs/incoming/incoming-internal.h"
+
+enum snap_part {
+	SNAP_PART_RAM,
+	SNAP_PART_DEVSTATE,
+	SNAP_PART_PREAMBLE,
+	SNAP_PARTS,
+	SNAP_PART_NONE = SNAP_PARTS,
+};
+
+/* A close that waits for the outcome. */
+struct snap_closing {
+	snap_handle_answer answer;
+	void *data;
+};
+
+/* The parts of a folder, while a process has one open or they are considered.
+ * All of it is protected by the lock of the table. */
+struct snap_parts {
+	SnapIncomingTable *table;
+	SnapNode *folder; /* a reference */
+	guint users;
+	GQueue handles;		    /* struct snap_part_handle */
+	guint holds;		    /* parts that are being created */
+	bool busy;		    /* they are considered, or saved */
+	bool again;		    /* consider them again after that */
+	enum snap_part last_closed; /* since they were considered */
+	GArray *closings;	    /* struct snap_closing; likewise */
+	/* Of the consideration that is under way; its thread's alone: */
+	GArray *answerable; /* struct snap_closing */
+	struct stat st[SNAP_PARTS];
+	enum snap_part times; /* the part whose times the snapshot gets */
+};
+
+/* An open file by which a part is written. */
+struct snap_part_handle {
+	struct snap_ordinary_handle plain;
+	struct snap_parts *parts; /* a user */
+	GList link;
+	/* Protected by the lock of the table: */
+	bool wrote;
+	bool closed;   /* since it wrote */
+	bool replaced; /* the part is gone: a snapshot has replaced it */
+};
+
+/* The names of parts. */
+extern const char *const snap_part_names[SNAP_PARTS];
+
+/* The part of a name; SNAP_PART_NONE. */
+enum snap_part snap_part_of(const char *name);
+
+/* One more user of the parts of a folder, and one less. */
+struct snap_parts *snap_parts_use(SnapIncomingTable *table, SnapNode *folder);
+void snap_parts_release(struct snap_parts *p);
+
+/* Considers what becomes of the parts, unless one is open: makes a snapshot of
+ * them when they are whole, and answers the closes. The caller is a user. */
+void snap_parts_consider(struct snap_parts *p);

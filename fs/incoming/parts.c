@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Parts of a snapshot that are copied into a folder: `ram`, `devstate` and
+ * `preamble`. Each is an ordinary file of the store until the first two are
+ * whole. Then a save makes a snapshot of them, and the close of the last one
+ * waits for it.
+ *
+ * A part is open while a process has it open to write and has not closed it
+ * since it wrote. (A shell that duplicates a descriptor closes one of the two
+ * before it writes.) The parts are considered when none is open. While they are
+ * considered, nobody can write them.
+ *
+ * A snapshot that arrives meanwhile replaces `ram` and `devstate`. A `preamble`
+ * that is copied in after the snapshot becomes its preamble, if it has none.
+ */
+#include "fs/incoming/parts-internal.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "format/base/cleanup.h"
+#include "format/base/error.h"
+#include "format/base/fileio.h"
+#include "format/base/log.h"
+
+static bool is_open_locked(const struct snap_parts *p)
+{
+	if (p->holds)
+		return true;
+	for (GList *l = p->handles.head; l; l = l->next)
+		if (!((struct snap_part_handle *)l->data)->closed)
+			return true;
+	return false;
+}
+
+static void answer_all(GArray *closings, int result)
+{
+	for (guint i = 0; i < closings->len; i++) {
+		const struct snap_closing *c =
+			&g_array_index(closings, struct snap_closing, i);
+
+		c->answer(c->data, result);
+	}
+	g_array_unref(closings);
+}
+
+/* ---- a snapshot is there ---- */
+
+static bool has_snapshot(SnapNode *folder)
+{
+	struct stat st;
+
+	return fstatat(snap_folder_fd(folder), SNAP_CATALOG_SNAPSHOT, &st,
+		       AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* Ends writing to parts that are gone: the bytes would be lost. */
+static void end_writing(struct snap_parts *p)
+{
+	SNAP_LOCKED(&p->table->lock);
+
+	for (GList *l = p->handles.head; l; l = l->next)
+		((struct snap_part_handle *)l->data)->replaced = true;
+}
+
+/* Removes a part that a snapshot has replaced. */
+static void remove_replaced(struct snap_parts *p, enum snap_part part)
+{
+	g_autofree char *path =
+		snap_folder_path(p->folder, snap_part_names[part]);
+
+	if (unlinkat(snap_folder_fd(p->folder), snap_part_names[part], 0) == 0)
+		snap_log(SNAP_LOG_WARNING,
+			 "%s: removed: the snapshot that was saved here "
+			 "replaces it",
+			 path);
+}
+
+/* Gives the snapshot the preamble that was copied in after it. */
+static int read_and_adopt(struct snap_parts *p, GError **error)
+{
+	int folder_fd = snap_folder_fd(p->folder);
+	g_autofree char *bytes = NULL;
+	size_t size = 0;
+	int r = snap_read_file(folder_fd, SNAP_PART_PREAMBLE_NAME,
+			       SNAP_CATALOG_PREAMBLE_MAX, &bytes, &size);
+
+	if (r == -EFBIG)
+		return snap_fail(error, EFBIG, "it is longer than %u MiB",
+				 SNAP_CATALOG_PREAMBLE_MAX >> 20);
+	if (r < 0)
+		return snap_fail_errno(error, -r, "reading it");
+	r = snap_save_check_preamble(bytes, size, size, error);
+	if (r < 0)
+		return r;
+	return snap_catalog_preamble_adopt(p->table->opts.catalog, folder_fd,
+					   bytes, size, error);
+}
+
+static int adopt_preamble(struct snap_parts *p)
+{
+	g_autofree char *path =
+		snap_folder_path(p->folder, SNAP_PART_PREAMBLE_NAME);
+	g_autoptr(GError) error = NULL;
+	int r;
+
+	r = read_and_adopt(p, &error);
+	if (r < 0) {
+		snap_log(SNAP_LOG_ERROR,
+			 "%s: cannot become the preamble of the snapshot: %s",
+			 path, error->message);
+		return r;
+	}
+	unlinkat(snap_folder_fd(p->folder), SNAP_PART_PREAMBLE_NAME, 0);
+	end_writing(p);
+	snap_folder_changed(p->folder);
+	return 0;
+}
+
+/* The folder holds a snapshot, so there is nothing to make of the parts. A
+ * `preamble` whose writer does not wait may be a part of one: it stays, unless
+ * it is empty or the snapshot has one. */
+static int replace_parts(struct snap_parts *p, enum snap_part closed)
+{
+	struct stat st;
+
+	remove_replaced(p, SNAP_PART_RAM);
+	remove_replaced(p, SNAP_PART_DEVSTATE);
+	if (!snap_part_stat(p->folder, SNAP_PART_PREAMBLE_NAME, &st))
+		return 0;
+	if (closed == SNAP_PART_PREAMBLE)
+		return adopt_preamble(p);
+	if (!st.st_size ||
+	    snap_catalog_preamble_exists(snap_folder_fd(p->folder)))
+		remove_replaced(p, SNAP_PART_PREAMBLE);
+	return 0;
+}
+
+/* ---- a snapshot is made of them ---- */
+
+/* The parts have been considered. */
+static void considered(struct snap_parts *p, int result)
+{
+	SnapIncomingTable *table = p->table;
+	GArray *closings;
+	bool again;
+
+	g_mutex_lock(&table->lock);
+	closings = g_steal_pointer(&p->answerable);
+	again = p->again;
+	p->busy = p->again = false;
+	g_cond_broadcast(&table->changed);
+	g_mutex_unlock(&table->lock);
+	answer_all(closings, result);
+	if (again)
+		snap_parts_consider(p);
+	snap_parts_release(p);
+}
+
+/* Opens a part: -1 where there is none. */
+static int open_part(struct snap_parts *p, enum snap_part part)
+{
+	int fd = snap_open_regular(snap_folder_fd(p->folder),
+				   snap_part_names[part], &p->st[part]);
+
+	if (fd < 0)
+		p->st[part].st_ino = 0;
+	return fd < 0 ? -1 : fd;
+}
+
+/* Removes a part that was saved, unless another one has its name by now. */
+static void remove_saved(struct snap_parts *p, enum snap_part part)
+{
+	struct stat st;
+
+	if (p->st[part].st_ino &&
+	    snap_part_stat(p->folder, snap_part_names[part], &st) &&
+	    st.st_ino == p->st[part].st_ino && st.st_dev == p->st[part].st_dev)
+		unlinkat(snap_folder_fd(p->folder), snap_part_names[part], 0);
+}
+
+/* The parts are a snapshot now, which gets their times. */
+static void finish_saved(struct snap_parts *p)
+{
+	snap_autofd int fd =
+		openat(snap_folder_fd(p->folder), SNAP_CATALOG_SNAPSHOT,
+		       O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd >= 0)
+		snap_store_setattr(fd, SNAP_SET_ATIME | SNAP_SET_MTIME,
+				   &p->st[p->times]);
+	for (enum snap_part part = 0; part < SNAP_PARTS; part++)
+		remove_saved(p, part);
+	end_writing(p);
+	snap_folder_changed(p->folder);
+}
+
+/* The save of the parts is over. Runs in its thread. */
+static void on_over(void *data, SnapSave *save)
+{
+	struct snap_parts *p = data;
+	int r = snap_save_wait(save, NULL);
+
+	if (r == 0)
+		finish_saved(p);
+	else if (r == -EEXIST)
+		r = replace_parts(p, SNAP_PART_NONE);
+	else if (r == SNAP_SAVE_NOTHING)
+		r = 0;
+	snap_incoming_end_save(p->table, save);
+	considered(p, r);
+}
+
+/* The owner of the snapshot: that of `ram`. */
+static struct snap_catalog_owner owner_of(const struct snap_parts *p)
+{
+	const struct stat *st = &p->st[SNAP_PART_RAM];
+	struct snap_catalog_owner owner = { (uid_t)-1, (gid_t)-1, 0600 };
+
+	if (!st->st_ino)
+		return owner;
+	owner.mode = st->st_mode & 0777;
+	if (snap_plain_privileged(p->table->opts.plain)) {
+		owner.uid = st->st_uid;
+		owner.gid = st->st_gid;
+	}
+	return owner;
+}
+
+/* Begins a save of the parts, which are taken over: 0; -errno, logged. */
+static int begin_save(struct snap_parts *p, struct snap_save_parts *parts,
+		      int folder_fd, enum snap_part closed)
+{
+	SnapIncomingTable *table = p->table;
+	g_autofree char *path = snap_folder_path(p->folder, NULL);
+	struct snap_save_opts opts = {
+		.folder_fd = folder_fd,
+		.path = path,
+		.name = snap_part_names[closed % SNAP_PARTS],
+		.owner = owner_of(p),
+		.parts = parts,
+		.over = on_over,
+		.over_data = p,
+	};
+	g_autoptr(SnapSave) save = NULL;
+	g_autoptr(GError) error = NULL;
+	int r = snap_save_new(table->opts.saver, &opts, &save, &error);
+
+	if (r < 0) {
+		snap_log(SNAP_LOG_ERROR, "%s: not saved: %s", path,
+			 error->message);
+		return r;
+	}
+	if (snap_incoming_begin_save(table, save) < 0)
+		snap_save_abort(save,
+				"the mount was ended while it was being saved");
+	return 0;
+}
+
+/* Makes a snapshot of the parts in a thread of its own, if they are whole: 1,
+ * or the answer to the closes. */
+static int make_snapshot(struct snap_parts *p, enum snap_part closed)
+{
+	snap_autofd int folder_fd = snap_open_folder(snap_folder_fd(p->folder));
+	struct snap_save_parts parts = {
+		.ram_fd = open_part(p, SNAP_PART_RAM),
+		.state_fd = open_part(p, SNAP_PART_DEVSTATE),
+		.preamble_fd = open_part(p, SNAP_PART_PREAMBLE),
+		.state_closed = closed == SNAP_PART_DEVSTATE,
+		.any_closed = closed != SNAP_PART_NONE,
+	};
+	int r;
+
+	p->times = closed == SNAP_PART_DEVSTATE ? SNAP_PART_DEVSTATE
+						: SNAP_PART_RAM;
+	if (folder_fd < 0 || parts.state_fd < 0) {
+		snap_save_parts_close(&parts);
+		return MIN(folder_fd, 0);
+	}
+	r = begin_save(p, &parts, folder_fd, closed);
+	return r < 0 ? r : 1;
+}
+
+/* Takes the closes since the parts were considered last. True when the parts
+ * are to be considered; else *ret_result answers the closes. */
+static bool take_closings(struct snap_parts *p, GArray **ret_closings,
+			  enum snap_part *ret_closed, int *ret_result)
+{
+	SNAP_LOCKED(&p->table->lock);
+
+	*ret_closings = NULL;
+	if (p->busy) {
+		p->again = true;
+		return false;
+	}
+	*ret_closings = p->closings;
+	p->closings = g_array_new(FALSE, FALSE, sizeof(struct snap_closing));
+	*ret_closed = p->last_closed;
+	p->last_closed = SNAP_PART_NONE;
+	*ret_result = p->table->ending ? -ECANCELED : 0;
+	if (p->table->ending || is_open_locked(p))
+		return false;
+	p->busy = true;
+	p->users++;
+	p->answerable = g_steal_pointer(ret_closings);
+	return true;
+}
+
+void snap_parts_consider(struct snap_parts *p)
+{
+	enum snap_part closed;
+	GArray *closings;
+	int r;
+
+	if (!take_closings(p, &closings, &closed, &r)) {
+		if (closings)
+			answer_all(closings, r);
+		return;
+	}
+	r = has_snapshot(p->folder) ? replace_parts(p, closed)
+				    : make_snapshot(p, closed);
+	if (r <= 0)
+		considered(p, r);
+}
+
+/* True when no part is open, considered or saved. */
+static bool is_idle(struct snap_parts *p)
+{
+	SNAP_LOCKED(&p->table->lock);
+
+	return !p->busy && !is_open_locked(p);
+}
+
+void snap_parts_replaced(SnapIncomingTable *table, SnapNode *folder, bool saved)
+{
+	struct snap_parts *p;
+	bool any = false;
+
+	for (enum snap_part part = 0; part < SNAP_PARTS; part++)
+		any = any ||
+		      snap_part_stat(folder, snap_part_names[part], NULL);
+	if (!any)
+		return;
+	p = snap_parts_use(table, folder);
+	if (saved && is_idle(p))
+		remove_replaced(p, SNAP_PART_PREAMBLE);
+	snap_parts_consider(p);
+	snap_parts_release(p);
+}
+
+struct snap_parts *snap_parts_hold(SnapIncomingTable *table, SnapNode *folder)
+{
+	struct snap_parts *p = snap_parts_use(table, folder);
+	SNAP_LOCKED(&table->lock);
+
+	while (p->busy)
+		g_cond_wait(&table->changed, &table->lock);
+	p->holds++;
+	return p;
+}
+
+void snap_parts_let_go(struct snap_parts *parts)
+{
+	g_mutex_lock(&parts->table->lock);
+	parts->holds--;
+	g_mutex_unlock(&parts->table->lock);
+	/* The other parts may have waited. */
+	snap_parts_consider(parts);
+	snap_parts_release(parts);
+}

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Handles: open files, and the way from a request to the operation of a kind.
+ */
+#include "fs/node/node-internal.h"
+
+#include "format/base/cleanup.h"
+
+void *snap_handle_new(size_t size, const struct snap_handle_ops *ops,
+		      SnapNode *node)
+{
+	SnapHandle *handle = g_malloc0(size);
+	SNAP_LOCKED(&node->nodes->lock);
+
+	handle->ops = ops;
+	handle->node = node;
+	handle->refs = 1;
+	handle->link.data = handle;
+	node->refs++;
+	g_queue_push_tail_link(&node->handles, &handle->link);
+	return handle;
+}
+
+SnapHandle *snap_handle_newest(SnapNode *node)
+{
+	SNAP_LOCKED(&node->nodes->lock);
+
+	for (GList *l = node->handles.tail; l; l = l->prev) {
+		SnapHandle *handle = l->data;
+
+		if (handle->ops->truncates_on_open &&
+		    !__atomic_load_n(&handle->changes, __ATOMIC_RELAXED)) {
+			handle->refs++;
+			return handle;
+		}
+	}
+	return NULL;
+}
+
+void snap_handle_unref(SnapHandle *handle)
+{
+	SnapNode *node = handle->node;
+	bool last;
+
+	g_mutex_lock(&node->nodes->lock);
+	last = --handle->refs == 0;
+	g_mutex_unlock(&node->nodes->lock);
+	if (!last)
+		return;
+	handle->ops->clear(handle);
+	g_free(handle);
+	snap_node_unref(node, 1);
+}
+
+void snap_handle_close(SnapHandle *handle)
+{
+	SnapNode *node = handle->node;
+
+	g_mutex_lock(&node->nodes->lock);
+	g_queue_unlink(&node->handles, &handle->link);
+	g_mutex_unlock(&node->nodes->lock);
+	snap_handle_unref(handle);
+}
+
+enum snap_handle_mode snap_handle_mode(const SnapHandle *handle)
+{
+	return handle->ops->mode;
+}
+
+ssize_t snap_handle_read(SnapHandle *handle, void *buf, size_t size,
+			 uint64_t offset)
+{
+	snap_nodes_count(handle->node->nodes, SNAP_COUNT_READ);
+	if (!handle->ops->read)
+		return -EBADF;
+	if (offset > INT64_MAX)
+		return -EINVAL;
+	return handle->ops->read(handle, buf, size, offset);
+}
+
+static void note_change(SnapHandle *handle)
+{
+	__atomic_store_n(&handle->changes, true, __ATOMIC_RELAXED);
+}
+
+int snap_handle_truncate(SnapHandle *handle, uint64_t size)
+{
+	note_change(handle);
+	return handle->ops->truncate(handle, size);
+}
+
+void snap_handle_write(SnapHandle *handle, const void *buf, size_t size,
+		       uint64_t offset, snap_handle_answer answer, void *data)
+{
+	snap_nodes_count(handle->node->nodes, SNAP_COUNT_WRITE);
+	note_change(handle);
+	if (!handle->ops->write)
+		answer(data, -EBADF);
+	else if (offset > INT64_MAX || size > (uint64_t)INT64_MAX - offset)
+		answer(data, -EFBIG);
+	else
+		handle->ops->write(handle, buf, size, offset, answer, data);
+}
+
+void snap_handle_note_writer(SnapHandle *handle, uint64_t process)
+{
+	__atomic_store_n(&handle->process, process, __ATOMIC_RELAXED);
+}
+
+void snap_handle_flush(SnapHandle *handle, uint64_t process,
+		       snap_handle_answer answer, void *data)
+{
+	uint64_t wrote = __atomic_load_n(&handle->process, __ATOMIC_RELAXED);
+
+	/* A child between fork and exec closes files that its parent still
+	 * writes. */
+	if (handle->ops->flush && (!wrote || !process || wrote == process))
+		handle->ops->flush(handle, answer, data);
+	else
+		answer(data, 0);
+}
+
+void snap_handle_sync(SnapHandle *handle, bool data_only,
+		      snap_handle_answer answer, void *data)
+{
+	if (handle->ops->sync)
+		handle->ops->sync(handle, data_only, answer, data);
+	else
+		answer(data, 0);
+}
+
+int64_t snap_handle_seek(SnapHandle *handle, int64_t offset, int whence)
+{
+	snap_nodes_count(handle->node->nodes, SNAP_COUNT_SEEK);
+	if (offset < 0)
+		return -ENXIO;
+	return handle->ops->seek ? handle->ops->seek(handle, offset, whence)
+				 : -EINVAL;
+}
+
+int snap_handle_allocate(SnapHandle *handle, int mode, int64_t offset,
+			 int64_t length)
+{
+	return handle->ops->allocate
+		       ? handle->ops->allocate(handle, mode, offset, length)
+		       : -EOPNOTSUPP;
+}

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Nodes: the table in which a node is found again, references, counters. */
+#include "fs/node/node-internal.h"
+
+#include <string.h>
+
+#include "format/base/cleanup.h"
+
+/* ---- the table ---- */
+
+guint snap_node_hash(const void *data, size_t size)
+{
+	const uint8_t *p = data;
+	guint hash = 2166136261u; /* FNV-1a */
+
+	for (size_t i = 0; i < size; i++)
+		hash = (hash ^ p[i]) * 16777619u;
+	return hash;
+}
+
+static guint key_hash(gconstpointer key)
+{
+	return snap_node_hash(key, sizeof(struct snap_node_key));
+}
+
+static gboolean key_equal(gconstpointer a, gconstpointer b)
+{
+	return !memcmp(a, b, sizeof(struct snap_node_key));
+}
+
+SnapNodes *snap_nodes_new(const struct snap_nodes_opts *opts)
+{
+	SnapNodes *nodes = g_new0(SnapNodes, 1);
+
+	nodes->opts = *opts;
+	g_mutex_init(&nodes->lock);
+	nodes->table = g_hash_table_new(key_hash, key_equal);
+	return nodes;
+}
+
+void snap_nodes_free(SnapNodes *nodes)
+{
+	g_hash_table_destroy(nodes->table);
+	g_mutex_clear(&nodes->lock);
+	g_free(nodes);
+}
+
+bool snap_nodes_read_only(const SnapNodes *nodes)
+{
+	return nodes->opts.read_only;
+}
+
+void snap_nodes_on_change(SnapNodes *nodes, snap_nodes_changed changed,
+			  void *data)
+{
+	nodes->changed = changed;
+	nodes->changed_data = data;
+}
+
+void snap_node_changed(SnapNode *folder, const char *name)
+{
+	SnapNodes *nodes = folder->nodes;
+
+	if (nodes->changed)
+		nodes->changed(nodes->changed_data, folder, name);
+}
+
+void snap_nodes_count(SnapNodes *nodes, enum snap_count what)
+{
+	__atomic_add_fetch(&nodes->counts[what], 1, __ATOMIC_RELAXED);
+}
+
+uint64_t snap_nodes_counted(SnapNodes *nodes, enum snap_count what)
+{
+	return __atomic_load_n(&nodes->counts[what], __ATOMIC_RELAXED);
+}
+
+/* ---- references ---- */
+
+static void node_free(SnapNode *node)
+{
+	node->ops->clear(node);
+	g_free(node);
+}
+
+SnapNode *snap_node_ref(SnapNode *node)
+{
+	SNAP_LOCKED(&node->nodes->lock);
+
+	node->refs++;
+	return node;
+}
+
+bool snap_node_try_ref(SnapNode *node)
+{
+	SNAP_LOCKED(&node->nodes->lock);
+
+	if (!node->refs)
+		return false;
+	node->refs++;
+	return true;
+}
+
+void snap_node_unref(SnapNode *node, uint64_t n)
+{
+	SnapNodes *nodes = node->nodes;
+	bool gone;
+
+	g_mutex_lock(&nodes->lock);
+	g_assert(node->refs >= n);
+	node->refs -= n;
+	gone = node->refs == 0;
+	if (gone)
+		g_hash_table_remove(nodes->table, &node->key);
+	g_mutex_unlock(&nodes->lock);
+	if (gone)
+		node_free(node);
+}
+
+SnapNode *snap_node_find(SnapNodes *nodes, const struct snap_node_key *key)
+{
+	SNAP_LOCKED(&nodes->lock);
+	SnapNode *node = g_hash_table_lookup(nodes->table, key);
+
+	if (node)
+		node->refs++;
+	return node;
+}
+
+SnapNode *snap_node_intern(SnapNode *fresh)
+{
+	SnapNodes *nodes = fresh->nodes;
+	SnapNode *node;
+
+	g_mutex_lock(&nodes->lock);
+	node = g_hash_table_lookup(nodes->table, &fresh->key);
+	if (!node) {
+		node = fresh;
+		node->serial = ++nodes->serial;
+		g_hash_table_insert(nodes->table, &node->key, node);
+	}
+	node->refs++;
+	g_mutex_unlock(&nodes->lock);
+	if (node != fresh)
+		node_free(fresh);
+	return node;
+}
+
+uint64_t snap_node_serial(const SnapNode *node)
+{
+	return node->serial;
+}

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Ordinary files: each request goes to the file in the store. */
+#include "fs/plain/plain-internal.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "format/base/error.h"
+#include "format/base/fileio.h"
+#include "format/base/log.h"
+
+static int fd_of(SnapHandle *handle)
+{
+	return ((struct snap_ordinary_handle *)handle)->fd;
+}
+
+/* Logs an error of the disk; other errors are the caller's own. */
+static int failed(SnapHandle *handle, const char *what, int r)
+{
+	struct stat st;
+
+	if (r == -EIO && fstat(fd_of(handle), &st) == 0)
+		snap_log(SNAP_LOG_ERROR,
+			 "ordinary file, inode %" G_GUINT64_FORMAT ": %s: %s",
+			 (uint64_t)st.st_ino, what, g_strerror(-r));
+	return r;
+}
+
+/* ---- open files ---- */
+
+ssize_t snap_ordinary_read(SnapHandle *handle, void *buf, size_t size,
+			   uint64_t offset)
+{
+	ssize_t n = snap_pread_all(fd_of(handle), buf, size, offset);
+
+	return n < 0 ? failed(handle, "read", (int)n) : n;
+}
+
+void snap_ordinary_write(SnapHandle *handle, const void *buf, size_t size,
+			 uint64_t offset, snap_handle_answer answer, void *data)
+{
+	size_t done = 0;
+	ssize_t n = 0;
+
+	while (done < size) {
+		n = pwrite(fd_of(handle), (const char *)buf + done, size - done,
+			   (off_t)(offset + done));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		done += (size_t)n;
+	}
+	if (n < 0 && done == 0)
+		answer(data, failed(handle, "write", -errno));
+	else
+		answer(data, (ssize_t)done);
+}
+
+int snap_ordinary_truncate(SnapHandle *handle, uint64_t size)
+{
+	return ftruncate(fd_of(handle), (off_t)size) < 0 ? -errno : 0;
+}
+
+void snap_ordinary_sync(SnapHandle *handle, bool data_only,
+			snap_handle_answer answer, void *data)
+{
+	int fd = fd_of(handle);
+	int r = data_only ? fdatasync(fd) : fsync(fd);
+
+	answer(data, r < 0 ? failed(handle, "sync", -errno) : 0);
+}
+
+int64_t snap_ordinary_seek(SnapHandle *handle, int64_t offset, int whence)
+{
+	off_t at = lseek(fd_of(handle), offset, whence);
+
+	return at < 0 ? -errno : at;
+}
+
+int snap_ordinary_allocate(SnapHandle *handle, int mode, int64_t offset,
+			   int64_t length)
+{
+	return fallocate(fd_of(handle), mode, offset, length) < 0 ? -errno : 0;
+}
+
+static void handle_clear(SnapHandle *handle)
+{
+	close(fd_of(handle));
+}
+
+static const struct snap_handle_ops file_handle_ops = {
+	.mode = SNAP_HANDLE_CACHED,
+	.read = snap_ordinary_read,
+	.write = snap_ordinary_write,
+	.truncate = snap_ordinary_truncate,
+	.sync = snap_ordinary_sync,
+	.seek = snap_ordinary_seek,
+	.allocate = snap_ordinary_allocate,
+	.clear = handle_clear,
+};
+
+/* Opened to be read: open(2) with O_TRUNC never means this one. */
+static const struct snap_handle_ops reader_ops = {
+	.mode = SNAP_HANDLE_CACHED,
+	.read = snap_ordinary_read,
+	.sync = snap_ordinary_sync,
+	.seek = snap_ordinary_seek,
+	.clear = handle_clear,
+};
+
+SnapHandle *snap_ordinary_handle(SnapNode *node, int fd)
+{
+	bool reads = (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY;
+	struct snap_ordinary_handle *h = snap_handle_new(
+		sizeof(*h), reads ? &reader_ops : &file_handle_ops, node);
+
+	h->fd = fd;
+	return &h->handle;
+}
+
+int snap_ordinary_reopen(SnapNode *node, int flags)
+{
+	SnapStoreNode *s = snap_store_node(node);
+	char path[SNAP_PROC_PATH];
+	int fd;
+
+	/* O_DIRECT would need aligned requests, which the kernel does not send.
+	 * With O_APPEND pwrite(2) would ignore the offset. */
+	flags &= O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NOATIME;
+	snap_proc_path(path, s->fd);
+	fd = open(path, flags | O_CLOEXEC);
+	if (fd < 0 && errno == EPERM && (flags & O_NOATIME))
+		fd = open(path, (flags & ~O_NOATIME) | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (snap_plain_fd_fits(s->plain, fd))
+		return fd;
+	close(fd);
+	return -ENFILE;
+}
+
+/* ---- nodes ---- */
+
+static int file_open(SnapNode *node, int flags,
+		     const struct snap_caller *caller, SnapHandle **ret_handle)
+{
+	int fd = snap_ordinary_reopen(node, flags);
+
+	if (fd < 0)
+		return fd;
+	*ret_handle = snap_ordinary_handle(node, fd);
+	return 0;
+}
+
+int snap_ordinary_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
+			  const struct stat *st)
+{
+	SnapStoreNode *s = snap_store_node(node);
+	char path[SNAP_PROC_PATH];
+
+	if (S_ISLNK(s->type) && (set & (SNAP_SET_SIZE | SNAP_SET_MODE)))
+		return -EOPNOTSUPP;
+	snap_proc_path(path, s->fd);
+	if ((set & SNAP_SET_SIZE) && truncate(path, st->st_size) < 0)
+		return -errno;
+	return snap_store_setattr(s->fd, set, st);
+}
+
+static void file_clear(SnapNode *node)
+{
+	SnapStoreNode *s = snap_store_node(node);
+
+	snap_forget_remove(s);
+	close(s->fd);
+}
+
+static const struct snap_node_ops file_ops = {
+	.outlives = true,
+	.getattr = snap_store_getattr,
+	.setattr = snap_ordinary_setattr,
+	.open = file_open,
+	.clear = file_clear,
+};
+
+bool snap_is_ordinary(const SnapNode *node)
+{
+	return node->ops == &file_ops;
+}
+
+int snap_ordinary_node(SnapPlain *plain, int fd, const struct stat *st,
+		       SnapNode **ret_node)
+{
+	SnapStoreNode *fresh = g_new0(SnapStoreNode, 1);
+
+	fresh->node.ops = &file_ops;
+	fresh->node.nodes = plain->nodes;
+	fresh->node.key = snap_store_key(st);
+	fresh->plain = plain;
+	fresh->fd = fd;
+	fresh->type = st->st_mode & S_IFMT;
+	*ret_node = snap_node_intern(&fresh->node);
+	if (*ret_node != &fresh->node)
+		return 0;
+	snap_forget_add(fresh);
+	if (snap_plain_fd_fits(plain, fd))
+		return 0;
+	snap_node_unref(*ret_node, 1);
+	return -ENFILE;
+}
+
+int snap_ordinary_link(SnapNode *node, SnapNode *folder, const char *name)
+{
+	char path[SNAP_PROC_PATH];
+
+	if (!snap_is_ordinary(node))
+		return -EPERM;
+	snap_proc_path(path, snap_store_node(node)->fd);
+	return linkat(AT_FDCWD, path, snap_folder_fd(folder), name,
+		      AT_SYMLINK_FOLLOW) < 0
+		       ? -errno
+		       : 0;
+}
+
+int snap_ordinary_readlink(SnapNode *node, char *ret, size_t size)
+{
+	ssize_t n;
+
+	if (!snap_is_ordinary(node) || !S_ISLNK(snap_store_node(node)->type))
+		return -EINVAL;
+	n = readlinkat(snap_store_node(node)->fd, "", ret, size);
+	if (n < 0)
+		return -errno;
+	if ((size_t)n >= size)
+		return -ENAMETOOLONG;
+	ret[n] = '\0';
+	return 0;
+}

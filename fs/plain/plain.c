@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What all nodes of the store have in common. */
+#include "fs/plain/plain-internal.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* Descriptors that ordinary files leave to folders, snapshots and saves. */
+#define FDS_KEPT 256u
+
+/* The kind of every node of the store. */
+static const char store_kind;
+
+struct snap_node_key snap_store_key(const struct stat *st)
+{
+	return (struct snap_node_key){ .kind = &store_kind,
+				       .words = { st->st_dev, st->st_ino } };
+}
+
+int snap_store_getattr(SnapNode *node, SnapHandle *handle,
+		       struct snap_attr *ret_attr)
+{
+	return fstatat(snap_store_node(node)->fd, "", &ret_attr->st,
+		       AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0
+		       ? -errno
+		       : 0;
+}
+
+static int set_times(int path_fd, unsigned set, const struct stat *st)
+{
+	struct timespec times[2] = { { .tv_nsec = UTIME_OMIT },
+				     { .tv_nsec = UTIME_OMIT } };
+
+	if (set & SNAP_SET_ATIME)
+		times[0] = st->st_atim;
+	if (set & SNAP_SET_MTIME)
+		times[1] = st->st_mtim;
+	return utimensat(path_fd, "", times, AT_EMPTY_PATH) < 0 ? -errno : 0;
+}
+
+int snap_store_setattr(int path_fd, unsigned set, const struct stat *st)
+{
+	char path[SNAP_PROC_PATH];
+
+	snap_proc_path(path, path_fd);
+	if ((set & (SNAP_SET_UID | SNAP_SET_GID)) &&
+	    fchownat(path_fd, "", set & SNAP_SET_UID ? st->st_uid : (uid_t)-1,
+		     set & SNAP_SET_GID ? st->st_gid : (gid_t)-1,
+		     AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	if ((set & SNAP_SET_MODE) && chmod(path, st->st_mode & 07777) < 0)
+		return -errno;
+	if (set & (SNAP_SET_ATIME | SNAP_SET_MTIME))
+		return set_times(path_fd, set, st);
+	return 0;
+}
+
+void snap_proc_path(char ret[SNAP_PROC_PATH], int fd)
+{
+	snprintf(ret, SNAP_PROC_PATH, "/proc/self/fd/%d", fd);
+}
+
+bool snap_plain_path(int fd, char *ret, size_t size)
+{
+	char proc[SNAP_PROC_PATH];
+	ssize_t n;
+
+	snap_proc_path(proc, fd);
+	n = readlink(proc, ret, size - 1);
+	ret[MAX(n, 0)] = '\0';
+	return n > 0;
+}
+
+bool snap_plain_fd_fits(const SnapPlain *plain, int fd)
+{
+	/* The kernel gives out the lowest free number. */
+	return fd < plain->fds_ordinary;
+}
+
+static int fds_ordinary(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > INT_MAX)
+		return INT_MAX;
+	return (int)(limit.rlim_cur - MIN(limit.rlim_cur / 4, FDS_KEPT));
+}
+
+void snap_plain_init(SnapPlain *plain, SnapNodes *nodes, SnapCatalog *catalog)
+{
+	plain->nodes = nodes;
+	plain->catalog = catalog;
+	plain->privileged = geteuid() == 0;
+	plain->fds_ordinary = fds_ordinary();
+	g_mutex_init(&plain->lock);
+}
+
+void snap_plain_free(SnapPlain *plain)
+{
+	if (!plain)
+		return;
+	g_mutex_clear(&plain->lock);
+	g_free(plain);
+}
+
+SnapNode *snap_plain_root(SnapPlain *plain)
+{
+	return plain->root;
+}
+
+bool snap_plain_privileged(const SnapPlain *plain)
+{
+	return plain->privileged;
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the mount shows as it lies in the store: folders and ordinary files.
+ *
+ * A node holds an O_PATH descriptor of its file. Ordinary files leave the last
+ * descriptors that the process may have to folders, snapshots and saves; when
+ * descriptors run short, the kernel is asked to forget files (forget.c).
+ */
+#pragma once
+
+#include "fs/catalog/catalog.h"
+#include "fs/node/kind.h"
+
+typedef struct SnapPlain SnapPlain;
+
+/* The store of `catalog`, which is borrowed, as nodes of `nodes`. -errno. */
+int snap_plain_open(SnapNodes *nodes, SnapCatalog *catalog,
+		    SnapPlain **ret_plain, GError **error);
+/* All its nodes must be gone. */
+void snap_plain_free(SnapPlain *plain);
+
+/* The top folder of the store; not a new reference. */
+SnapNode *snap_plain_root(SnapPlain *plain);
+
+/* True when this process may give files to other users. */
+bool snap_plain_privileged(const SnapPlain *plain);
+
+/* A node of the store; kinds of ordinary files embed it. */
+typedef struct {
+	SnapNode node;
+	SnapPlain *plain;
+	int fd; /* O_PATH */
+	mode_t type;
+	GList link;  /* protected by the lock of `plain`, as the next */
+	bool linked; /* it can be forgotten */
+} SnapStoreNode;
+
+/* A node of the store, seen as one. */
+static inline SnapStoreNode *snap_store_node(SnapNode *node)
+{
+	return (SnapStoreNode *)node;
+}
+
+/* ---- nodes of the store (plain.c) ---- */
+
+/* The key of the node of a file or folder. */
+struct snap_node_key snap_store_key(const struct stat *st);
+
+/* getattr of a node of the store. */
+int snap_store_getattr(SnapNode *node, SnapHandle *handle,
+		       struct snap_attr *ret_attr);
+
+/* Changes all attributes but the size of the file of an O_PATH descriptor. */
+int snap_store_setattr(int path_fd, unsigned set, const struct stat *st);
+
+/* The path by which the file of an O_PATH descriptor can be opened. */
+#define SNAP_PROC_PATH 32
+void snap_proc_path(char ret[SNAP_PROC_PATH], int fd);
+
+/* False when so many files are open that `fd`, of an ordinary file, must be
+ * closed again. */
+bool snap_plain_fd_fits(const SnapPlain *plain, int fd);
+
+/* ---- folders (folder.c) ---- */
+
+extern const struct snap_node_ops snap_folder_ops;
+
+/* True for a folder of the store. */
+static inline bool snap_is_folder(const SnapNode *node)
+{
+	return node->ops == &snap_folder_ops;
+}
+
+/* The O_PATH descriptor of a folder. */
+static inline int snap_folder_fd(SnapNode *folder)
+{
+	return snap_store_node(folder)->fd;
+}
+
+/* The node `name` of a folder: a new reference. -ENOENT, -ENFILE, -errno. */
+int snap_folder_child(SnapNode *folder, const char *name, SnapNode **ret_node);
+
+/* The path of `name` (or, with NULL, of the folder) within the store, for
+ * people; g_free. */
+char *snap_folder_path(SnapNode *folder, const char *name);
+
+/* Who owns what `caller` makes in a folder. */
+struct snap_catalog_owner snap_folder_owner(SnapNode *folder, mode_t mode,
+					    const struct snap_caller *caller);
+
+/* Gives a node that was just made as `name` in `folder` to its owner, and tells
+ * its attributes. On failure removes it again and drops `node`. */
+int snap_folder_give(SnapNode *folder, const char *name, mode_t mode,
+		     const struct snap_caller *caller, SnapNode *node,
+		     struct snap_attr *ret_attr);
+
+/* Tells the kernel that the names of a snapshot in a folder stand for other
+ * nodes. */
+void snap_folder_changed(SnapNode *folder);
+
+/* Makes the names in a folder durable. */
+int snap_folder_sync(SnapNode *folder);
+
+/* ---- ordinary files (ordinary.c) ---- */
+
+/* True for an ordinary file, symbolic link or the like. */
+bool snap_is_ordinary(const SnapNode *node);
+
+/* The node of what `fd` (O_PATH, taken over), which is no folder, is open on.
+ */
+int snap_ordinary_node(SnapPlain *plain, int fd, const struct stat *st,
+		       SnapNode **ret_node);
+
+/* Another name in `folder` for the file of `node`. -EPERM when that is no file
+ * of the store. */
+int snap_ordinary_link(SnapNode *node, SnapNode *folder, const char *name);
+
+/* The target of a symbolic link, cut to `size` bytes with its NUL. -EINVAL for
+ * any other node. */
+int snap_ordinary_readlink(SnapNode *node, char *ret, size_t size);
+
+/* An open ordinary file, and its operations. */
+struct snap_ordinary_handle {
+	SnapHandle handle;
+	int fd;
+};
+ssize_t snap_ordinary_read(SnapHandle *handle, void *buf, size_t size,
+			   uint64_t offset);
+void snap_ordinary_write(SnapHandle *handle, const void *buf, size_t size,
+			 uint64_t offset, snap_handle_answer answer,
+			 void *data);
+int snap_ordinary_truncate(SnapHandle *handle, uint64_t size);
+void snap_ordinary_sync(SnapHandle *handle, bool data_only,
+			snap_handle_answer answer, void *data);
+int64_t snap_ordinary_seek(SnapHandle *handle, int64_t offset, int whence);
+int snap_ordinary_allocate(SnapHandle *handle, int mode, int64_t offset,
+			   int64_t length);
+
+/* Opens the file of a node anew: a descriptor, or -errno. */
+int snap_ordinary_reopen(SnapNode *node, int flags);
+
+/* setattr of an ordinary file. */
+int snap_ordinary_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
+			  const struct stat *st);
+
+/* A handle on `fd`, which is taken over. */
+SnapHandle *snap_ordinary_handle(SnapNode *node, int fd);
+
+/* ---- extended attributes of the store's files (xattr.c) ---- */
+
+/* As getxattr(2) and its like, without access control lists: snapfs checks
+ * permissions by the mode alone. -ENODATA, -EOPNOTSUPP where a node has none.
+ */
+ssize_t snap_store_getxattr(SnapNode *node, const char *name, void *ret,
+			    size_t size);
+int snap_store_setxattr(SnapNode *node, const char *name, const void *value,
+			size_t size, int flags);
+int snap_store_removexattr(SnapNode *node, const char *name);
+
+/* Appends the names, each with its NUL. */
+int snap_store_listxattr(SnapNode *node, GString *names);

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Extended attributes of folders and ordinary files: those of the store. */
+#include "fs/plain/plain-internal.h"
+
+#include <string.h>
+#include <sys/xattr.h>
+
+/* Access control lists are not shown: permissions are checked by the mode. */
+static bool is_acl(const char *name)
+{
+	return g_str_has_prefix(name, "system.posix_acl_");
+}
+
+/* The path by which the kernel reaches a node's attributes. Views have none of
+ * the store's; those of symbolic links cannot be reached. */
+static int path_of(SnapNode *node, char ret[SNAP_PROC_PATH])
+{
+	if (!snap_is_folder(node) && !snap_is_ordinary(node))
+		return -EOPNOTSUPP;
+	if (S_ISLNK(snap_store_node(node)->type))
+		return -EOPNOTSUPP;
+	snap_proc_path(ret, snap_store_node(node)->fd);
+	return 0;
+}
+
+ssize_t snap_store_getxattr(SnapNode *node, const char *name, void *ret,
+			    size_t size)
+{
+	char path[SNAP_PROC_PATH];
+	ssize_t n;
+
+	if (!is_acl(name) && !snap_is_folder(node) && !snap_is_ordinary(node))
+		return -ENODATA;
+	n = is_acl(name) ? -EOPNOTSUPP : path_of(node, path);
+	if (n == 0)
+		n = getxattr(path, name, ret, size);
+	return n == -1 ? -errno : n;
+}
+
+int snap_store_setxattr(SnapNode *node, const char *name, const void *value,
+			size_t size, int flags)
+{
+	char path[SNAP_PROC_PATH];
+	int r = is_acl(name) ? -EOPNOTSUPP : path_of(node, path);
+
+	if (r == 0 && setxattr(path, name, value, size, flags) < 0)
+		r = -errno;
+	return r;
+}
+
+int snap_store_removexattr(SnapNode *node, const char *name)
+{
+	char path[SNAP_PROC_PATH];
+	int r = is_acl(name) ? -EOPNOTSUPP : path_of(node, path);
+
+	if (r == 0 && removexattr(path, name) < 0)
+		r = -errno;
+	return r;
+}
+
+/* Removes the names from `from` on that getxattr does not know. */
+static void drop_acls(GString *names, gsize from)
+{
+	while (from < names->len) {
+		gsize length = strlen(names->str + from) + 1;
+
+		if (is_acl(names->str + from))
+			g_string_erase(names, (gssize)from, (gssize)length);
+		else
+			from += length;
+	}
+}
+
+int snap_store_listxattr(SnapNode *node, GString *names)
+{
+	char path[SNAP_PROC_PATH];
+	gsize had = names->len;
+	ssize_t n;
+
+	if (path_of(node, path) < 0)
+		return 0;
+	do {
+		n = listxattr(path, NULL, 0);
+		if (n <= 0)
+			break;
+		g_string_set_size(names, had + (gsize)n);
+		n = listxattr(path, names->str + had, (size_t)n);
+	} while (n < 0 && errno == ERANGE);
+	if (n < 0)
+		n = errno == EOPNOTSUPP ? 0 : -errno;
+	g_string_truncate(names, had + (gsize)MAX(n, 0));
+	drop_acls(names, had);
+	return n < 0 ? (int)n : 0;
+}

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * `.snapfs` at the root of the mount, which is not listed there, with the files
+ * `stats` (counters in the format of Prometheus) and `version`.
+ */
+#include "fs/tree/tree-internal.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *const count_names[SNAP_COUNTS] = {
+	[SNAP_COUNT_LOOKUP] = "lookup",	  [SNAP_COUNT_GETATTR] = "getattr",
+	[SNAP_COUNT_SETATTR] = "setattr", [SNAP_COUNT_LIST] = "list",
+	[SNAP_COUNT_NAME] = "name",	  [SNAP_COUNT_OPEN] = "open",
+	[SNAP_COUNT_READ] = "read",	  [SNAP_COUNT_WRITE] = "write",
+	[SNAP_COUNT_SEEK] = "seek",	  [SNAP_COUNT_XATTR] = "xattr",
+};
+
+static void put(GString *text, const char *name, const char *type,
+		const char *help, uint64_t value)
+{
+	g_string_append_printf(text,
+			       "# HELP snapfs_%s %s\n# TYPE snapfs_%s %s\n"
+			       "snapfs_%s %" G_GUINT64_FORMAT "\n",
+			       name, help, name, type, name, value);
+}
+
+static void put_saver(GString *text, SnapSaver *saver)
+{
+	struct snap_saver_stats s = snap_saver_stats(saver);
+
+	put(text, "saves_total", "counter", "Saves begun.", s.saves);
+	put(text, "saves_completed_total", "counter",
+	    "Saves that became a snapshot.", s.completed);
+	put(text, "saves_failed_total", "counter", "Saves that failed.",
+	    s.failed);
+	put(text, "saves_running", "gauge", "Saves under way.", s.running);
+	put(text, "save_in_bytes_total", "counter",
+	    "Bytes of streams received.", s.bytes_in);
+	put(text, "save_out_bytes_total", "counter",
+	    "Bytes of snapshot files written.", s.bytes_out);
+	put(text, "save_buffered_bytes", "gauge",
+	    "Bytes received and not yet written.", s.buffered);
+	put(text, "save_waits_total", "counter",
+	    "Writes that waited for the buffer.", s.waits);
+	put(text, "save_compactions_total", "counter",
+	    "Snapshot files written anew to drop pages sent again.",
+	    s.compactions);
+}
+
+static void put_loader(GString *text, SnapLoader *loader)
+{
+	struct snap_loader_stats s = snap_loader_stats(loader);
+
+	put(text, "cache_hits_total", "counter", "Frames found in the cache.",
+	    s.hits);
+	put(text, "cache_misses_total", "counter", "Frames loaded on demand.",
+	    s.misses);
+	put(text, "cache_waits_total", "counter",
+	    "Reads that waited for a frame another one was loading.", s.waits);
+	put(text, "cache_bytes", "gauge", "Bytes in the cache.", s.cached);
+	put(text, "readahead_frames_total", "counter", "Frames loaded ahead.",
+	    s.readahead);
+	put(text, "read_errors_total", "counter",
+	    "Frames that could not be read or were damaged.", s.errors);
+	put(text, "read_out_bytes_total", "counter",
+	    "Bytes of snapshots given to readers.", s.bytes_out);
+	put(text, "read_in_bytes_total", "counter",
+	    "Bytes read from snapshot files.", s.bytes_read);
+}
+
+static void put_stats(GString *text, SnapTree *tree)
+{
+	g_string_append(text, "# HELP snapfs_operations_total Requests of the "
+			      "kernel.\n"
+			      "# TYPE snapfs_operations_total counter\n");
+	for (guint i = 0; i < SNAP_COUNTS; i++)
+		g_string_append_printf(text,
+				       "snapfs_operations_total{op=\"%s\"} "
+				       "%" G_GUINT64_FORMAT "\n",
+				       count_names[i],
+				       snap_nodes_counted(tree->nodes, i));
+	if (tree->opts.saver)
+		put_saver(text, tree->opts.saver);
+	put_loader(text, tree->opts.loader);
+	put(text, "hot_bytes_total", "counter",
+	    "Bytes given to the kernel before they were asked for.",
+	    snap_hot_pages_pushed(tree->hot));
+}
+
+static void put_version(GString *text, SnapTree *tree)
+{
+	g_string_append(text, SNAPFS_VERSION "\n");
+}
+
+/* The files of the folder. */
+static const struct {
+	const char *name;
+	void (*put)(GString *text, SnapTree *tree);
+} files[] = {
+	{ "stats", put_stats },
+	{ "version", put_version },
+};
+
+/* ---- nodes ---- */
+
+typedef struct {
+	SnapNode node;
+	SnapTree *tree;
+	guint number; /* 0: the folder; from 1 on: its files */
+} ServiceNode;
+
+static const ServiceNode *service(const SnapNode *node)
+{
+	return (const ServiceNode *)node;
+}
+
+static uint64_t service_ino(uint64_t number)
+{
+	return (uint64_t)3 << 62 | number;
+}
+
+static int service_getattr(SnapNode *node, SnapHandle *handle,
+			   struct snap_attr *ret_attr)
+{
+	struct stat *st = &ret_attr->st;
+	bool folder = service(node)->number == 0;
+
+	st->st_ino = service_ino(service(node)->number);
+	st->st_mode = folder ? S_IFDIR | 0555 : S_IFREG | 0444;
+	st->st_nlink = folder ? 2 : 1;
+	st->st_uid = geteuid();
+	st->st_gid = getegid();
+	st->st_blksize = 4096;
+	st->st_atim = st->st_mtim = st->st_ctim = service(node)->tree->began;
+	return 0;
+}
+
+struct service_handle {
+	SnapHandle handle;
+	GString *text;
+};
+
+static ssize_t service_read(SnapHandle *handle, void *buf, size_t size,
+			    uint64_t offset)
+{
+	GString *text = ((struct service_handle *)handle)->text;
+
+	if (offset >= text->len)
+		return 0;
+	size = MIN(size, text->len - offset);
+	memcpy(buf, text->str + offset, size);
+	return (ssize_t)size;
+}
+
+static void service_handle_clear(SnapHandle *handle)
+{
+	g_string_free(((struct service_handle *)handle)->text, TRUE);
+}
+
+static const struct snap_handle_ops service_handle_ops = {
+	.mode = SNAP_HANDLE_DIRECT,
+	.read = service_read,
+	.clear = service_handle_clear,
+};
+
+static int service_open(SnapNode *node, int flags,
+			const struct snap_caller *caller,
+			SnapHandle **ret_handle)
+{
+	struct service_handle *h;
+
+	if (service(node)->number == 0)
+		return -EISDIR;
+	if ((flags & O_ACCMODE) != O_RDONLY)
+		return -EPERM;
+	h = snap_handle_new(sizeof(*h), &service_handle_ops, node);
+	h->text = g_string_new(NULL);
+	files[service(node)->number - 1].put(h->text, service(node)->tree);
+	*ret_handle = &h->handle;
+	return 0;
+}
+
+static void service_clear(SnapNode *node)
+{
+}
+
+static const struct snap_node_ops service_ops = {
+	.getattr = service_getattr,
+	.open = service_open,
+	.clear = service_clear,
+};
+
+static SnapNode *service_node(SnapTree *tree, guint number)
+{
+	ServiceNode *s = g_new0(ServiceNode, 1);
+
+	s->node.ops = &service_ops;
+	s->node.nodes = tree->nodes;
+	s->node.key.kind = &service_ops;
+	s->node.key.words[0] = number;
+	s->tree = tree;
+	s->number = number;
+	return snap_node_intern(&s->node);
+}
+
+SnapNode *snap_service_folder(SnapTree *tree)
+{
+	return service_node(tree, 0);
+}
+
+bool snap_is_service_folder(const SnapNode *node)
+{
+	return node->ops == &service_ops && service(node)->number == 0;
+}
+
+int snap_service_lookup(SnapTree *tree, const char *name, SnapNode **ret_node)
+{
+	for (guint i = 0; i < G_N_ELEMENTS(files); i++) {
+		if (strcmp(name, files[i].name))
+			continue;
+		*ret_node = service_node(tree, i + 1);
+		return 0;
+	}
+	return -ENOENT;
+}
+
+bool snap_service_listed(guint i, struct snap_listed *ret_listed)
+{
+	if (i >= G_N_ELEMENTS(files))
+		return false;
+	ret_listed->name = files[i].name;
+	ret_listed->ino = service_ino(i + 1);
+	ret_listed->type = DT_REG;
+	return true;
+}

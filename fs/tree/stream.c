@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * An open file by which a stream is written. Here the snapshot that is there
+ * and the stream on its way in meet:
+ *
+ * Until a process writes or truncates it, the file reads as the snapshot's
+ * `stream`. A write within the preamble changes the preamble, before a save
+ * begins and after it is done: libvirt marks its header when the rest is
+ * written, and edits the XML in it. Every other write goes to the stream on its
+ * way in.
+ */
+#include "fs/tree/tree-internal.h"
+
+struct stream_handle {
+	SnapHandle handle;
+	SnapTree *tree;
+	SnapIncoming *in; /* a reference; handle.node may be another node */
+};
+
+static struct stream_handle *stream_of(SnapHandle *handle)
+{
+	return (struct stream_handle *)handle;
+}
+
+/* The snapshot in the folder: a reference, or NULL where the file that is
+ * written does not show it. */
+static SnapSealed *snapshot_of(const struct stream_handle *h)
+{
+	SnapNode *folder = snap_incoming_folder(h->in);
+	g_autoptr(SnapSealed) sealed = NULL;
+
+	if (snap_view_find(snap_incoming_name(h->in)) != &snap_view_stream ||
+	    snap_sealed_get(h->tree->snapshots, folder, &sealed) < 0 ||
+	    snap_sealed_damaged(sealed) ||
+	    !snap_view_present(&snap_view_stream, sealed))
+		return NULL;
+	return g_steal_pointer(&sealed);
+}
+
+static ssize_t stream_read(SnapHandle *handle, void *buf, size_t size,
+			   uint64_t offset)
+{
+	struct stream_handle *h = stream_of(handle);
+	g_autoptr(SnapSealed) sealed = NULL;
+
+	if (snap_incoming_state(h->in) == SNAP_INCOMING_UNTOUCHED)
+		sealed = snapshot_of(h);
+	if (!sealed)
+		return -EBUSY;
+	return snap_view_read(&snap_view_stream, sealed, buf, size, offset);
+}
+
+/* Changes the preamble of the snapshot, if the write means that: the answer to
+ * the write, or 0 when it does not. */
+static ssize_t edit(struct stream_handle *h, const void *buf, size_t size,
+		    uint64_t offset)
+{
+	bool untouched = snap_incoming_state(h->in) == SNAP_INCOMING_UNTOUCHED;
+	g_autoptr(SnapSealed) sealed = NULL;
+	uint64_t preamble;
+	int r;
+
+	if (untouched || snap_incoming_saved(h->in))
+		sealed = snapshot_of(h);
+	preamble = sealed ? snap_preamble_size(sealed) : 0;
+	if (offset < preamble && size <= preamble - offset) {
+		r = snap_preamble_edit(sealed, snap_incoming_folder(h->in), buf,
+				       size, offset);
+		return r < 0 ? r : (ssize_t)size;
+	}
+	if (!preamble || !offset || !untouched)
+		return 0;
+	return snap_incoming_refuse(
+		h->in, EINVAL,
+		"only the preamble of a snapshot can be changed; write its "
+		"stream anew from the beginning");
+}
+
+static void stream_write(SnapHandle *handle, const void *buf, size_t size,
+			 uint64_t offset, snap_handle_answer answer, void *data)
+{
+	struct stream_handle *h = stream_of(handle);
+	ssize_t n = edit(h, buf, size, offset);
+
+	if (n)
+		answer(data, n);
+	else
+		snap_incoming_write(h->in, h, buf, size, offset, answer, data);
+}
+
+static void stream_flush(SnapHandle *handle, snap_handle_answer answer,
+			 void *data)
+{
+	struct stream_handle *h = stream_of(handle);
+
+	snap_incoming_flush(h->in, h, answer, data);
+}
+
+/* Of a complete stream, it answers when that is on disk. */
+static void stream_sync(SnapHandle *handle, bool data_only,
+			snap_handle_answer answer, void *data)
+{
+	snap_incoming_sync(stream_of(handle)->in, answer, data);
+}
+
+static int stream_truncate(SnapHandle *handle, uint64_t size)
+{
+	struct stream_handle *h = stream_of(handle);
+
+	return snap_incoming_truncate(h->in, h, size);
+}
+
+static void stream_clear(SnapHandle *handle)
+{
+	struct stream_handle *h = stream_of(handle);
+
+	snap_incoming_leave(h->in, h);
+	snap_node_unref(snap_incoming_node(h->in), 1);
+}
+
+static const struct snap_handle_ops stream_handle_ops = {
+	.mode = SNAP_HANDLE_DIRECT,
+	.truncates_on_open = true,
+	.read = stream_read,
+	.write = stream_write,
+	.flush = stream_flush,
+	.sync = stream_sync,
+	.truncate = stream_truncate,
+	.clear = stream_clear,
+};
+
+int snap_stream_former(SnapSealed *sealed, struct snap_former *ret)
+{
+	struct snap_former former = { .exists = !snap_sealed_damaged(sealed) };
+	struct stat st;
+	int r = snap_sealed_stat(sealed, &st);
+
+	if (r < 0)
+		return r;
+	former.owner.uid = st.st_uid;
+	former.owner.gid = st.st_gid;
+	former.owner.mode = st.st_mode & 07777;
+	if (snap_view_size(&snap_view_stream, sealed, &former.size) < 0)
+		former.exists = false;
+	*ret = former;
+	return 0;
+}
+
+SnapHandle *snap_stream_open(SnapTree *tree, SnapNode *folder, const char *name,
+			     const struct snap_former *former, SnapNode *node,
+			     SnapNode **ret_node)
+{
+	SnapIncoming *in = NULL;
+	struct stream_handle *h;
+
+	for (;;) {
+		in = snap_incoming_join(tree->incoming, folder, name, former);
+		if (snap_incoming_enter(in))
+			break;
+		snap_node_unref(snap_incoming_node(in), 1);
+	}
+	h = snap_handle_new(sizeof(*h), &stream_handle_ops,
+			    node ? node : snap_incoming_node(in));
+	h->tree = tree;
+	h->in = in;
+	if (ret_node)
+		*ret_node = snap_node_ref(h->handle.node);
+	return &h->handle;
+}
