@@ -14,7 +14,8 @@ sys.dont_write_bytecode = True
 import source  # noqa: E402
 
 BELOW_FUSE = ['format/base', 'format/store', 'format/image', 'format/qemu',
-              'fs/catalog', 'fs/save', 'fs/load', 'fs/view']
+              'fs/catalog', 'fs/save', 'fs/load', 'fs/node', 'fs/plain',
+              'fs/hot', 'fs/view', 'fs/incoming', 'fs/tree']
 
 TABLE = {
     'format/base': [],
@@ -24,16 +25,25 @@ TABLE = {
     'fs/catalog': ['format/base', 'format/store', 'format/image'],
     'fs/save': ['format/base', 'format/image', 'format/qemu', 'fs/catalog'],
     'fs/load': ['format/base', 'format/image'],
+    'fs/node': ['format/base'],
+    'fs/plain': ['format/base', 'fs/catalog', 'fs/node'],
+    'fs/hot': ['format/base', 'format/qemu', 'fs/catalog', 'fs/load',
+               'fs/node', 'fs/plain'],
     'fs/view': ['format/base', 'format/image', 'format/qemu', 'fs/catalog',
-                'fs/save', 'fs/load'],
-    'fs/fuse': ['format/base', 'fs/view'],
+                'fs/load', 'fs/node', 'fs/plain', 'fs/hot'],
+    'fs/incoming': ['format/base', 'fs/catalog', 'fs/save', 'fs/node',
+                    'fs/plain'],
+    'fs/tree': ['format/base', 'fs/catalog', 'fs/save', 'fs/load', 'fs/node',
+                'fs/plain', 'fs/hot', 'fs/view', 'fs/incoming'],
+    'fs/fuse': ['format/base', 'fs/node', 'fs/tree'],
     'fs/mount': ['format/base', 'format/store', 'fs/catalog', 'fs/save',
-                 'fs/load', 'fs/view', 'fs/fuse'],
+                 'fs/load', 'fs/tree', 'fs/fuse'],
     'tools/cli': ['format/base'],
-    'tools/store': BELOW_FUSE + ['tools/cli'],
+    'tools/store': ['tools/cli'] + BELOW_FUSE,
     'tools/guest': ['format/base', 'tools/cli', 'tools/store'],
-    'tools/snapfs': BELOW_FUSE + ['tools/cli', 'tools/store', 'tools/guest'],
     'tools/bridge': ['format/base', 'format/qemu'],
+    # The program on top, a file alone.
+    'tools/snapfs.c': ['tools/cli', 'tools/store', 'tools/guest'],
 }
 
 # A dependency, by its headers, and the only rooms that know it.
@@ -41,7 +51,7 @@ HOMES = [
     ('liburing', r'liburing(\.h|/)', ['format/store']),
     ('zstd', r'(zstd\w*|zdict)\.h$', ['format/image']),
     ('libfuse', r'(fuse3?/|fuse\w*\.h$)', ['fs/fuse']),
-    ('json-glib', r'json-glib/', ['tools/guest', 'tools/snapfs']),
+    ('json-glib', r'json-glib/', ['tools/guest']),
     ('cmocka', r'cmocka', []),
 ]
 
@@ -59,12 +69,10 @@ INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(.*?)[ \t]*$', re.M)
 
 
 def room_of(path):
-    """The room a file lies in, or None for what is outside of the house."""
-    if path.startswith('tools/'):
-        room = re.match(r'tools/(cli|store|guest|bridge)\b', path)
-        return room[0] if room else 'tools/snapfs'
+    """The room a file lies in, or None for what is outside of the house. A
+    file that lies above the rooms is one of its own."""
     parts = path.split('/')
-    if len(parts) >= 3 and parts[0] in ('format', 'fs'):
+    if parts[0] in ('format', 'fs', 'tools') and len(parts) >= 2:
         return '/'.join(parts[:2])
     return None
 

@@ -9,6 +9,7 @@ import tempfile
 import unittest
 
 sys.dont_write_bytecode = True
+import circles  # noqa: E402
 import doors  # noqa: E402
 import includes  # noqa: E402
 import options  # noqa: E402
@@ -31,15 +32,25 @@ GOOD = {
     'format/image/frame.c': '#include <zstd.h>\n'
                             '#include "format/image/map-internal.h"\n',
     'format/qemu/parse.h': '#include "format/base/error.h"\n',
-    'fs/view/view.h': '#include "format/image/image.h"\n',
+    'fs/node/node.h': '#include "format/base/error.h"\n',
+    'fs/plain/plain.h': '#include "fs/node/node.h"\n',
+    'fs/view/view.h': '#include "format/image/image.h"\n'
+                      '#include "fs/plain/plain.h"\n',
+    'fs/incoming/incoming.h': '#include "fs/plain/plain.h"\n',
+    'fs/tree/tree.h': '#include "fs/view/view.h"\n'
+                      '#include "fs/incoming/incoming.h"\n',
     'fs/fuse/ops.c': '#include <fuse_lowlevel.h>\n'
-                     '#include "fs/view/view.h"\n'
+                     '#include "fs/tree/tree.h"\n'
                      '#include "format/base/log.h"\n',
     'fs/mount/main.c': '#include <stdio.h>\n'
                        'int main(void)\n{\n\tputs("help");\n}\n',
-    'tools/snapfs.c': '#include <json-glib/json-glib.h>\n'
-                      '#include "fs/view/view.h"\n',
-    'tools/bridge.c': '#include "format/qemu/parse.h"\n',
+    'tools/cli/verb.h': '#include "format/base/error.h"\n',
+    'tools/store/place.h': '#include "tools/cli/verb.h"\n'
+                           '#include "fs/tree/tree.h"\n',
+    'tools/guest/json.c': '#include <json-glib/json-glib.h>\n'
+                          '#include "tools/store/place.h"\n',
+    'tools/snapfs.c': '#include "tools/cli/verb.h"\n',
+    'tools/bridge/main.c': '#include "format/qemu/parse.h"\n',
     'tests/unit/any.c': '#include <cmocka.h>\n#include <zstd.h>\n'
                         '#include "format/image/map-internal.h"\n',
 }
@@ -74,9 +85,25 @@ BAD_INCLUDES = [
     ('fs/save/a.c', '#include <json-glib/json-glib.h>\n',
      'json-glib is known to'),
     ('fs/save/a.c', '#include "tests/unit/any.c"\n', 'outside of the house'),
-    ('tools/ls.c', '#include "fs/fuse/ops.c"\n',
-     'tools/snapfs may not include fs/fuse'),
-    ('tools/bridge.c', '#include "fs/view/view.h"\n',
+    ('fs/fuse/a.c', '#include "fs/view/view.h"\n',
+     'fs/fuse may not include fs/view'),
+    ('fs/plain/a.c', '#include "fs/view/view.h"\n',
+     'fs/plain may not include fs/view'),
+    ('fs/view/a.c', '#include "fs/incoming/incoming.h"\n',
+     'fs/view may not include fs/incoming'),
+    ('fs/save/a.c', '#include "fs/tree/tree.h"\n',
+     'fs/save may not include fs/tree'),
+    ('fs/a.c', '', 'no room of the table'),
+    ('tools/ls.c', '', 'no room of the table'),
+    ('tools/cli/a.c', '#include "tools/store/place.h"\n',
+     'tools/cli may not include tools/store'),
+    ('tools/store/a.c', '#include "fs/fuse/ops.c"\n',
+     'tools/store may not include fs/fuse'),
+    ('tools/store/a.c', '#include "tools/snapfs.c"\n',
+     'tools/store may not include tools/snapfs.c'),
+    ('tools/store/a.c', '#include <json-glib/json-glib.h>\n',
+     'json-glib is known to tools/guest alone'),
+    ('tools/bridge/a.c', '#include "fs/view/view.h"\n',
      'tools/bridge may not include fs/view'),
 ]
 
@@ -188,6 +215,22 @@ class Lint(unittest.TestCase):
         self.assertIn('2 of 11 functions', self.said(
             sizes.check, {**good, 'format/b.c': function(50) * 2}))
 
+    def test_measures_rooms(self):
+        def room(path, lines):
+            half = '\n' * (lines // 2)
+            return {f'{path}/a.c': half, f'{path}/a.h': half}
+
+        self.assertEqual(self.said(sizes.check_rooms, {
+            **room('fs/view', 2300), **room('fs/save', 9000),
+            **room('tools/bridge', 1200), **room('tools/guest', 9000)}), '')
+        self.assertEqual(
+            self.said(sizes.check_rooms, room('fs/view', 2302)),
+            'fs/view: 2302 lines, more than 2300')
+        self.assertIn('2302 lines',
+                      self.said(sizes.check, room('fs/hot', 2302)))
+        self.assertIn('1202 lines',
+                      self.said(sizes.check, room('tools/bridge', 1202)))
+
     def test_names_each_word_that_does_not_belong(self):
         self.expect_each(
             words.check, {'format/base/b.c': LICENCE, 'COPYING': 'XX' 'X'},
@@ -198,6 +241,111 @@ class Lint(unittest.TestCase):
         with tempfile.TemporaryDirectory() as root:
             plant(root, tree)
             self.assertEqual(source.files(root), ['a.c'])
+
+
+def calls(name, *bodies):
+    """A C function of that name with these lines in it."""
+    lines = ''.join(f'\t{body}\n' for body in bodies)
+    return f'int {name}(struct s *p, int n)\n{{\n{lines}}}\n\n'
+
+
+# b calls a, and a nobody, though it looks like it.
+CALM = {
+    'fs/plain/a.h': 'int snap_a(int n);\n',
+    'fs/plain/b.h': '#include "fs/plain/a.h"\nint snap_b(int n);\n',
+    'fs/plain/a.c': '#include "fs/plain/b.h"\n'
+                    'int snap_b(int n);\n'
+                    'extern int (*const snap_b)(int n);\n'
+                    'struct s {\n\tint snap_b;\n};\n'
+                    'typedef int (*snap_b)(int n);\n'
+                    'static ' + calls('step', 'return n;') +
+                    calls('snap_a', '/* snap_b() */', 'puts("snap_b()");',
+                          'p->snap_b = (struct s){ .snap_b = 1 }.snap_b;',
+                          'return step(p, n);'),
+    'fs/plain/b.c': calls('step', 'return snap_a(n);') +
+                    'static ' + calls('other', 'return n;') +
+                    calls('snap_b', 'return other(p, step(p, n));'),
+    'fs/view/v.c': calls('snap_v', 'return snap_a(n);') +
+                   calls('other', 'return n;'),
+    'fs/mount/main.c': calls('main', 'return n;'),
+    'tools/bridge/main.c': calls('main', 'return n;'),
+}
+
+A_AND_B = 'fs/plain/a.c -> fs/plain/b.c ({}) -> fs/plain/a.c (snap_a)'
+
+# Lines behind those of one file, and what must be said then.
+BAD_CALLS = [
+    ('fs/plain/a.c', calls('g', 'return snap_b(n);'), A_AND_B.format('snap_b')),
+    ('fs/plain/a.c', 'G_GNUC_PRINTF(1, 2)\nvoid\ng(const char *format,\n'
+     '  ...)\n{\n\tsnap_b(1);\n}\n', A_AND_B.format('snap_b')),
+    ('fs/plain/a.c', 'static int (*const list[])(int) = { snap_b };\n',
+     A_AND_B.format('snap_b')),
+    ('fs/plain/a.c', 'int (*g)(int) = snap_b;\n', A_AND_B.format('snap_b')),
+    ('fs/plain/a.c', 'static const struct ops ops = {\n\t.f = snap_b,\n};\n',
+     A_AND_B.format('snap_b')),
+    ('fs/plain/a.c', '#define G(n) \\\n\tsnap_b(n)\n',
+     A_AND_B.format('snap_b')),
+    ('fs/plain/a.h', '#define snap_a_not(n) !snap_b(n)\n', ''),
+    ('fs/mount/main.c', calls('g', 'return snap_v(p, n);'),
+     'fs/mount may not include fs/view'),
+    ('fs/plain/b.c', 'int snap_v(int n);\n' +
+     calls('g', 'return snap_v(n);'),
+     'fs/plain/b.c: uses snap_v of fs/view/v.c: fs/plain may not include'),
+    ('fs/plain/a.h', '#include "fs/plain/b.h"\n',
+     'fs/plain/a.h -> fs/plain/b.h (includes) -> fs/plain/a.h (includes)'),
+]
+
+
+class Circles(Lint):
+    """The check of circles, over two files of which one calls the other."""
+
+    def said_of(self, *added):
+        """What the check says with lines added to files: (path, lines)."""
+        tree = dict(CALM)
+        for path, text in added:
+            tree[path] = tree.get(path, '') + text
+        return self.said(circles.check, tree)
+
+    def test_is_silent_where_calls_go_one_way(self):
+        self.assertEqual(self.said_of(), '')
+
+    def test_names_each_circle_and_each_call_up_the_table(self):
+        for path, text, expected in BAD_CALLS:
+            with self.subTest(path=path, text=text):
+                said = self.said_of((path, text))
+                self.assertIn(expected, said)
+                self.assertEqual((said != '', said.count('\n')),
+                                 (expected != '', 0), said)
+
+    def test_follows_what_headers_hold(self):
+        for text, use, name in (
+                ('#define B(n) C(n)\n#define C(n) snap_b(n)\n', 'B(1);',
+                 'snap_b'),
+                ('static inline ' + calls('b', 'return snap_b(n);'),
+                 'return b(p, n);', 'snap_b'),
+                ('G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapB, snap_b)\n',
+                 'g_autoptr(SnapB) b = NULL;', 'snap_b')):
+            with self.subTest(text=text):
+                self.assertEqual(self.said_of(
+                    ('fs/plain/b.h', text), ('fs/plain/a.c', calls('g', use))),
+                    A_AND_B.format(name))
+
+    def test_follows_a_table_through_a_third_file(self):
+        table = 'const struct ops snap_ops[] = {\n\t{ snap_b, 1 },\n};\n'
+        self.assertEqual(
+            self.said_of(('fs/plain/c.c', table),
+                         ('fs/plain/a.c', calls('g', 'f(&snap_ops[0]);'))),
+            'fs/plain/a.c -> fs/plain/c.c (snap_ops) -> fs/plain/b.c (snap_b)'
+            ' -> fs/plain/a.c (snap_a)')
+
+    def test_names_the_shortest_and_counts_the_rest(self):
+        said = self.said_of(
+            ('fs/plain/a.c', calls('g', 'return snap_c(n);', 'snap_d(n);')),
+            ('fs/plain/c.c', calls('snap_c', 'return snap_b(p, n);')),
+            ('fs/plain/d.c', calls('snap_d', 'return snap_a(n);')))
+        self.assertEqual(said, 'fs/plain/a.c -> fs/plain/d.c (snap_d) -> '
+                               'fs/plain/a.c (snap_a); 2 more files are tied '
+                               'to it')
 
 
 PROGRAM = '''#!/bin/sh

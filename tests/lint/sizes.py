@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Holds sizes: a file has at most 600 lines, a function's body at most 60,
-and no more than a tenth of the functions have more than 40.
+and no more than a tenth of the functions have more than 40. The rooms of fs/
+and the bridge are held to a size as well, their C files and headers together.
 
 A function is what the layout makes one: its brace opens alone in the first
 column and closes so."""
@@ -16,6 +17,12 @@ FILE_LINES = 600
 BODY_LINES = 60
 LONG_BODY_LINES = 40
 LONG_SHARE = 0.10
+# A room, or all of a folder's, and its lines; the first that matches counts.
+ROOMS = [
+    ('fs/save/', None),
+    ('fs/', 2300),
+    ('tools/bridge/', 1200),
+]
 SUFFIXES = source.C_SUFFIXES + ('.py', '.sh', 'meson.build')
 
 
@@ -60,9 +67,31 @@ def check_files(root):
             yield f'{path}: {lines} lines, more than {FILE_LINES}'
 
 
+def room_lines(room):
+    """How many lines a room may have, or None."""
+    for begin, lines in ROOMS:
+        if f'{room}/'.startswith(begin):
+            return lines
+    return None
+
+
+def check_rooms(root):
+    """Rooms that are too large."""
+    rooms = {}
+    for path in source.files(root, source.C_SUFFIXES):
+        room = '/'.join(path.split('/')[:2])
+        lines = (source.read(root, path) or '').count('\n')
+        rooms[room] = rooms.get(room, 0) + lines
+    for room, lines in sorted(rooms.items()):
+        most = room_lines(room)
+        if most is not None and lines > most:
+            yield f'{room}: {lines} lines, more than {most}'
+
+
 def check(root):
     """All complaints about a tree."""
     yield from check_files(root)
+    yield from check_rooms(root)
     measured = list(figures(root))
     for path, name, line, body in measured:
         if body > BODY_LINES:
