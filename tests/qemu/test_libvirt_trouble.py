@@ -29,9 +29,10 @@ def setUpModule():
 class Trouble(LibvirtCase):
     def assert_snapshot(self, saved):
         """The snapshot of before is there, whole, and nothing else."""
-        self.assertEqual(sorted(os.listdir(self.mount.path(saved.name))),
-                         ['devstate', 'preamble', 'ram'])
         self.domain.virsh('destroy')
+        # libvirt keeps what it was writing open until the domain ends.
+        wait_until(lambda: sorted(os.listdir(self.mount.path(saved.name))) ==
+                   ['devstate', 'preamble', 'ram'], 20, 'the stream is gone')
         self.restore(saved.name)
         self.assert_restored(saved)
 
