@@ -145,6 +145,7 @@ class MappedTest(ToolCase):
         stream = self.succeed('export', self.store, 'vm1').bytes
         self.assertTrue(stream[:len(raw)] == raw)
         self.assertTrue(makestream.read_back(stream[len(raw):])[1] == self.guest.pages)
+        self.assertTrue(self.succeed('export', '--form=preamble', self.store, 'vm1').bytes == raw)
 
     def test_holes_of_a_large_file_are_not_read(self):
         big = makestream.Guest({'pc.ram': 4 * MIB, 'vga': MIB}, seed=3)

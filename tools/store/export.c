@@ -25,15 +25,15 @@
 
 #define BLOCK (1 * SNAP_MIB)
 
-static const char *const forms[] = { "stream", "mapped", "ram", "devstate",
-				     NULL };
+static const char *const forms[] = { "stream",	 "mapped",   "ram",
+				     "devstate", "preamble", NULL };
 
 static char *form_name;
 static char *output_name;
 
 static const GOptionEntry options[] = {
 	{ "form", 'f', 0, G_OPTION_ARG_STRING, &form_name,
-	  "what to write: stream, mapped, ram or devstate (stream)", "FORM" },
+	  "stream, mapped, ram, devstate or preamble (stream)", "FORM" },
 	{ "output", 'o', 0, G_OPTION_ARG_FILENAME, &output_name,
 	  "write FILE instead of standard output", "FILE" },
 	{ NULL }
@@ -302,7 +302,7 @@ static int run(char **arguments, guint n, GError **error)
 	if (!g_strv_contains(forms, form))
 		return snap_usage_error(
 			error,
-			"--form=%s: want stream, mapped, ram or devstate",
+			"--form=%s: want stream, mapped, ram, devstate or preamble",
 			form);
 	/* A signal must not leave the temporary file. */
 	if (replaces_file())
