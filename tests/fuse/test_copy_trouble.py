@@ -102,7 +102,9 @@ class EndTest(CopiedCase):
                 lambda: (begun(), time.sleep(0.01)), made]
 
     def test_signal(self):
-        seen = self.check_end(self.terminate, {errno.ECANCELED}, self.moments())
+        # The kernel answers by itself when the mount ends before the close gets there.
+        lost = {errno.ECANCELED, errno.ECONNABORTED, errno.ENOTCONN}
+        seen = self.check_end(self.terminate, lost, self.moments())
         self.assertIn(True, seen)
 
     def test_kill(self):
