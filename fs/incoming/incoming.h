@@ -47,9 +47,6 @@ void snap_incoming_table_drain(SnapIncomingTable *table);
 /* A stream on its way into a folder; it is a node. */
 typedef struct SnapIncoming SnapIncoming;
 
-/* True for the names by which a stream is written. */
-bool snap_incoming_is_name(const char *name);
-
 /* The stream that a folder shows as `name`: a new reference, or NULL. */
 SnapIncoming *snap_incoming_find(SnapIncomingTable *table, SnapNode *folder,
 				 const char *name);

@@ -67,7 +67,7 @@ static void part_flush(SnapHandle *handle, snap_handle_answer answer,
 	waits = h->wrote && !h->replaced;
 	if (waits) {
 		h->closed = true;
-		p->last_closed = ((PartNode *)handle->node)->part;
+		p->last_closed = h->part;
 		g_array_append_val(p->closings, closing);
 		p->users++; /* the answer may free the handle */
 	}
@@ -116,6 +116,7 @@ int snap_part_open(SnapNode *node, int fd, SnapHandle **ret_handle)
 	h->plain.fd = fd;
 	h->link.data = h;
 	h->parts = snap_parts_use(part->table, part->folder);
+	h->part = part->part;
 	g_mutex_lock(&part->table->lock);
 	g_queue_push_tail_link(&h->parts->handles, &h->link);
 	g_mutex_unlock(&part->table->lock);

@@ -40,6 +40,7 @@ struct snap_parts {
 struct snap_part_handle {
 	struct snap_ordinary_handle plain;
 	struct snap_parts *parts; /* a user */
+	enum snap_part part;
 	GList link;
 	/* Protected by the lock of the table: */
 	bool wrote;

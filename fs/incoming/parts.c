@@ -55,13 +55,16 @@ static bool has_snapshot(SnapNode *folder)
 		       AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-/* Ends writing to parts that are gone: the bytes would be lost. */
-static void end_writing(struct snap_parts *p)
+/* Ends writing to a part that is gone: the bytes would be lost. */
+static void end_writing(struct snap_parts *p, enum snap_part part)
 {
 	SNAP_LOCKED(&p->table->lock);
 
-	for (GList *l = p->handles.head; l; l = l->next)
-		((struct snap_part_handle *)l->data)->replaced = true;
+	for (GList *l = p->handles.head; l; l = l->next) {
+		struct snap_part_handle *h = l->data;
+
+		h->replaced = h->replaced || h->part == part;
+	}
 }
 
 /* Removes a part that a snapshot has replaced. */
@@ -70,11 +73,12 @@ static void remove_replaced(struct snap_parts *p, enum snap_part part)
 	g_autofree char *path =
 		snap_folder_path(p->folder, snap_part_names[part]);
 
-	if (unlinkat(snap_folder_fd(p->folder), snap_part_names[part], 0) == 0)
-		snap_log(SNAP_LOG_WARNING,
-			 "%s: removed: the snapshot that was saved here "
-			 "replaces it",
-			 path);
+	if (unlinkat(snap_folder_fd(p->folder), snap_part_names[part], 0) < 0)
+		return;
+	end_writing(p, part);
+	snap_log(SNAP_LOG_WARNING,
+		 "%s: removed: the snapshot that was saved here replaces it",
+		 path);
 }
 
 /* Gives the snapshot the preamble that was copied in after it. */
@@ -113,7 +117,7 @@ static int adopt_preamble(struct snap_parts *p)
 		return r;
 	}
 	unlinkat(snap_folder_fd(p->folder), SNAP_PART_PREAMBLE_NAME, 0);
-	end_writing(p);
+	end_writing(p, SNAP_PART_PREAMBLE);
 	snap_folder_changed(p->folder);
 	return 0;
 }
@@ -178,6 +182,7 @@ static void remove_saved(struct snap_parts *p, enum snap_part part)
 	    snap_part_stat(p->folder, snap_part_names[part], &st) &&
 	    st.st_ino == p->st[part].st_ino && st.st_dev == p->st[part].st_dev)
 		unlinkat(snap_folder_fd(p->folder), snap_part_names[part], 0);
+	end_writing(p, part);
 }
 
 /* The parts are a snapshot now, which gets their times. */
@@ -192,7 +197,6 @@ static void finish_saved(struct snap_parts *p)
 				   &p->st[p->times]);
 	for (enum snap_part part = 0; part < SNAP_PARTS; part++)
 		remove_saved(p, part);
-	end_writing(p);
 	snap_folder_changed(p->folder);
 }
 

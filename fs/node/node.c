@@ -45,11 +45,6 @@ void snap_nodes_free(SnapNodes *nodes)
 	g_free(nodes);
 }
 
-bool snap_nodes_read_only(const SnapNodes *nodes)
-{
-	return nodes->opts.read_only;
-}
-
 void snap_nodes_on_change(SnapNodes *nodes, snap_nodes_changed changed,
 			  void *data)
 {

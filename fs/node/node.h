@@ -42,9 +42,6 @@ void snap_nodes_drop(SnapNodes *nodes);
 void snap_nodes_free(SnapNodes *nodes);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapNodes, snap_nodes_free)
 
-/* True when nothing in the mount may change. */
-bool snap_nodes_read_only(const SnapNodes *nodes);
-
 /* Called when `name` in `folder` stands for another node than before, and not
  * because of a request of the kernel. From any thread; it must not wait for a
  * request. */

@@ -29,7 +29,6 @@ int snap_tree_new(const struct snap_tree_opts *opts, SnapTree **ret_tree,
 	tree->hidden = snap_hidden_new();
 	tree->tickets = snap_tickets_new();
 	r = snap_plain_open(tree->nodes, opts->catalog, &tree->plain, error);
-	snapshots.nodes = tree->nodes;
 	snapshots.hot = tree->hot;
 	tree->snapshots = snap_snapshots_new(&snapshots);
 	incoming.plain = tree->plain;

@@ -23,8 +23,7 @@
 typedef struct SnapSnapshots SnapSnapshots;
 
 struct snap_snapshots_opts {
-	SnapNodes *nodes; /* all are borrowed */
-	SnapCatalog *catalog;
+	SnapCatalog *catalog; /* all are borrowed */
 	SnapLoader *loader;
 	SnapHotPages *hot;
 };

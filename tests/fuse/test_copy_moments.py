@@ -47,6 +47,16 @@ class PartsTest(CopiedCase):
         os.close(fd)
         self.assertEqual(read_file(self.snaps('vm1', 'stream')), self.views['stream'])
 
+    def test_who_writes_a_part_that_a_snapshot_has_replaced(self):
+        fd = os.open(self.snaps('vm1', 'ram'), os.O_WRONLY | os.O_CREAT)
+        write_all(fd, self.views['ram'][:MIB])
+        os.close(os.dup(fd))
+        self.run_ok('cp', self.saved('stream'), self.snaps('vm1', 'stream'))
+        harness.wait_until(lambda: 'ram' not in os.listdir(self.store('vm1')), 10, 'it goes')
+        self.assert_errno(errno.EBUSY, os.pwrite, fd, b'lost', 0)
+        os.close(fd)
+        self.assertEqual(read_file(self.snaps('vm1', 'stream')), self.views['stream'])
+
     def test_counters_count_no_save_of_one_part_alone(self):
         def counters():
             with open(self.snaps('.snapfs', 'stats'), encoding='utf-8') as file:
