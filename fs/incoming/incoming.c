@@ -31,7 +31,7 @@ enum request {
 	CLOSE,
 };
 
-struct pending {
+struct snap_pending {
 	SnapIncoming *in; /* the open file holds a reference until the answer */
 	SnapSave *save;	  /* a reference */
 	snap_handle_answer answer;
@@ -57,7 +57,7 @@ bool snap_incoming_saved(SnapIncoming *in)
 /* ---- requests that the save answers ---- */
 
 /* The answer to a request whose outcome in the save is `result`. */
-static ssize_t judge(const struct pending *p, ssize_t result)
+static ssize_t judge(const struct snap_pending *p, ssize_t result)
 {
 	enum snap_save_state state = snap_save_state(p->save, NULL);
 
@@ -81,27 +81,44 @@ static ssize_t judge(const struct pending *p, ssize_t result)
 	return result;
 }
 
+/* Keeps the memory of a request for the next one. */
+static void pending_free(struct snap_pending *p)
+{
+	SNAP_LOCKED(&p->in->lock);
+
+	if (p->in->spare)
+		g_free(p);
+	else
+		p->in->spare = p;
+}
+
+/* The answer comes last: the process that waits for it goes on at once, and its
+ * next request should find no lock held. */
 static void answered(void *data, ssize_t result)
 {
-	struct pending *p = data;
+	struct snap_pending *p = data;
+	snap_handle_answer give = p->answer;
+	void *give_data = p->data;
 	ssize_t answer = judge(p, result);
 
 	snap_save_unref(p->save);
-	p->answer(p->data, answer);
-	g_free(p);
+	pending_free(p);
+	give(give_data, answer);
 }
 
-static struct pending *pending_new_locked(SnapIncoming *in,
+static struct snap_pending *pending_new_locked(SnapIncoming *in,
 					  enum request request,
 					  snap_handle_answer answer, void *data)
 {
-	struct pending *p = g_new0(struct pending, 1);
+	struct snap_pending *p = g_steal_pointer(&in->spare);
 
-	p->in = in;
-	p->save = snap_save_ref(in->save);
-	p->answer = answer;
-	p->data = data;
-	p->request = request;
+	if (!p)
+		p = g_new(struct snap_pending, 1);
+	*p = (struct snap_pending){ .in = in,
+				    .save = snap_save_ref(in->save),
+				    .answer = answer,
+				    .data = data,
+				    .request = request };
 	return p;
 }
 
@@ -133,7 +150,7 @@ void snap_incoming_write(SnapIncoming *in, const void *writer, const void *buf,
 			 size_t size, uint64_t offset,
 			 snap_handle_answer answer, void *data)
 {
-	struct pending *p = NULL;
+	struct snap_pending *p = NULL;
 	size_t skip;
 	ssize_t n;
 
@@ -167,7 +184,7 @@ static bool close_asks_locked(const SnapIncoming *in, const void *writer)
 void snap_incoming_flush(SnapIncoming *in, const void *writer,
 			 snap_handle_answer answer, void *data)
 {
-	struct pending *p = NULL;
+	struct snap_pending *p = NULL;
 	int r = 0;
 
 	g_mutex_lock(&in->lock);
@@ -185,7 +202,7 @@ void snap_incoming_flush(SnapIncoming *in, const void *writer,
 
 void snap_incoming_sync(SnapIncoming *in, snap_handle_answer answer, void *data)
 {
-	struct pending *p = NULL;
+	struct snap_pending *p = NULL;
 
 	g_mutex_lock(&in->lock);
 	if (in->save && in->state != SNAP_INCOMING_REMOVED)

@@ -132,6 +132,7 @@ static void incoming_clear(SnapNode *node)
 	if (in->save)
 		snap_save_unref(in->save);
 	snap_node_unref(in->folder, 1);
+	g_free(in->spare);
 	g_mutex_clear(&in->lock);
 }
 

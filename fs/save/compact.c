@@ -13,11 +13,32 @@
 /* With fewer dead bytes than this, a copy is never worth its cost. */
 #define DEAD_MIN (1 * SNAP_MIB)
 
+static bool is_crowded(const struct snap_writer_stats *s, unsigned percent)
+{
+	return s->dead >= DEAD_MIN &&
+	       s->dead * 100 > (s->written - s->dead) * percent;
+}
+
 static struct snap_writer_stats writer_stats(SnapIngest *in)
 {
 	SNAP_LOCKED(&in->lock);
 
 	return in->stats;
+}
+
+void snap_ingest_note_stats(SnapIngest *in)
+{
+	struct snap_writer_stats s = snap_writer_stats(in->writer);
+	SNAP_LOCKED(&in->lock);
+
+	in->stats = s;
+	__atomic_store_n(&in->crowded, is_crowded(&s, SNAP_DEAD_WHILE),
+			 __ATOMIC_RELAXED);
+}
+
+bool snap_ingest_crowded(const SnapIngest *in)
+{
+	return __atomic_load_n(&in->crowded, __ATOMIC_RELAXED);
 }
 
 static int compact(SnapIngest *in, GError **error)
@@ -36,9 +57,7 @@ static int compact(SnapIngest *in, GError **error)
 		return r;
 	in->result.compactions++;
 	r = snap_writer_compact(in->writer, fresh, codec, error);
-	g_mutex_lock(&in->lock);
-	in->stats = snap_writer_stats(in->writer);
-	g_mutex_unlock(&in->lock);
+	snap_ingest_note_stats(in);
 	return r;
 }
 
@@ -46,7 +65,5 @@ int snap_ingest_compact(SnapIngest *in, unsigned percent, GError **error)
 {
 	struct snap_writer_stats s = writer_stats(in);
 
-	if (s.dead < DEAD_MIN || s.dead * 100 <= (s.written - s.dead) * percent)
-		return 0;
-	return compact(in, error);
+	return is_crowded(&s, percent) ? compact(in, error) : 0;
 }

@@ -29,6 +29,7 @@ struct SnapIngest {
 	SnapWriter *writer; /* used only by the thread that appends */
 	GMutex lock;
 	struct snap_writer_stats stats; /* the writer's; protected by lock */
+	bool crowded; /* by dead bytes, so that it is to be compacted; atomic */
 	struct snap_preamble preamble;
 	uint64_t at;	    /* the offset in the file where the parser is */
 	SnapMapped *mapped; /* NULL unless the stream is mapped-ram */
@@ -45,12 +46,5 @@ struct SnapIngest {
  * gathers the rest of the state. */
 void snap_ingest_finish(SnapIngest *in);
 
-/* When to compact: dead bytes in per cent of the live ones. While the stream
- * comes, a byte is moved at most once for each byte that came. At the end the
- * guest may be waiting, but the file is kept for long. */
-#define SNAP_DEAD_WHILE 100
-#define SNAP_DEAD_AT_END 15
-
-/* Copies the live extents to a new file if the dead bytes are more than
- * `percent` of the live ones (compact.c). Returns 0 or -errno. */
-int snap_ingest_compact(SnapIngest *in, unsigned percent, GError **error);
+/* Takes the writer's counters over, for the thread that appends (compact.c). */
+void snap_ingest_note_stats(SnapIngest *in);

@@ -59,9 +59,7 @@ static int append_job(void *ctx, const struct snap_job *job)
 	if (r == 0 && job->n)
 		r = snap_writer_extent(in->writer, job->region, job->pages,
 				       job->n, job->bytes, job->frame_size);
-	g_mutex_lock(&in->lock);
-	in->stats = snap_writer_stats(in->writer);
-	g_mutex_unlock(&in->lock);
+	snap_ingest_note_stats(in);
 	return r;
 }
 
@@ -367,7 +365,7 @@ int snap_ingest_write(SnapIngest *in, const void *data, size_t size,
 			stream_begin(in);
 		done += (size_t)n;
 	}
-	return snap_ingest_compact(in, SNAP_DEAD_WHILE, error);
+	return 0;
 }
 
 bool snap_ingest_scattered(const SnapIngest *in)

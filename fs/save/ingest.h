@@ -40,6 +40,20 @@ bool snap_ingest_takes(const SnapIngest *in, const void *data, size_t size,
 int snap_ingest_write(SnapIngest *in, const void *data, size_t size,
 		      uint64_t offset, GError **error);
 
+/* When to compact: dead bytes in per cent of the live ones. While the stream
+ * comes, a byte is moved at most once for each byte that came. At the end the
+ * guest may be waiting, but the file is kept for long. */
+#define SNAP_DEAD_WHILE 100
+#define SNAP_DEAD_AT_END 15
+
+/* True when snap_ingest_compact() with SNAP_DEAD_WHILE has something to do. From
+ * any thread. */
+bool snap_ingest_crowded(const SnapIngest *in);
+
+/* Copies the live extents to a new file if the dead bytes are more than
+ * `percent` of the live ones (compact.c). Returns 0 or -errno. */
+int snap_ingest_compact(SnapIngest *in, unsigned percent, GError **error);
+
 /* True when a byte of the stream has come, or zeros that may precede it. */
 bool snap_ingest_begun(const SnapIngest *in);
 

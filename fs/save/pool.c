@@ -25,6 +25,10 @@ struct SnapPool {
 	uint64_t taken;	   /* bytes of jobs in use; protected by lock */
 	uint64_t reserved; /* protected by lock */
 	bool closing;	   /* protected by lock */
+	/* threads that wait for work, and for memory; protected by lock. Each
+	 * signal of a GCond costs a system call, also when nobody waits */
+	guint idle;
+	guint hungry;
 	int level;
 	guint n_threads;
 	GThread **threads;
@@ -38,16 +42,47 @@ struct SnapLane {
 	GCond empty;
 	GQueue order;	/* protected by lock */
 	bool appending; /* a worker appends now; protected by lock */
-	int error;	/* protected by lock */
+	int error;	/* changes with the lock held only; atomic */
 };
 
 #define JOB_COST sizeof(struct snap_job)
 
 /* ---- memory ---- */
 
-static bool room_locked(const SnapPool *pool)
+bool snap_pool_roomy(const SnapPool *pool, size_t bytes)
 {
-	return pool->taken + pool->reserved + JOB_COST <= pool->limit;
+	uint64_t taken = __atomic_load_n(&pool->taken, __ATOMIC_RELAXED);
+	uint64_t reserved = __atomic_load_n(&pool->reserved, __ATOMIC_RELAXED);
+
+	return taken + reserved + bytes + JOB_COST <= pool->limit;
+}
+
+/* Waits for a change of the memory in use. */
+static void wait_locked(SnapPool *pool)
+{
+	pool->hungry++;
+	g_cond_wait(&pool->freed, &pool->lock);
+	pool->hungry--;
+}
+
+static void freed_locked(SnapPool *pool)
+{
+	if (pool->hungry)
+		g_cond_broadcast(&pool->freed);
+}
+
+/* `taken` and `reserved` change with the lock held only. */
+static void count_locked(uint64_t *counter, uint64_t value)
+{
+	__atomic_store_n(counter, value, __ATOMIC_RELAXED);
+}
+
+void snap_pool_wait(SnapPool *pool, size_t bytes)
+{
+	SNAP_LOCKED(&pool->lock);
+
+	while (!snap_pool_roomy(pool, MIN(bytes, pool->limit / 8 - JOB_COST)))
+		wait_locked(pool);
 }
 
 struct snap_job *snap_pool_take(SnapPool *pool, uint64_t region, bool wait)
@@ -56,12 +91,12 @@ struct snap_job *snap_pool_take(SnapPool *pool, uint64_t region, bool wait)
 	struct snap_job *job;
 	GList *link;
 
-	while (!room_locked(pool)) {
+	while (!snap_pool_roomy(pool, 0)) {
 		if (!wait)
 			return NULL;
-		g_cond_wait(&pool->freed, &pool->lock);
+		wait_locked(pool);
 	}
-	pool->taken += JOB_COST;
+	count_locked(&pool->taken, pool->taken + JOB_COST);
 	link = g_queue_pop_tail_link(&pool->unused);
 	job = link ? link->data : g_new(struct snap_job, 1);
 	memset(job, 0, offsetof(struct snap_job, bytes));
@@ -74,9 +109,9 @@ void snap_pool_give(SnapPool *pool, struct snap_job *job)
 {
 	SNAP_LOCKED(&pool->lock);
 
-	pool->taken -= JOB_COST;
+	count_locked(&pool->taken, pool->taken - JOB_COST);
 	g_queue_push_tail_link(&pool->unused, &job->link);
-	g_cond_broadcast(&pool->freed);
+	freed_locked(pool);
 }
 
 /* Reserves memory unless more than `eighths` of it would be reserved. */
@@ -87,7 +122,7 @@ static bool pool_reserve(SnapPool *pool, uint64_t bytes, unsigned eighths)
 
 	if (pool->reserved > most || bytes > most - pool->reserved)
 		return false;
-	pool->reserved += bytes;
+	count_locked(&pool->reserved, pool->reserved + bytes);
 	return true;
 }
 
@@ -105,8 +140,8 @@ void snap_pool_unreserve(SnapPool *pool, uint64_t bytes)
 {
 	SNAP_LOCKED(&pool->lock);
 
-	pool->reserved -= bytes;
-	g_cond_broadcast(&pool->freed);
+	count_locked(&pool->reserved, pool->reserved - bytes);
+	freed_locked(pool);
 }
 
 uint64_t snap_pool_held(SnapPool *pool)
@@ -165,7 +200,7 @@ static void lane_append_locked(SnapLane *lane)
 		if (!error)
 			error = lane->append(lane->ctx, job);
 		g_mutex_lock(&lane->lock);
-		lane->error = error;
+		__atomic_store_n(&lane->error, error, __ATOMIC_RELAXED);
 		g_queue_unlink(&lane->order, &job->link);
 		snap_pool_give(lane->pool, job);
 	}
@@ -218,7 +253,8 @@ void snap_lane_submit(SnapLane *lane, struct snap_job *job)
 	}
 	g_mutex_lock(&pool->lock);
 	g_queue_push_tail(&pool->queue, job);
-	g_cond_signal(&pool->work);
+	if (pool->idle)
+		g_cond_signal(&pool->work);
 	g_mutex_unlock(&pool->lock);
 }
 
@@ -231,11 +267,9 @@ int snap_lane_wait(SnapLane *lane)
 	return lane->error;
 }
 
-int snap_lane_error(SnapLane *lane)
+int snap_lane_error(const SnapLane *lane)
 {
-	SNAP_LOCKED(&lane->lock);
-
-	return lane->error;
+	return __atomic_load_n(&lane->error, __ATOMIC_RELAXED);
 }
 
 /* ---- workers ---- */
@@ -244,8 +278,11 @@ static struct snap_job *pool_next(SnapPool *pool)
 {
 	SNAP_LOCKED(&pool->lock);
 
-	while (!pool->queue.head && !pool->closing)
+	while (!pool->queue.head && !pool->closing) {
+		pool->idle++;
 		g_cond_wait(&pool->work, &pool->lock);
+		pool->idle--;
+	}
 	return g_queue_pop_head(&pool->queue);
 }
 

@@ -43,6 +43,12 @@ void snap_pool_free(SnapPool *pool);
  * or returns NULL if `wait` is false. */
 struct snap_job *snap_pool_take(SnapPool *pool, uint64_t region, bool wait);
 
+/* True when there is memory for a write of `bytes`. A guess, without a lock. */
+bool snap_pool_roomy(const SnapPool *pool, size_t bytes);
+
+/* Waits until there is memory for `bytes`, at most an eighth of all. */
+void snap_pool_wait(SnapPool *pool, size_t bytes);
+
 /* Returns a job that will not be submitted. */
 void snap_pool_give(SnapPool *pool, struct snap_job *job);
 
@@ -75,4 +81,4 @@ void snap_lane_submit(SnapLane *lane, struct snap_job *job);
 int snap_lane_wait(SnapLane *lane);
 
 /* Returns the first error so far, or 0, without waiting. */
-int snap_lane_error(SnapLane *lane);
+int snap_lane_error(const SnapLane *lane);

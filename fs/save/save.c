@@ -22,7 +22,7 @@
 #include "format/qemu/parse.h"
 #include "fs/save/ingest.h"
 #include "fs/save/parts.h"
-#include "fs/save/queue.h"
+#include "fs/save/intake.h"
 
 /* The memory of a running save besides its queue and jobs: the map, and the
  * buffers of the file in format/store. */
@@ -33,12 +33,9 @@
  * ignore. */
 #define LEAN_SAVES 16
 #define LEAN_MAP_MEMORY (128 * SNAP_KIB)
-/* How long pages wait for neighbours when no write comes, in microseconds. */
-#define SAVE_PATIENCE (200 * G_TIME_SPAN_MILLISECOND)
-
 struct SnapSaver {
 	SnapCatalog *catalog;
-	SnapInbox *inbox;
+	struct snap_intake_stats intake; /* atomic */
 	SnapPool *pool;
 	int level;
 	GMutex lock;
@@ -49,17 +46,16 @@ struct SnapSaver {
 
 struct SnapSave {
 	SnapSaver *saver;
-	SnapQueue *queue;
+	SnapIntake *intake;
 	int folder_fd;
 	char *path;
-	const char *name;
+	char *what; /* its file, for messages */
 	struct snap_catalog_owner owner;
 	uint64_t hole;
 	SnapParts *parts; /* NULL: a stream is written */
 	snap_save_over_fn over;
 	void *over_data;
 	bool lean;
-	bool refused; /* a refused write was logged; used by the thread only */
 	GMutex lock;
 	GCond changed;
 	guint refs;  /* references; protected by lock, like all fields below */
@@ -81,8 +77,7 @@ SnapSaver *snap_saver_new(const struct snap_saver_opts *opts)
 	g_cond_init(&saver->finished);
 	saver->catalog = opts->catalog;
 	saver->level = opts->level;
-	saver->inbox = snap_inbox_new(opts->buffer / 2);
-	saver->pool = snap_pool_new(threads, opts->level, opts->buffer / 2);
+	saver->pool = snap_pool_new(threads, opts->level, opts->buffer);
 	return saver;
 }
 
@@ -102,7 +97,6 @@ void snap_saver_free(SnapSaver *saver)
 		return;
 	snap_saver_wait(saver);
 	snap_pool_free(saver->pool);
-	snap_inbox_free(saver->inbox);
 	g_cond_clear(&saver->finished);
 	g_mutex_clear(&saver->lock);
 	g_free(saver);
@@ -110,14 +104,14 @@ void snap_saver_free(SnapSaver *saver)
 
 struct snap_saver_stats snap_saver_stats(SnapSaver *saver)
 {
-	struct snap_inbox_stats inbox = snap_inbox_stats(saver->inbox);
+	const struct snap_intake_stats *in = &saver->intake;
 	uint64_t held = snap_pool_held(saver->pool);
 	SNAP_LOCKED(&saver->lock);
 	struct snap_saver_stats stats = saver->stats;
 
-	stats.bytes_in = inbox.bytes;
-	stats.waits = inbox.waits;
-	stats.buffered = inbox.held + held;
+	stats.bytes_in = __atomic_load_n(&in->bytes, __ATOMIC_RELAXED);
+	stats.waits = __atomic_load_n(&in->waits, __ATOMIC_RELAXED);
+	stats.buffered = __atomic_load_n(&in->parked, __ATOMIC_RELAXED) + held;
 	return stats;
 }
 
@@ -211,7 +205,7 @@ static void save_failed(SnapSave *save, GError *error)
 		save_set_state(save, SNAP_SAVE_FAILED, error);
 		return;
 	}
-	snap_log(SNAP_LOG_ERROR, "%s/%s: not saved: %s", save->path, save->name,
+	snap_log(SNAP_LOG_ERROR, "%s: not saved: %s", save->what,
 		 error->message);
 	snap_catalog_note(save->folder_fd, error->message);
 	save_set_state(save, SNAP_SAVE_FAILED, error);
@@ -225,20 +219,20 @@ static void save_done(SnapSave *save, const struct snap_ingest_result *res)
 
 	if (res->why[0])
 		snap_log(SNAP_LOG_WARNING,
-			 "%s/%s: saved as it came, %s on disk, without ram "
+			 "%s: saved as it came, %s on disk, without ram "
 			 "and devstate: %s",
-			 save->path, save->name, file, res->why);
+			 save->what, file, res->why);
 	else
 		snap_log(SNAP_LOG_INFO,
-			 "%s/%s: saved, %s of RAM, %s of it not zero, %s "
+			 "%s: saved, %s of RAM, %s of it not zero, %s "
 			 "on disk",
-			 save->path, save->name, ram, stored, file);
+			 save->what, ram, stored, file);
 	if (res->repaired)
 		snap_log(SNAP_LOG_INFO,
-			 "%s/%s: the bitmaps name no page, as QEMU leaves them "
+			 "%s: the bitmaps name no page, as QEMU leaves them "
 			 "with background-snapshot; the snapshot has all pages "
 			 "that QEMU wrote",
-			 save->path, save->name);
+			 save->what);
 	snap_catalog_note(save->folder_fd, NULL);
 	/* The rewritten preamble belonged to the old snapshot. */
 	snap_catalog_preamble_drop(save->folder_fd);
@@ -247,98 +241,8 @@ static void save_done(SnapSave *save, const struct snap_ingest_result *res)
 
 /* ---- the thread ---- */
 
-/* Refuses a write that does not continue the stream, and logs the first one. */
-static void save_refuse(SnapSave *save, struct snap_chunk *c)
-{
-	if (!save->refused)
-		snap_log(SNAP_LOG_WARNING,
-			 "%s/%s: a write at offset %" G_GUINT64_FORMAT
-			 " was refused; a stream that is not mapped-ram is "
-			 "written from its beginning to its end",
-			 save->path, save->name, c->pieces[0].offset);
-	save->refused = true;
-	snap_queue_last(save->queue, c, -EINVAL);
-}
-
-static int save_write(SnapIngest *in, const struct snap_chunk *c,
-		      GError **error)
-{
-	const uint8_t *data = c->data;
-
-	for (guint i = 0; i < c->n; i++) {
-		const struct snap_piece *p = &c->pieces[i];
-		int r = snap_ingest_write(in, data, p->size, p->offset, error);
-
-		if (r < 0)
-			return r;
-		data += p->size;
-	}
-	return 0;
-}
-
-/* Passes a chunk to the ingest. Returns 1 if the stream is complete and the
- * chunk, a write or a check, is to be answered when the snapshot is on disk. */
-static int save_chunk(SnapSave *save, SnapIngest *in, struct snap_chunk *c,
-		      GError **error)
-{
-	bool asks = !c->size;
-	int r;
-
-	if (c->doubtful &&
-	    !snap_ingest_takes(in, c->data, c->size, c->pieces[0].offset)) {
-		save_refuse(save, c);
-		return 0;
-	}
-	r = save_write(in, c, error);
-	/* This counts even if the write failed for another reason. */
-	if (snap_ingest_scattered(in))
-		snap_queue_scatter(save->queue);
-	if (r < 0)
-		return r;
-	if (snap_queue_empty(save->queue) && snap_ingest_complete(in) &&
-	    (asks || !snap_ingest_waits(in)))
-		return 1;
-	/* libvirt closes its descriptor after the header, and QEMU goes on. */
-	if (asks && snap_ingest_begun(in))
-		snap_queue_last(save->queue, c, snap_ingest_end(in, NULL));
-	else
-		snap_queue_done(save->queue, c);
-	return 0;
-}
-
-/* Passes writes to the ingest until the stream is complete or ends. *ret_last
- * becomes the write that completed the stream and is still to be answered, if
- * there is one. */
-static int save_take(SnapSave *save, SnapIngest *in,
-		     struct snap_chunk **ret_last, GError **error)
-{
-	struct snap_chunk *c;
-	int r;
-
-	for (;;) {
-		switch (snap_queue_get(save->queue, SAVE_PATIENCE, &c)) {
-		case SNAP_QUEUE_IDLE:
-			snap_ingest_idle(in);
-			/* From here on, waits without a limit. */
-			if (snap_queue_get(save->queue, -1, &c) !=
-			    SNAP_QUEUE_CHUNK)
-				return snap_ingest_end(in, error);
-			break;
-		case SNAP_QUEUE_ENDED:
-			return snap_ingest_end(in, error);
-		case SNAP_QUEUE_CHUNK:
-			break;
-		}
-		r = save_chunk(save, in, c, error);
-		if (r == 0)
-			continue;
-		*ret_last = c;
-		return MIN(r, 0);
-	}
-}
-
-static int save_run(SnapSave *save, struct snap_chunk **ret_last,
-		    struct snap_ingest_result *ret_result, GError **error)
+static int save_run(SnapSave *save, struct snap_ingest_result *ret_result,
+		    GError **error)
 {
 	struct snap_ingest_opts opts = {
 		.catalog = save->saver->catalog,
@@ -357,7 +261,7 @@ static int save_run(SnapSave *save, struct snap_chunk **ret_last,
 		r = snap_ingest_new(&opts, &in, error);
 	if (r == 0)
 		r = save->parts ? snap_parts_feed(save->parts, in, error)
-				: save_take(save, in, ret_last, error);
+				: snap_intake_run(save->intake, in, error);
 	if (r == 0)
 		r = snap_ingest_commit(in, save->folder_fd, ret_result, error);
 	return r;
@@ -365,7 +269,8 @@ static int save_run(SnapSave *save, struct snap_chunk **ret_last,
 
 static void save_free(SnapSave *save)
 {
-	snap_queue_free(save->queue);
+	snap_intake_free(save->intake);
+	g_free(save->what);
 	snap_parts_free(save->parts);
 	g_clear_error(&save->error);
 	g_free(save->why);
@@ -380,13 +285,12 @@ static gpointer save_thread(gpointer data)
 {
 	SnapSave *save = data;
 	SnapSaver *saver = save->saver;
-	struct snap_chunk *last = NULL;
 	struct snap_ingest_result result = { 0 };
 	GError *error = NULL;
 	bool unused, quiet;
 	int r;
 
-	r = save_run(save, &last, &result, &error);
+	r = save_run(save, &result, &error);
 	quiet = r < 0 && is_quiet(save, error);
 	saver_release(saver, save->lean);
 	if (r < 0)
@@ -395,9 +299,7 @@ static gpointer save_thread(gpointer data)
 		save_done(save, &result);
 	if (save->over)
 		save->over(save->over_data, save);
-	snap_queue_close(save->queue, r < 0 ? r : -EPROTO, r);
-	if (last)
-		snap_queue_last(save->queue, last, r);
+	snap_intake_close(save->intake, r < 0 ? r : -EPROTO, r);
 	g_mutex_lock(&save->lock);
 	save->thread = false;
 	unused = !save->refs;
@@ -437,7 +339,6 @@ int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 	g_mutex_init(&save->lock);
 	g_cond_init(&save->changed);
 	save->saver = saver;
-	save->queue = snap_queue_new(saver->inbox, opts->hole);
 	save->hole = opts->hole;
 	save->over = opts->over;
 	save->over_data = opts->over_data;
@@ -447,7 +348,10 @@ int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 	}
 	save->folder_fd = snap_steal_fd(&fd);
 	save->path = g_strdup(opts->path);
-	save->name = opts->name ? opts->name : "stream";
+	save->what = g_strdup_printf("%s/%s", opts->path,
+				     opts->name ? opts->name : "stream");
+	save->intake = snap_intake_new(save->what, saver->pool, opts->hole,
+				       &saver->intake);
 	save->owner = opts->owner;
 	save->lean = lean;
 	save->refs = 1;
@@ -483,7 +387,7 @@ void snap_save_unref(SnapSave *save)
 	last = --save->refs == 0;
 	unused = last && !save->thread;
 	if (last && !unused)
-		snap_queue_end(save->queue);
+		snap_intake_end(save->intake);
 	g_mutex_unlock(&save->lock);
 	if (unused)
 		save_free(save);
@@ -493,7 +397,7 @@ void snap_save_write(SnapSave *save, const void *data, size_t size,
 		     uint64_t offset, snap_save_answer answer,
 		     void *answer_data)
 {
-	snap_queue_put(save->queue, data, size, offset, answer, answer_data);
+	snap_intake_write(save->intake, data, size, offset, answer, answer_data);
 }
 
 bool snap_save_begins(const void *data, size_t size)
@@ -503,7 +407,7 @@ bool snap_save_begins(const void *data, size_t size)
 
 bool snap_save_scattered(SnapSave *save)
 {
-	return snap_queue_scattered(save->queue);
+	return snap_intake_scattered(save->intake);
 }
 
 /* A write whose answer a thread waits for. */
@@ -543,7 +447,7 @@ int snap_save_put(SnapSave *save, const void *data, size_t size,
 
 void snap_save_end(SnapSave *save)
 {
-	snap_queue_end(save->queue);
+	snap_intake_end(save->intake);
 }
 
 void snap_save_check(SnapSave *save, snap_save_answer answer, void *answer_data)
@@ -551,7 +455,7 @@ void snap_save_check(SnapSave *save, snap_save_answer answer, void *answer_data)
 	if (snap_save_state(save, NULL) == SNAP_SAVE_DONE)
 		answer(answer_data, 0);
 	else
-		snap_queue_check(save->queue, answer, answer_data);
+		snap_intake_check(save->intake, answer, answer_data);
 }
 
 void snap_save_abort(SnapSave *save, const char *why)
@@ -564,7 +468,7 @@ void snap_save_abort(SnapSave *save, const char *why)
 	g_mutex_unlock(&save->lock);
 	if (save->parts)
 		snap_parts_stop(save->parts);
-	snap_queue_end(save->queue);
+	snap_intake_end(save->intake);
 }
 
 enum snap_save_state snap_save_state(SnapSave *save, uint64_t *ret_bytes)
@@ -572,7 +476,7 @@ enum snap_save_state snap_save_state(SnapSave *save, uint64_t *ret_bytes)
 	SNAP_LOCKED(&save->lock);
 
 	if (ret_bytes)
-		*ret_bytes = snap_queue_received(save->queue);
+		*ret_bytes = snap_intake_received(save->intake);
 	return save->state;
 }
 

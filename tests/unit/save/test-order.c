@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "fs/save/queue.h"
 #include "tests/lib/stream.h"
 
 static void open_file(struct world *w, struct file *f, uint32_t page)
@@ -354,31 +353,6 @@ static void small_writes_stay_within_the_buffer(void **state)
 	world_close(&w);
 }
 
-static void count_answer(void *data, ssize_t result)
-{
-	++*(guint *)data;
-}
-
-/* The parser may have to wait for the disk. */
-static void bytes_far_apart_count_as_the_memory_they_take(void **state)
-{
-	SnapInbox *inbox = snap_inbox_new(SNAP_MIB);
-	SnapQueue *q = snap_queue_new(inbox, 0);
-	guint answered = 0, n = 100 * 1000, most;
-
-	snap_queue_scatter(q);
-	for (guint i = 0; i < n; i++)
-		snap_queue_put(q, "x", 1, (uint64_t)i * 100, count_answer,
-			       &answered);
-	most = SNAP_MIB / (4 * SNAP_KIB) * SNAP_CHUNK_PIECES;
-	assert_in_range(answered, 1, most + 1);
-	snap_queue_close(q, -EPROTO, -EPROTO);
-	assert_int_equal(answered, n);
-	assert_int_equal(snap_inbox_stats(inbox).held, 0);
-	snap_queue_free(q);
-	snap_inbox_free(inbox);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -393,7 +367,6 @@ int main(void)
 		cmocka_unit_test(the_device_state_is_that_of_a_classic_stream),
 		cmocka_unit_test(writes_that_went_wrong_do_no_harm),
 		cmocka_unit_test(small_writes_stay_within_the_buffer),
-		cmocka_unit_test(bytes_far_apart_count_as_the_memory_they_take),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

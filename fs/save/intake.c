@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The thread that brings a write takes it into the ingest, and answers it: QEMU
+ * saves in the background page by page, and to wake another thread for each
+ * page would cost more than to take the page.
+ *
+ * The save's thread does what takes long: it makes the ingest, waits for
+ * memory, compacts the new file, and makes the snapshot. Meanwhile it `owns`
+ * the ingest, and writes are parked: copied, and not answered. So a process
+ * that writes waits for the save, a thread that serves requests does not, and
+ * there are at most as many parked writes as writing processes.
+ *
+ * The write that completes the stream, and the one that fails it, is answered
+ * when the save is over.
+ */
+#include "fs/save/intake.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "format/base/cleanup.h"
+#include "format/base/log.h"
+
+/* How long pages wait for neighbours when no write comes, in microseconds. */
+#define PATIENCE (200 * G_TIME_SPAN_MILLISECOND)
+/* A write that waits for memory waits for so much, so that not every page waits
+ * by itself. */
+#define ROOM_AGAIN (1 * SNAP_MIB)
+
+/* A write, or a check, which has no bytes, that waits. */
+struct parked {
+	GList link;
+	snap_save_answer answer;
+	void *answer_data;
+	ssize_t good;	 /* the answer to a write that went well: its size */
+	uint64_t offset;
+	size_t size; /* of `data` */
+	uint8_t data[];
+};
+
+struct SnapIntake {
+	const char *what;
+	SnapPool *pool;
+	struct snap_intake_stats *stats;
+	GMutex lock; /* protects all below */
+	GCond wake;  /* there is work for the thread */
+	bool owned;  /* the thread owns the ingest */
+	SnapIngest *ingest; /* for its owner, or with the lock held */
+	GQueue parked;
+	struct parked *last; /* the request that ended the stream */
+	bool over;	     /* the stream is complete, or has failed: */
+	int result;	     /* 0 or -errno, */
+	GError *failure;     /* and why */
+	bool ended;	     /* no more writes will come */
+	bool asleep;	     /* the thread waits without a limit */
+	bool moved;	     /* a write came while the thread waited */
+	bool refused;	     /* a refused write was logged */
+	bool scattered;
+	uint64_t received;
+	int error;   /* once closed, the answer to writes */
+	int outcome; /* and to checks */
+};
+
+/* What a request that the ingest has seen gets. */
+enum verdict {
+	ANSWERED, /* *ret_answer is its answer */
+	LAST,	  /* it is answered when the save is over */
+};
+
+SnapIntake *snap_intake_new(const char *what, SnapPool *pool, uint64_t hole,
+			    struct snap_intake_stats *stats)
+{
+	SnapIntake *k = g_new0(SnapIntake, 1);
+
+	k->what = what;
+	k->pool = pool;
+	k->stats = stats;
+	k->received = hole;
+	k->owned = true;
+	g_mutex_init(&k->lock);
+	g_cond_init(&k->wake);
+	return k;
+}
+
+void snap_intake_free(SnapIntake *k)
+{
+	if (!k)
+		return;
+	g_assert(!k->parked.head && !k->last);
+	g_clear_error(&k->failure);
+	g_cond_clear(&k->wake);
+	g_mutex_clear(&k->lock);
+	g_free(k);
+}
+
+/* ---- parked requests ---- */
+
+static struct parked *parked_new(SnapIntake *k, const void *data, size_t size,
+				 uint64_t offset, snap_save_answer answer,
+				 void *answer_data)
+{
+	struct parked *p = g_malloc(sizeof(*p) + size);
+
+	memset(p, 0, sizeof(*p));
+	p->link.data = p;
+	p->answer = answer;
+	p->answer_data = answer_data;
+	p->good = (ssize_t)size;
+	p->offset = offset;
+	p->size = size;
+	if (size)
+		memcpy(p->data, data, size);
+	__atomic_add_fetch(&k->stats->parked, size, __ATOMIC_RELAXED);
+	return p;
+}
+
+/* Answers a request that nobody else can reach, without a lock. */
+static void parked_answer(SnapIntake *k, struct parked *p, ssize_t result)
+{
+	__atomic_sub_fetch(&k->stats->parked, p->size, __ATOMIC_RELAXED);
+	p->answer(p->answer_data, result);
+	g_free(p);
+}
+
+/* Wakes the thread. */
+static void wake_locked(SnapIntake *k)
+{
+	k->asleep = false;
+	g_cond_signal(&k->wake);
+}
+
+/* ---- requests and the ingest; the caller owns it, or holds the lock ---- */
+
+/* Refuses a write that does not continue the stream, and logs the first one. */
+static ssize_t refuse(SnapIntake *k, uint64_t offset)
+{
+	if (!k->refused)
+		snap_log(SNAP_LOG_WARNING,
+			 "%s: a write at offset %" G_GUINT64_FORMAT
+			 " was refused; a stream that is not mapped-ram is "
+			 "written from its beginning to its end",
+			 k->what, offset);
+	k->refused = true;
+	return -EINVAL;
+}
+
+static enum verdict take_write(SnapIntake *k, const void *data, size_t size,
+			       uint64_t offset, ssize_t *ret_answer)
+{
+	if (!snap_ingest_takes(k->ingest, data, size, offset)) {
+		*ret_answer = refuse(k, offset);
+		return ANSWERED;
+	}
+	__atomic_add_fetch(&k->stats->bytes, size, __ATOMIC_RELAXED);
+	k->result = snap_ingest_write(k->ingest, data, size, offset,
+				      &k->failure);
+	if (k->result < 0)
+		return LAST;
+	*ret_answer = (ssize_t)size;
+	return snap_ingest_complete(k->ingest) && !snap_ingest_waits(k->ingest)
+		       ? LAST
+		       : ANSWERED;
+}
+
+static enum verdict take_check(SnapIntake *k, ssize_t *ret_answer)
+{
+	if (snap_ingest_complete(k->ingest))
+		return LAST;
+	/* libvirt closes its descriptor after the header, and QEMU goes on. */
+	*ret_answer = snap_ingest_begun(k->ingest)
+			      ? snap_ingest_end(k->ingest, NULL)
+			      : 0;
+	return ANSWERED;
+}
+
+/* Notes what a request has changed. */
+static void note_locked(SnapIntake *k, enum verdict verdict, size_t size,
+			uint64_t offset, ssize_t answer)
+{
+	/* This counts even if the write failed for another reason. */
+	k->scattered = snap_ingest_scattered(k->ingest);
+	k->over = k->over || verdict == LAST;
+	if (size && (verdict == LAST || answer > 0))
+		k->received = MAX(k->received, offset + size);
+}
+
+/* ---- the threads of the writers ---- */
+
+/* True when the calling thread may take `size` bytes now. */
+static bool free_locked(SnapIntake *k, size_t size)
+{
+	if (k->owned || k->over || k->parked.head ||
+	    snap_ingest_crowded(k->ingest))
+		return false;
+	if (snap_pool_roomy(k->pool, size))
+		return true;
+	__atomic_add_fetch(&k->stats->waits, 1, __ATOMIC_RELAXED);
+	return false;
+}
+
+static void park_locked(SnapIntake *k, const void *data, size_t size,
+			uint64_t offset, snap_save_answer answer,
+			void *answer_data)
+{
+	struct parked *p =
+		parked_new(k, data, size, offset, answer, answer_data);
+
+	g_queue_push_tail_link(&k->parked, &p->link);
+	wake_locked(k);
+}
+
+/* Takes a write (or a check, without bytes). Returns false if it is answered
+ * later. */
+static bool enter_locked(SnapIntake *k, const void *data, size_t size,
+			 uint64_t offset, snap_save_answer answer,
+			 void *answer_data, ssize_t *ret_answer)
+{
+	enum verdict verdict;
+
+	if (k->error) {
+		*ret_answer = size ? k->error : k->outcome;
+		return true;
+	}
+	if (size && k->ended) {
+		*ret_answer = -EBADF;
+		return true;
+	}
+	if (!free_locked(k, size)) {
+		park_locked(k, data, size, offset, answer, answer_data);
+		return false;
+	}
+	verdict = size ? take_write(k, data, size, offset, ret_answer)
+		       : take_check(k, ret_answer);
+	note_locked(k, verdict, size, offset, *ret_answer);
+	k->moved = true;
+	if (verdict == LAST) {
+		k->last = parked_new(k, NULL, 0, 0, answer, answer_data);
+		k->last->good = (ssize_t)size;
+	}
+	if (verdict == LAST || k->asleep)
+		wake_locked(k);
+	return verdict == ANSWERED;
+}
+
+static void enter(SnapIntake *k, const void *data, size_t size, uint64_t offset,
+		  snap_save_answer answer, void *answer_data)
+{
+	ssize_t result = 0;
+	bool now;
+
+	g_mutex_lock(&k->lock);
+	now = enter_locked(k, data, size, offset, answer, answer_data, &result);
+	g_mutex_unlock(&k->lock);
+	if (now)
+		answer(answer_data, result);
+}
+
+void snap_intake_write(SnapIntake *k, const void *data, size_t size,
+		       uint64_t offset, snap_save_answer answer,
+		       void *answer_data)
+{
+	uint64_t end;
+
+	if (!size || !snap_add(offset, size, &end))
+		answer(answer_data, size ? -EFBIG : 0);
+	else
+		enter(k, data, size, offset, answer, answer_data);
+}
+
+void snap_intake_check(SnapIntake *k, snap_save_answer answer,
+		       void *answer_data)
+{
+	enter(k, NULL, 0, 0, answer, answer_data);
+}
+
+/* ---- the thread of the save ---- */
+
+static bool work_locked(const SnapIntake *k)
+{
+	return k->parked.head || k->over || k->ended;
+}
+
+/* Waits for work. When no write has come for a while, the pages that wait for
+ * neighbours go to the workers. */
+static void wait_locked(SnapIntake *k)
+{
+	bool idle = false;
+
+	while (!work_locked(k)) {
+		gint64 until = g_get_monotonic_time() + PATIENCE;
+		bool late = false;
+
+		k->moved = false;
+		k->asleep = idle;
+		if (idle)
+			g_cond_wait(&k->wake, &k->lock);
+		else
+			late = !g_cond_wait_until(&k->wake, &k->lock, until);
+		if (late && !k->moved)
+			snap_ingest_idle(k->ingest);
+		idle = (idle || late) && !k->moved;
+	}
+	k->asleep = false;
+}
+
+/* Waits for the memory of a write. No save may wait for memory that it holds
+ * itself, so its own pages go to the workers first. */
+static void wait_for_room(SnapIntake *k, size_t size)
+{
+	if (snap_pool_roomy(k->pool, size))
+		return;
+	snap_ingest_idle(k->ingest);
+	snap_pool_wait(k->pool, MAX(size, ROOM_AGAIN));
+}
+
+/* Takes a parked request, without the lock. */
+static enum verdict take_parked(SnapIntake *k, const struct parked *p,
+				ssize_t *ret_answer)
+{
+	if (!p->size)
+		return take_check(k, ret_answer);
+	k->result = snap_ingest_compact(k->ingest, SNAP_DEAD_WHILE,
+					&k->failure);
+	if (k->result < 0)
+		return LAST;
+	wait_for_room(k, p->size);
+	return take_write(k, p->data, p->size, p->offset, ret_answer);
+}
+
+/* Takes the oldest parked request. The lock is released meanwhile. */
+static void serve_locked(SnapIntake *k)
+{
+	struct parked *p = g_queue_pop_head_link(&k->parked)->data;
+	enum verdict verdict;
+	ssize_t answer = 0;
+
+	g_mutex_unlock(&k->lock);
+	verdict = take_parked(k, p, &answer);
+	g_mutex_lock(&k->lock);
+	/* Writes that came meanwhile may belong to a mapped-ram stream. */
+	if (verdict == LAST && p->size && k->result == 0 && k->parked.head) {
+		verdict = ANSWERED;
+		answer = p->good;
+	}
+	note_locked(k, verdict, p->size, p->offset, answer);
+	if (verdict == LAST) {
+		k->last = p;
+		return;
+	}
+	g_mutex_unlock(&k->lock);
+	parked_answer(k, p, answer);
+	g_mutex_lock(&k->lock);
+}
+
+int snap_intake_run(SnapIntake *k, SnapIngest *ingest, GError **error)
+{
+	g_mutex_lock(&k->lock);
+	k->ingest = ingest;
+	for (;;) {
+		k->owned = false;
+		wait_locked(k);
+		k->owned = true;
+		if (k->over || !k->parked.head)
+			break;
+		serve_locked(k);
+	}
+	if (!k->over)
+		k->result = snap_ingest_end(ingest, &k->failure);
+	g_mutex_unlock(&k->lock);
+	if (k->failure)
+		g_propagate_error(error, g_steal_pointer(&k->failure));
+	return k->result;
+}
+
+/* ---- the end ---- */
+
+void snap_intake_end(SnapIntake *k)
+{
+	SNAP_LOCKED(&k->lock);
+
+	k->ended = true;
+	wake_locked(k);
+}
+
+void snap_intake_close(SnapIntake *k, int error, int outcome)
+{
+	struct parked *last;
+	GQueue parked;
+	GList *link;
+
+	g_mutex_lock(&k->lock);
+	k->error = error;
+	k->outcome = outcome;
+	parked = k->parked;
+	g_queue_init(&k->parked);
+	last = g_steal_pointer(&k->last);
+	g_mutex_unlock(&k->lock);
+	while ((link = g_queue_pop_head_link(&parked))) {
+		struct parked *p = link->data;
+
+		parked_answer(k, p, p->size ? error : outcome);
+	}
+	if (last)
+		parked_answer(k, last, outcome < 0 ? outcome : last->good);
+}
+
+uint64_t snap_intake_received(SnapIntake *k)
+{
+	SNAP_LOCKED(&k->lock);
+
+	return k->received;
+}
+
+bool snap_intake_scattered(SnapIntake *k)
+{
+	SNAP_LOCKED(&k->lock);
+
+	return k->scattered;
+}
