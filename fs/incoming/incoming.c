@@ -44,14 +44,10 @@ enum snap_incoming_state snap_incoming_state(SnapIncoming *in)
 {
 	SNAP_LOCKED(&in->lock);
 
+	if (in->state == SNAP_INCOMING_SAVING &&
+	    snap_save_state(in->save, NULL) == SNAP_SAVE_DONE)
+		return SNAP_INCOMING_SAVED;
 	return in->state;
-}
-
-bool snap_incoming_saved(SnapIncoming *in)
-{
-	SNAP_LOCKED(&in->lock);
-
-	return in->save && snap_save_state(in->save, NULL) == SNAP_SAVE_DONE;
 }
 
 /* ---- requests that the save answers ---- */
@@ -107,8 +103,9 @@ static void answered(void *data, ssize_t result)
 }
 
 static struct snap_pending *pending_new_locked(SnapIncoming *in,
-					  enum request request,
-					  snap_handle_answer answer, void *data)
+					       enum request request,
+					       snap_handle_answer answer,
+					       void *data)
 {
 	struct snap_pending *p = g_steal_pointer(&in->spare);
 

@@ -83,13 +83,11 @@ enum snap_incoming_state {
 	SNAP_INCOMING_EMPTY,	 /* it was cut; no byte has come */
 	SNAP_INCOMING_ZEROS,	 /* zeros have come */
 	SNAP_INCOMING_SAVING,  /* bytes have come; the save runs, or is over */
+	SNAP_INCOMING_SAVED,   /* and it has become a snapshot; never kept */
 	SNAP_INCOMING_ENDED,   /* all writers have closed it */
 	SNAP_INCOMING_REMOVED, /* its name was removed */
 };
 enum snap_incoming_state snap_incoming_state(SnapIncoming *in);
-
-/* True when its save has become a snapshot. */
-bool snap_incoming_saved(SnapIncoming *in);
 
 /* The name was removed: drops what has come. */
 void snap_incoming_remove(SnapIncoming *in);

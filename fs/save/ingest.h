@@ -46,8 +46,8 @@ int snap_ingest_write(SnapIngest *in, const void *data, size_t size,
 #define SNAP_DEAD_WHILE 100
 #define SNAP_DEAD_AT_END 15
 
-/* True when snap_ingest_compact() with SNAP_DEAD_WHILE has something to do. From
- * any thread. */
+/* True when snap_ingest_compact() with SNAP_DEAD_WHILE has something to do.
+ * From any thread. */
 bool snap_ingest_crowded(const SnapIngest *in);
 
 /* Copies the live extents to a new file if the dead bytes are more than

@@ -32,7 +32,7 @@ struct parked {
 	GList link;
 	snap_save_answer answer;
 	void *answer_data;
-	ssize_t good;	 /* the answer to a write that went well: its size */
+	ssize_t good; /* the answer to a write that went well: its size */
 	uint64_t offset;
 	size_t size; /* of `data` */
 	uint8_t data[];
@@ -42,9 +42,9 @@ struct SnapIntake {
 	const char *what;
 	SnapPool *pool;
 	struct snap_intake_stats *stats;
-	GMutex lock; /* protects all below */
-	GCond wake;  /* there is work for the thread */
-	bool owned;  /* the thread owns the ingest */
+	GMutex lock;	    /* protects all below */
+	GCond wake;	    /* there is work for the thread */
+	bool owned;	    /* the thread owns the ingest */
 	SnapIngest *ingest; /* for its owner, or with the lock held */
 	GQueue parked;
 	struct parked *last; /* the request that ended the stream */
@@ -152,8 +152,8 @@ static enum verdict take_write(SnapIntake *k, const void *data, size_t size,
 		return ANSWERED;
 	}
 	__atomic_add_fetch(&k->stats->bytes, size, __ATOMIC_RELAXED);
-	k->result = snap_ingest_write(k->ingest, data, size, offset,
-				      &k->failure);
+	k->result =
+		snap_ingest_write(k->ingest, data, size, offset, &k->failure);
 	if (k->result < 0)
 		return LAST;
 	*ret_answer = (ssize_t)size;
@@ -319,8 +319,8 @@ static enum verdict take_parked(SnapIntake *k, const struct parked *p,
 {
 	if (!p->size)
 		return take_check(k, ret_answer);
-	k->result = snap_ingest_compact(k->ingest, SNAP_DEAD_WHILE,
-					&k->failure);
+	k->result =
+		snap_ingest_compact(k->ingest, SNAP_DEAD_WHILE, &k->failure);
 	if (k->result < 0)
 		return LAST;
 	wait_for_room(k, p->size);

@@ -397,7 +397,8 @@ void snap_save_write(SnapSave *save, const void *data, size_t size,
 		     uint64_t offset, snap_save_answer answer,
 		     void *answer_data)
 {
-	snap_intake_write(save->intake, data, size, offset, answer, answer_data);
+	snap_intake_write(save->intake, data, size, offset, answer,
+			  answer_data);
 }
 
 bool snap_save_begins(const void *data, size_t size)

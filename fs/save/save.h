@@ -2,12 +2,12 @@
 /*
  * Bytes in: a migration stream becomes a snapshot.
  *
- * A write is copied into a bounded buffer and answered. One thread per save
- * parses the stream and gathers pages into extents, the workers compress them,
- * and they are appended in the order in which they were gathered. A write that
- * ends in '}' may be the last of the stream, so its answer waits until it is
- * parsed. If it completes the stream, it is answered when the snapshot is on
- * disk and published, or with the error that prevented this.
+ * The thread that brings a write takes it: it parses the stream and gathers
+ * pages into extents. The workers compress these, and append them in the order
+ * in which they were gathered. When memory is short the write is parked, and
+ * answered when there is room. The write that completes the stream is answered
+ * when the snapshot is on disk and published, or with the error that prevented
+ * this.
  */
 #pragma once
 
@@ -126,13 +126,13 @@ bool snap_save_begins(const void *data, size_t size);
  * possibly before snap_save_write() returns. */
 typedef void (*snap_save_answer)(void *data, ssize_t result);
 
-/* Writes `size` bytes at `offset` of the stream's file. They are copied before
- * this returns. The answer comes when there is room, or when the result is
- * known. A mapped-ram stream may be written at any offset, by several writers
- * at once. Any other stream is written in order: a write elsewhere is answered
- * with -EINVAL, and the save goes on without it. If it is not yet known which
- * stream it is, the answer waits. After a failure every write is answered with
- * that failure, and after the end of the stream with -EPROTO. */
+/* Writes `size` bytes at `offset` of the stream's file. The bytes are the
+ * caller's again when this returns. The answer often comes before that; it
+ * comes later when memory is short, or when it is the save's result. A
+ * mapped-ram stream may be written at any offset, by several writers at once.
+ * Any other stream is written in order: a write elsewhere is answered with
+ * -EINVAL, and the save goes on without it. After a failure every write is
+ * answered with that failure, and after the end of the stream with -EPROTO. */
 void snap_save_write(SnapSave *save, const void *data, size_t size,
 		     uint64_t offset, snap_save_answer answer,
 		     void *answer_data);

@@ -55,12 +55,13 @@ static ssize_t stream_read(SnapHandle *handle, void *buf, size_t size,
 static ssize_t edit(struct stream_handle *h, const void *buf, size_t size,
 		    uint64_t offset)
 {
-	bool untouched = snap_incoming_state(h->in) == SNAP_INCOMING_UNTOUCHED;
+	enum snap_incoming_state state = snap_incoming_state(h->in);
+	bool untouched = state == SNAP_INCOMING_UNTOUCHED;
 	g_autoptr(SnapSealed) sealed = NULL;
 	uint64_t preamble;
 	int r;
 
-	if (untouched || snap_incoming_saved(h->in))
+	if (untouched || state == SNAP_INCOMING_SAVED)
 		sealed = snapshot_of(h);
 	preamble = sealed ? snap_preamble_size(sealed) : 0;
 	if (offset < preamble && size <= preamble - offset) {
