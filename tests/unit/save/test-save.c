@@ -89,6 +89,63 @@ static void the_write_that_completes_the_stream_finds_it_on_disk(void **state)
 	}
 }
 
+struct heard {
+	bool given;
+	ssize_t result;
+};
+
+static void hear(void *data, ssize_t result)
+{
+	struct heard *heard = data;
+
+	heard->result = result;
+	heard->given = true;
+}
+
+/* Adds a page whose last byte could be that of a description, and writes it:
+ * true if the answer came before the write returned. */
+static bool page_is_answered_at_once(struct world *w, uint64_t page)
+{
+	struct heard heard = { 0 };
+	guint at = w->stream->len;
+	bool now;
+
+	put_page(w, page, (uint32_t)page + 1);
+	w->ram[page * SNAP_PAGE + SNAP_PAGE - 1] = '}';
+	w->stream->data[w->stream->len - 1] = '}';
+	snap_save_write(w->save, w->stream->data + at, w->stream->len - at, at,
+			hear, &heard);
+	now = __atomic_load_n(&heard.given, __ATOMIC_ACQUIRE);
+	/* A check is answered in its turn, after the write. */
+	if (!now)
+		check(w);
+	assert_int_equal(heard.result, w->stream->len - at);
+	return now;
+}
+
+static void a_page_is_answered_by_the_thread_that_brings_it(void **state)
+{
+	struct world w;
+	uint64_t page = 0;
+
+	world_open(&w, SNAP_SAVER_BUFFER_DEFAULT);
+	begin_stream(&w);
+	begin_save(&w);
+	assert_int_equal(put_all(&w, w.stream->len, 4096), 0);
+	/* The save's thread may still be about to let writers in. */
+	while (!page_is_answered_at_once(&w, page++))
+		assert_true(page < RAM_PAGES / 2);
+	while (page < RAM_PAGES)
+		assert_true(page_is_answered_at_once(&w, page++));
+	page = w.stream->len;
+	end_stream(&w, "{\"devices\": []}");
+	assert_int_equal(
+		put(&w, w.stream->data + page, w.stream->len - page, page),
+		w.stream->len - page);
+	assert_saved(&w);
+	world_close(&w);
+}
+
 static void a_stream_without_description_is_saved_when_it_ends(void **state)
 {
 	struct world w;
@@ -398,6 +455,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
 			the_write_that_completes_the_stream_finds_it_on_disk),
+		cmocka_unit_test(
+			a_page_is_answered_by_the_thread_that_brings_it),
 		cmocka_unit_test(
 			a_stream_without_description_is_saved_when_it_ends),
 		cmocka_unit_test(pages_in_any_order_and_again_end_as_sent_last),
