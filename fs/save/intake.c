@@ -338,7 +338,7 @@ static void serve_locked(SnapIntake *k)
 	verdict = take_parked(k, p, &answer);
 	g_mutex_lock(&k->lock);
 	/* Writes that came meanwhile may belong to a mapped-ram stream. */
-	if (verdict == LAST && p->size && k->result == 0 && k->parked.head) {
+	if (verdict == LAST && k->result == 0 && k->parked.head) {
 		verdict = ANSWERED;
 		answer = p->good;
 	}
