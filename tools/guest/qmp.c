@@ -2,6 +2,8 @@
 #include "tools/guest/qmp.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <gio/gio.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -12,6 +14,7 @@
 #include "format/base/units.h"
 #include "tools/cli/print.h"
 
+#define TCP "tcp:"
 #define TIMEOUT 10 /* seconds */
 #define BLOCK (64 * SNAP_KIB)
 /* The longest answer is that to query-block of a guest with many disks. */
@@ -19,8 +22,8 @@
 
 struct SnapQmp {
 	int fd;
-	int interrupt; /* ends a call when it is readable; -1: none */
-	char *path;
+	int interrupt;	/* ends a call when it is readable; -1: none */
+	char *address;	/* of the socket */
 	GString *in;	/* bytes read but not yet handled */
 	gsize scanned;	/* of these, bytes without an end of line */
 	gint64 timeout; /* us */
@@ -37,7 +40,7 @@ void snap_qmp_free(SnapQmp *q)
 	if (q->fd >= 0)
 		close(q->fd);
 	g_string_free(q->in, TRUE);
-	g_free(q->path);
+	g_free(q->address);
 	g_free(q->peer.version_text);
 	g_free(q);
 }
@@ -80,7 +83,7 @@ static int wait_for(SnapQmp *q, short events, gint64 end, GError **error)
 				"%s: no answer in %u s (a QMP socket "
 				"serves one client at a time; is another "
 				"one connected?)",
-				q->path,
+				q->address,
 				(guint)(q->timeout / G_TIME_SPAN_SECOND));
 		n = poll(fds, 2, (int)MIN(left / 1000 + 1, 1000));
 		if (n > 0 && fds[1].revents)
@@ -88,14 +91,14 @@ static int wait_for(SnapQmp *q, short events, gint64 end, GError **error)
 		if (n > 0)
 			return 0;
 		if (n < 0 && errno != EINTR)
-			return snap_fail_errno(error, errno, "%s", q->path);
+			return snap_fail_errno(error, errno, "%s", q->address);
 	}
 }
 
 static int closed(SnapQmp *q, GError **error)
 {
 	return snap_fail(error, ECONNRESET,
-			 "%s: QEMU has closed the connection", q->path);
+			 "%s: QEMU has closed the connection", q->address);
 }
 
 static int read_more(SnapQmp *q, gint64 end, GError **error)
@@ -129,7 +132,7 @@ static int read_message(SnapQmp *q, gint64 end, JsonObject **ret,
 			return snap_fail(
 				error, EPROTO,
 				"%s does not speak QMP: a line is too long",
-				q->path);
+				q->address);
 		if (!eol) {
 			q->scanned = q->in->len;
 			r = read_more(q, end, error);
@@ -146,7 +149,7 @@ static int read_message(SnapQmp *q, gint64 end, JsonObject **ret,
 			return snap_fail_prefix(error, r,
 						"%s does not speak QMP (is it "
 						"QEMU's human monitor?)",
-						q->path);
+						q->address);
 		if (r == 0)
 			return 0;
 	}
@@ -192,15 +195,37 @@ static int read_answer(SnapQmp *q, gint64 end, JsonObject **ret, GError **error)
 	}
 }
 
-static int send_line(SnapQmp *q, const char *line, gint64 end, GError **error)
+/* Sends bytes, and with the first of them a descriptor unless that is -1. */
+static ssize_t send_some(SnapQmp *q, const char *data, gsize size, int fd)
+{
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = { .head = { .cmsg_len = CMSG_LEN(sizeof(int)),
+				.cmsg_level = SOL_SOCKET,
+				.cmsg_type = SCM_RIGHTS } };
+	struct iovec part = { .iov_base = (char *)data, .iov_len = size };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+
+	if (fd >= 0) {
+		memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
+		message.msg_control = &control;
+		message.msg_controllen = sizeof(control);
+	}
+	return sendmsg(q->fd, &message, MSG_NOSIGNAL);
+}
+
+static int send_line(SnapQmp *q, const char *line, int fd, gint64 end,
+		     GError **error)
 {
 	for (gsize left = strlen(line); left;) {
-		ssize_t n = send(q->fd, line, left, MSG_NOSIGNAL);
+		ssize_t n = send_some(q, line, left, fd);
 		int r;
 
 		if (n > 0) {
 			line += n;
 			left -= (gsize)n;
+			fd = -1;
 			continue;
 		}
 		if (n < 0 && errno != EAGAIN && errno != EINTR)
@@ -259,18 +284,19 @@ static int check_answer(SnapQmp *q, const char *command, JsonObject *answer,
 	if (!json_object_has_member(answer, "return"))
 		return snap_fail(error, EPROTO,
 				 "%s does not speak QMP: no answer to %s",
-				 q->path, command);
+				 q->address, command);
 	if (ret)
 		*ret = returned_object(answer);
 	return 0;
 }
 
-int snap_qmp_call(SnapQmp *q, const char *command, JsonObject *arguments,
-		  JsonObject **ret, GError **error)
+/* Runs a command, and passes a descriptor with it unless that is -1. */
+static int call_with(SnapQmp *q, const char *command, JsonObject *arguments,
+		     int fd, JsonObject **ret, GError **error)
 {
 	g_autofree char *line = write_command(q, command, arguments);
 	gint64 end = g_get_monotonic_time() + q->timeout;
-	int r = send_line(q, line, end, error);
+	int r = send_line(q, line, fd, end, error);
 
 	while (r == 0) {
 		g_autoptr(JsonObject) answer = NULL;
@@ -283,36 +309,72 @@ int snap_qmp_call(SnapQmp *q, const char *command, JsonObject *arguments,
 	return r;
 }
 
+int snap_qmp_call(SnapQmp *q, const char *command, JsonObject *arguments,
+		  JsonObject **ret, GError **error)
+{
+	return call_with(q, command, arguments, -1, ret, error);
+}
+
+int snap_qmp_give(SnapQmp *q, const char *name, int fd, GError **error)
+{
+	return call_with(q, "getfd", snap_json_new("fdname", name, NULL), fd,
+			 NULL, error);
+}
+
 /* ---- connecting ---- */
 
-static int open_socket(SnapQmp *q, GError **error)
+static int open_tcp(SnapQmp *q, GError **error)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	g_autoptr(GSocketClient) client = g_socket_client_new();
+	g_autoptr(GSocketConnection) connection = NULL;
+	g_autoptr(GSocketConnectable) to = NULL;
+	g_autoptr(GError) cause = NULL;
+	GSocket *s;
+
+	to = g_network_address_parse(q->address + strlen(TCP), 0, NULL);
+	if (!to || !g_network_address_get_port(G_NETWORK_ADDRESS(to)))
+		return snap_fail(error, EINVAL, "%s: want tcp:HOST:PORT",
+				 q->address);
+	g_socket_client_set_timeout(client, TIMEOUT);
+	g_socket_client_set_enable_proxy(client, FALSE);
+	connection = g_socket_client_connect(client, to, NULL, &cause);
+	if (!connection)
+		return snap_fail(error, ECONNREFUSED, "%s: %s", q->address,
+				 cause->message);
+	s = g_socket_connection_get_socket(connection);
+	/* It does not block: GSocket sees to that. */
+	q->fd = fcntl(g_socket_get_fd(s), F_DUPFD_CLOEXEC, 0);
+	return q->fd < 0 ? snap_fail_errno(error, errno, "%s", q->address) : 0;
+}
+
+static int open_unix(SnapQmp *q, GError **error)
+{
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
 	struct ucred user;
 	socklen_t size = sizeof(user);
 	int r;
 
-	if (strlen(q->path) >= sizeof(address.sun_path))
-		return snap_fail_errno(error, ENAMETOOLONG, "%s", q->path);
-	memcpy(address.sun_path, q->path, strlen(q->path) + 1);
+	if (strlen(q->address) >= sizeof(to.sun_path))
+		return snap_fail_errno(error, ENAMETOOLONG, "%s", q->address);
+	memcpy(to.sun_path, q->address, strlen(q->address) + 1);
 	q->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (q->fd < 0)
 		return snap_fail_errno(error, errno, "socket");
 	do
-		r = connect(q->fd, (struct sockaddr *)&address,
-			    sizeof(address));
+		r = connect(q->fd, (struct sockaddr *)&to, sizeof(to));
 	while (r < 0 && errno == EINTR);
 	if (r < 0 && errno == EAGAIN)
 		return snap_fail(error, EBUSY,
 				 "%s: other clients are already waiting",
-				 q->path);
+				 q->address);
 	if (r < 0)
-		return snap_fail_errno(error, errno, "%s", q->path);
+		return snap_fail_errno(error, errno, "%s", q->address);
 	if (getsockopt(q->fd, SOL_SOCKET, SO_PEERCRED, &user, &size) == 0) {
 		q->peer.pid = user.pid;
 		q->peer.uid = user.uid;
 		q->peer.gid = user.gid;
 	}
+	q->peer.takes_files = true;
 	return 0;
 }
 
@@ -330,7 +392,7 @@ static int read_greeting(SnapQmp *q, GError **error)
 	if (!qmp)
 		return snap_fail(error, EPROTO,
 				 "%s does not speak QMP: there is no greeting",
-				 q->path);
+				 q->address);
 	version = snap_json_object(qmp, "version");
 	qemu = snap_json_object(version, "qemu");
 	major = (guint)CLAMP(snap_json_number(qemu, "major", 0), 0, 999);
@@ -341,16 +403,17 @@ static int read_greeting(SnapQmp *q, GError **error)
 	return snap_qmp_call(q, "qmp_capabilities", NULL, NULL, error);
 }
 
-int snap_qmp_connect(const char *path, SnapQmp **ret_qmp, GError **error)
+int snap_qmp_connect(const char *address, SnapQmp **ret_qmp, GError **error)
 {
 	g_autoptr(SnapQmp) q = g_new0(SnapQmp, 1);
 	int r;
 
 	q->fd = q->interrupt = -1;
-	q->path = g_strdup(path);
+	q->address = g_strdup(address);
 	q->in = g_string_new(NULL);
 	snap_qmp_set_timeout(q, TIMEOUT);
-	r = open_socket(q, error);
+	r = g_str_has_prefix(address, TCP) ? open_tcp(q, error)
+					   : open_unix(q, error);
 	if (r == 0)
 		r = read_greeting(q, error);
 	if (r < 0)

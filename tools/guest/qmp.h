@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A client of QMP, QEMU's control protocol: one line of JSON for each message,
- * over a unix socket.
+ * over a socket.
  *
  * The other end is not trusted: the length of a line and the time for an answer
  * are limited, and events are handled at once and not stored.
@@ -9,6 +9,7 @@
 #pragma once
 
 #include <glib.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "tools/guest/json.h"
@@ -23,9 +24,10 @@ typedef struct SnapQmp SnapQmp;
 typedef int (*snap_qmp_event)(const char *name, gint64 time, JsonObject *about,
 			      void *data, GError **error);
 
-/* Connects to the socket at `path` and reads the greeting. Returns 0,
- * -ETIMEDOUT, -EPROTO if no QMP comes, or an error of connect(2). */
-int snap_qmp_connect(const char *path, SnapQmp **ret_qmp, GError **error);
+/* Connects to `address`, the path of a unix socket or tcp:HOST:PORT, and reads
+ * the greeting. Returns 0, -ETIMEDOUT, -EPROTO if no QMP comes, or an error of
+ * connect(2). */
+int snap_qmp_connect(const char *address, SnapQmp **ret_qmp, GError **error);
 void snap_qmp_free(SnapQmp *qmp);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapQmp, snap_qmp_free)
 
@@ -47,11 +49,16 @@ void snap_qmp_interrupt(SnapQmp *qmp, int fd);
 int snap_qmp_call(SnapQmp *qmp, const char *command, JsonObject *arguments,
 		  JsonObject **ret, GError **error);
 
+/* Hands a copy of the descriptor `fd` to QEMU, which knows it by `name`. Needs
+ * a unix socket. Returns as snap_qmp_call(). */
+int snap_qmp_give(SnapQmp *qmp, const char *name, int fd, GError **error);
+
 /* The QEMU at the other end. */
 struct snap_qmp_peer {
 	guint version; /* major * 10000 + minor * 100 + micro */
 	char *version_text;
-	pid_t pid; /* this and the next two: 0 if not known */
+	bool takes_files; /* it is at a unix socket, which passes descriptors */
+	pid_t pid;	  /* this and the next two: 0 if not known */
 	uid_t uid;
 	gid_t gid;
 };
