@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * QEMU writes a background save page by page. A write into the pipe costs it
+ * little, a write into a mount much. While the pump writes to the file, more
+ * pages gather in the pipe, and the next read takes all of them. So the slower
+ * the file is, the larger are the pieces.
+ */
+#include "tools/guest/pump.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "format/base/cleanup.h"
+#include "format/base/error.h"
+#include "format/base/fileio.h"
+#include "format/base/units.h"
+
+/* The size of the pipe, and of the largest write. Any user may have a pipe of
+ * that size (fs.pipe-max-size, pipe(7)). FUSE passes on a write of at most 256
+ * pages at once (since Linux 4.20, fs/fuse/fuse_i.h), so it begins at a page.
+ */
+#define PIECE SNAP_MIB
+#define ALIGNMENT 4096
+
+enum order {
+	MOVE,
+	FINISH, /* what is in the pipe is all */
+	STOP,
+};
+
+struct SnapPump {
+	int in;	  /* the pipe; the thread's, like the next three */
+	int file; /* that it is moved into */
+	uint8_t *data;
+	size_t used; /* bytes in `data` */
+	int wake;    /* eventfd: there is an order */
+	gint order;  /* atomic: enum order */
+	gint ended;  /* atomic; the thread has set `result` before */
+	int result;
+	GThread *thread;
+};
+
+static enum order order_of(SnapPump *p)
+{
+	return (enum order)g_atomic_int_get(&p->order);
+}
+
+/* ---- the thread ---- */
+
+/* Waits for an order, and unless the pipe has ended, for bytes. */
+static void wait_for_more(SnapPump *p, bool ended)
+{
+	struct pollfd fds[] = { { .fd = p->wake, .events = POLLIN },
+				{ .fd = p->in, .events = POLLIN } };
+
+	poll(fds, ended ? 1 : 2, -1);
+}
+
+/* Writes what was read to the file, all but the last byte. */
+static int move(SnapPump *p)
+{
+	int r = snap_write_all(p->file, p->data, p->used - 1);
+
+	p->data[0] = p->data[p->used - 1];
+	p->used = 1;
+	return r;
+}
+
+/* Moves bytes until all are moved but the last. */
+static int move_all(SnapPump *p)
+{
+	enum order order;
+
+	/* The order comes first: FINISH means what the pipe holds after it. */
+	while ((order = order_of(p)) != STOP) {
+		ssize_t n = read(p->in, p->data + p->used, PIECE - p->used);
+		int r = 0;
+
+		if (n > 0) {
+			p->used += (size_t)n;
+			r = move(p);
+		} else if (order == FINISH) {
+			return p->used ? 0 : -ENODATA;
+		} else {
+			wait_for_more(p, n == 0);
+		}
+		if (r < 0)
+			return r;
+	}
+	return -EINTR;
+}
+
+static gpointer run(gpointer data)
+{
+	SnapPump *p = data;
+	int r = move_all(p);
+
+	close(p->in);
+	if (r == 0)
+		r = snap_write_all(p->file, p->data, p->used);
+	if (r == 0 && fsync(p->file) < 0)
+		r = -errno;
+	/* snapfs says here whether the stream was whole. */
+	if (close(p->file) < 0 && r == 0)
+		r = -errno;
+	p->result = r;
+	g_atomic_int_set(&p->ended, true);
+	return NULL;
+}
+
+/* ---- the caller ---- */
+
+static void give_order(SnapPump *p, enum order order)
+{
+	g_atomic_int_set(&p->order, order);
+	eventfd_write(p->wake, 1);
+}
+
+void snap_pump_finish(SnapPump *p)
+{
+	give_order(p, FINISH);
+}
+
+bool snap_pump_ended(SnapPump *p)
+{
+	return g_atomic_int_get(&p->ended);
+}
+
+int snap_pump_stop(SnapPump *p)
+{
+	if (p->thread) {
+		give_order(p, STOP);
+		g_thread_join(g_steal_pointer(&p->thread));
+	}
+	return p->result;
+}
+
+void snap_pump_free(SnapPump *p)
+{
+	if (!p)
+		return;
+	snap_pump_stop(p);
+	close(p->wake);
+	free(p->data);
+	g_free(p);
+}
+
+int snap_pump_new(int file, SnapPump **ret_pump, int *ret_end, GError **error)
+{
+	g_autoptr(SnapPump) p = g_new0(SnapPump, 1);
+	snap_autofd int to = file, in = -1, end = -1;
+	int ends[2];
+
+	p->wake = eventfd(0, EFD_CLOEXEC);
+	p->data = aligned_alloc(ALIGNMENT, PIECE);
+	if (p->wake < 0 || !p->data || pipe2(ends, O_CLOEXEC) < 0)
+		return snap_fail_errno(error, errno, "making a pipe");
+	p->in = in = ends[0];
+	p->file = to;
+	end = ends[1];
+	/* This end only: QEMU waits while the pipe is full. */
+	fcntl(in, F_SETFL, O_NONBLOCK);
+	fcntl(end, F_SETPIPE_SZ, (int)PIECE);
+	p->thread = g_thread_try_new("pump", run, p, NULL);
+	if (!p->thread)
+		return snap_fail(error, EAGAIN, "cannot start a thread");
+	snap_steal_fd(&in);
+	snap_steal_fd(&to);
+	*ret_end = snap_steal_fd(&end);
+	*ret_pump = g_steal_pointer(&p);
+	return 0;
+}

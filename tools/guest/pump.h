@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Moves QEMU's stream from a pipe into a file, in a thread of its own.
+ *
+ * The pump holds back the last byte until the caller says that the stream is
+ * whole. Without that byte it is not, so a save that fails never becomes a
+ * snapshot, however far it came.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+
+typedef struct SnapPump SnapPump;
+
+/* Makes a pipe, and starts to move what comes through it into `file`, a
+ * descriptor that is taken over. *ret_end is the end of the pipe that is
+ * written. Returns 0 or -errno. */
+int snap_pump_new(int file, SnapPump **ret_pump, int *ret_end, GError **error);
+
+/* Says that all bytes are in the pipe. The pump then moves them and syncs the
+ * file, even if a process still has the written end open. Returns at once. */
+void snap_pump_finish(SnapPump *pump);
+
+/* Tells whether the pump has ended: the file is on disk, or it failed. After a
+ * failure, who writes into the pipe gets EPIPE. */
+bool snap_pump_ended(SnapPump *pump);
+
+/* Stops the pump if it has not ended. Returns 0 if the file is whole and on
+ * disk, -EINTR if the pump was stopped before, -ENODATA if no byte came, or the
+ * error of the file. */
+int snap_pump_stop(SnapPump *pump);
+
+/* Stops the pump and frees it. */
+void snap_pump_free(SnapPump *pump);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapPump, snap_pump_free)
