@@ -61,12 +61,12 @@ class DiskGuest(CountGuest):
     """Its disks can be written: the raw one it boots from, and a qcow2 image.
     How they are named is up to `style`."""
 
-    def __init__(self, folder, style='drive'):
-        super().__init__(memory=64, end=20, fill=True)
+    def __init__(self, folder, style='drive', end=20):
+        super().__init__(memory=64, end=end, fill=True)
         self.boot = os.path.join(folder, 'boot.img')
         self.data = os.path.join(folder, 'data.qcow2')
         self.style = style
-        shutil.copyfile(boot_sector(COUNT_START=MIB, COUNT_END=20 * MIB, COUNT_FILL=1,
+        shutil.copyfile(boot_sector(COUNT_START=MIB, COUNT_END=end * MIB, COUNT_FILL=1,
                                     COUNT_DELAY=0), self.boot)
         subprocess.run([need_program('qemu-img'), 'create', '-q', '-f', 'qcow2', self.data, '8M'],
                        check=True)

@@ -10,6 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 
 import harness
 from guest import CountGuest, LinuxGuest
+from harness import need_program, need_root
 from mount import need_views
 from qemu import Qemu, need_background_snapshot, need_qemu
 from verbs import DiskGuest, VerbCase, disk_holds, disk_write, image_holds
@@ -239,6 +240,110 @@ class Count(VerbCase):
         os.close(terminal)
         self.assertEqual(done.returncode, 0)
         self.assertRegex(os.read(main, 65536), rb'\r.*\d+%.*iB/s.* left')
+
+
+class Pipe(VerbCase):
+    """QEMU writes into a pipe, and snapfs into the folder."""
+    USER, GROUP = 65534, 1234
+
+    def boot_as_user(self):
+        """A QEMU of another user, who can use nothing of the mount."""
+        os.chmod(self.work, 0o777)
+        self.guest = CountGuest(memory=64, end=20, fill=True)
+        image = shutil.copy(self.guest.image(), self.path('boot.img'))
+        os.chmod(image, 0o644)
+        self.guest.image = lambda: image
+        qemu = Qemu(self.guest, self.work,
+                    args=['-qmp', f'unix:{self.socket},server=on,wait=off'])
+        qemu.command = [need_program('setpriv'), f'--reuid={self.USER}', f'--regid={self.GROUP}',
+                        '--clear-groups', *qemu.command]
+        self.enter(qemu)
+        qemu.wait_serial('^AB')
+        return qemu
+
+    def assert_owner(self, user, group, *names):
+        for name in names:
+            st = os.stat(name)
+            self.assertEqual((st.st_uid, st.st_gid), (user, group), name)
+
+    def test_the_snapshot_is_of_the_user_that_runs_qemu(self):
+        need_root()
+        qemu = self.boot_as_user()
+        folder = self.mount.path('ci', 'vm1')
+        self.save_ok(folder=folder)
+        self.assert_runs_on(qemu)
+        self.assert_owner(self.USER, self.GROUP, os.path.dirname(folder), folder, folder + '/ram')
+        self.assertEqual(os.stat(folder + '/ram').st_mode & 0o777, 0o600)
+        self.save_ok(folder=self.path('plain'))
+        self.assert_owner(self.USER, self.GROUP, self.path('plain'), self.path('plain', 'stream'))
+        self.assertEqual(os.stat(self.path('plain', 'stream')).st_mode & 0o777, 0o600)
+        qemu.kill()
+        self.assert_back(self.revert(folder=folder))
+
+    def test_in_a_folder_of_a_group_it_is_of_the_group(self):
+        need_root()
+        self.boot_as_user()
+        for folder in (self.folder, self.path('plain')):
+            os.mkdir(folder)
+            os.chown(folder, 0, 4321)
+            os.chmod(folder, 0o2755)
+            self.save_ok(folder=folder)
+            self.assert_owner(self.USER, 4321, folder + '/stream')
+            self.assert_owner(0, 4321, folder)
+
+    def test_a_snapshot_that_is_replaced_keeps_its_owner(self):
+        need_root()
+        self.boot_as_user()
+        self.save_ok()
+        os.chown(self.folder + '/ram', 77, 78)
+        self.save_ok('--force')
+        self.assert_owner(77, 78, self.folder + '/ram')
+
+    def test_a_preamble_goes_with_the_snapshot_that_is_replaced(self):
+        qemu = self.boot()
+        os.mkdir(self.folder)
+        qemu.migrate(f'file:{self.folder}/stream,offset=2097152', self.background(qemu))
+        self.assertIn('preamble', os.listdir(self.folder))
+        qemu.set_capabilities({})
+        self.save_ok('--force')
+        self.assertNotIn('preamble', os.listdir(self.folder))
+        qemu.kill()
+        self.assert_back(self.revert('--way=eager'))
+
+    def test_a_link_in_a_plain_folder_is_not_followed(self):
+        self.boot()
+        folder = self.path('plain')
+        os.mkdir(folder)
+        with open(self.path('other'), 'w') as file:
+            file.write('keep')
+        for make in (os.symlink, os.link):
+            make(self.path('other'), folder + '/stream.part')
+            self.save_ok('--force', folder=folder)
+        self.assertEqual(read(self.path('other')), 'keep')
+        self.assertEqual(sorted(os.listdir(folder)), ['stream', 'vm.json'])
+
+    def test_over_tcp_qemu_opens_the_file_itself(self):
+        qemu = self.boot(args=['-qmp', 'tcp:127.0.0.1:0,server=on,wait=off'])
+        (port,) = [one['filename'].split(':')[-1].split(',')[0]
+                   for one in qemu.cmd('query-chardev') if 'tcp:' in one['filename']]
+        self.socket = f'tcp:localhost:{port}'
+        for folder in (self.folder, self.path('plain')):
+            self.save_ok(folder=folder)
+            self.save_ok('--force', '--stopped', folder=folder)
+            self.assert_runs_on(qemu)
+        for folder in (self.mount.path('a,offset=1'), self.path('a,offset=1')):
+            self.assert_fails(self.save(folder=folder), 'for an option')
+            self.assertFalse(os.path.exists(folder))
+        qemu.kill()
+        for folder in (self.folder, self.path('plain')):
+            back = self.revert('--way=eager', folder=folder)
+            self.assert_back(back)
+            back.kill()
+
+    def test_any_name_of_a_folder_will_do(self):
+        self.boot()
+        for folder in (self.mount.path('a,offset=1'), self.path("it's")):
+            self.save_ok(folder=folder)
 
 
 class Linux(VerbCase):

@@ -20,8 +20,12 @@ from mount import need_views
 from qemu import need_qemu
 from verbs import DiskGuest, VerbCase, disk_holds, disk_write, image_holds
 
-GREETING = (b'{"QMP": {"version": {"qemu": {"micro": 2, "minor": 0, "major": 10}, "package": ""}, '
-            b'"capabilities": ["oob"]}}\r\n')
+def greeting(major, minor, micro):
+    version = {'qemu': {'major': major, 'minor': minor, 'micro': micro}, 'package': ''}
+    return json.dumps({'QMP': {'version': version, 'capabilities': ['oob']}}).encode() + b'\r\n'
+
+
+GREETING = greeting(10, 0, 2)
 LARGE = CountGuest(memory=128, end=100, fill=True)
 SLOW = ['level=7', 'threads=1', 'buffer=16m']   # to save, of a mount
 
@@ -34,9 +38,10 @@ def setUpModule():
 class Peer:
     """Stands in for QEMU at a socket, and says what a test wants."""
 
-    def __init__(self, path, play):
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(path)
+    def __init__(self, address, play):
+        unix = isinstance(address, str)
+        self.listener = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
+        self.listener.bind(address)
         self.listener.listen(1)
         self.play = play
         threading.Thread(target=self.run, daemon=True).start()
@@ -73,14 +78,44 @@ def flood(before, data):
     return play
 
 
-def answers(**returned):
+def answers(hello=GREETING, **returned):
     """Plays a QEMU which knows these commands, and returns an empty object to others."""
     def play(peer):
-        peer.sendall(GREETING)
+        peer.sendall(hello)
         for line in peer.makefile('rb'):
             asked = json.loads(line)
             value = returned.get(asked['execute'].replace('-', '_'), {})
             peer.sendall(json.dumps({'return': value, 'id': asked['id']}).encode() + b'\n')
+    return play
+
+
+def migrates(write, commands, refused=()):
+    """Plays a QEMU that saves: write(pipe) returns what it then says of its migration, or None
+    where it dies. The pipe stays open. What it was asked is in `commands`."""
+    def play(peer):
+        peer.sendall(GREETING)
+        returned = {'query-status': {'status': 'running'}}
+        buffer, pipes = b'', []
+        while True:
+            data, fds, _, _ = socket.recv_fds(peer, 65536, 1)
+            buffer, pipes = buffer + data, pipes + fds
+            if not data:
+                break
+            if b'\n' not in buffer:
+                continue
+            asked = json.loads(buffer)
+            buffer, name = b'', asked['execute']
+            commands.append((name, asked.get('arguments', {})))
+            answer = {'return': returned.get(name, {}), 'id': asked['id']}
+            if name in refused:
+                answer = {'error': {'desc': f'no {name}'}, 'id': asked['id']}
+            elif name == 'migrate':
+                returned['query-migrate'] = write(pipes[0])
+                if not returned['query-migrate']:
+                    break
+            peer.sendall(json.dumps(answer).encode() + b'\n')
+        for pipe in pipes:
+            os.close(pipe)
     return play
 
 
@@ -139,9 +174,104 @@ class Strangers(VerbCase):
             self.assert_fails(self.snapfs('save', '--qmp', self.socket, self.folder),
                               'does not name the image')
 
+    def test_tcp_is_not_for_every_qemu(self):
+        with Peer(('127.0.0.1', 0), answers(greeting(7, 2, 0), query_status={
+                'status': 'running'})) as peer:
+            self.socket = 'tcp:%s:%d' % peer.listener.getsockname()
+            self.assert_fails(self.save(), r'QEMU 7\.2\.0 .*unix:')
+        self.assertFalse(os.path.exists(self.folder))
+        self.assert_fails(self.save(), 'onnection refused')
+        for address in ('tcp:', 'tcp:localhost', 'tcp::1', 'tcp:localhost:x'):
+            self.socket = address
+            self.assert_fails(self.save(), f'^snapfs: save: {address}: ')
+
     def test_a_refusal_is_told_without_control_characters(self):
         self.check(says(GREETING, b'{"error": {"desc": "no\\u001b[2J"}, "id": 1}\n'),
                    r'no\\x1b\[2J')
+
+
+class Pipe(VerbCase):
+    """QEMU has the pipe, and does with it what it likes."""
+    COMPLETED = {'status': 'completed'}
+    FAILED = {'status': 'failed', 'error-desc': 'for its own reason'}
+
+    def setUp(self):
+        super().setUp()
+        qemu = self.boot()
+        self.save_ok()
+        qemu.kill()
+        os.unlink(self.socket)
+        with open(self.folder + '/stream', 'rb') as file:
+            self.stream = file.read()
+        self.uuid = os.getxattr(self.folder, 'user.snapfs.uuid')
+
+    def play(self, write, *options, folder=None, refused=()):
+        self.commands = []
+        with Peer(self.socket, migrates(write, self.commands, refused)):
+            done = self.save(*options, folder=folder)
+        os.unlink(self.socket)
+        return done
+
+    def writes(self, data, answer):
+        """All of it is in the pipe, or beyond, when QEMU gives the answer."""
+        def write(pipe):
+            while data[self.written:]:
+                self.written += os.write(pipe, data[self.written:])
+            return answer
+        self.written = 0
+        return write
+
+    def assert_nothing_saved(self, write, pattern):
+        """In the mount the old snapshot stays, in a plain folder nothing is left."""
+        self.assert_fails(self.play(write, '--force'), pattern)
+        self.assertEqual(os.getxattr(self.folder, 'user.snapfs.uuid'), self.uuid)
+        for folder in (self.mount.path('new'), self.path('plain')):
+            self.assert_fails(self.play(write, folder=folder), pattern)
+            self.assertFalse(os.path.exists(folder))
+
+    def test_a_pipe_that_qemu_leaves_open_is_not_waited_for(self):
+        done = self.play(self.writes(self.stream, self.COMPLETED), '--force')
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertNotEqual(os.getxattr(self.folder, 'user.snapfs.uuid'), self.uuid)
+        with open(self.folder + '/stream', 'rb') as file:
+            self.assertTrue(file.read() == self.stream)
+        self.assertIn(('migrate', {'uri': 'fd:snapfs-save'}), self.commands)
+        self.assertNotIn('closefd', [name for name, _ in self.commands])
+
+    def test_a_whole_stream_of_a_save_that_failed_is_no_snapshot(self):
+        self.assert_nothing_saved(self.writes(self.stream, self.FAILED), 'for its own reason$')
+        self.assert_nothing_saved(self.writes(self.stream, {'status': 'cancelled'}),
+                                  'another client cancelled it$')
+
+    def test_a_whole_stream_of_a_qemu_that_died_is_no_snapshot(self):
+        self.assert_nothing_saved(self.writes(self.stream, None), 'closed the connection')
+
+    def test_no_byte_is_no_snapshot(self):
+        self.assert_nothing_saved(self.writes(b'', self.COMPLETED), 'No data available')
+
+    def test_half_a_stream_is_no_snapshot(self):
+        write = self.writes(self.stream[:-1], self.COMPLETED)
+        self.assert_fails(self.play(write, '--force'), '/stream: Protocol error')
+        self.assertEqual(os.getxattr(self.folder, 'user.snapfs.uuid'), self.uuid)
+
+    def test_what_is_no_stream_is_no_snapshot(self):
+        def write(pipe):
+            try:
+                while True:
+                    os.write(pipe, b'x' * 65536)
+            except BrokenPipeError:
+                return self.FAILED
+        self.assert_fails(self.play(write, '--force'), '/stream: Protocol error')
+        self.assertEqual(os.getxattr(self.folder, 'user.snapfs.uuid'), self.uuid)
+
+    def test_a_pipe_that_qemu_did_not_use_is_closed(self):
+        for refused in ('migrate', 'getfd'):
+            with self.subTest(refused):
+                done = self.play(self.writes(b'', self.COMPLETED), '--force', refused=[refused])
+                self.assert_fails(done, f'no {refused}$')
+                self.assertEqual(('closefd', {'fdname': 'snapfs-save'}) in self.commands,
+                                 refused == 'migrate')
+                self.assertEqual(os.getxattr(self.folder, 'user.snapfs.uuid'), self.uuid)
 
 
 class Save(VerbCase):
@@ -156,15 +286,25 @@ class Save(VerbCase):
         del self.mount.options[-len(SLOW):]
         self.mount.remount()
 
-    def interrupt(self, qemu, number, *options):
-        """A save that gets a signal when it is well on its way."""
-        with self.slowly():
-            verb = self.begin('save', '--qmp', self.socket, *options, self.folder)
+    def begin_save(self, qemu, *options):
+        """A save that is well on its way."""
+        verb = self.begin('save', '--qmp', self.socket, *options, self.folder)
 
-            def under_way():
-                info = qemu.cmd('query-migrate')
-                return info.get('status') == 'active' and info.get('ram', {}).get('transferred', 0)
-            wait_until(under_way, 30, 'the save is under way', step=0.005)
+        def under_way():
+            info = qemu.cmd('query-migrate')
+            return info.get('status') == 'active' and info.get('ram', {}).get('transferred', 0)
+        wait_until(under_way, 30, 'the save is under way', step=0.005)
+        return verb
+
+    def assert_ends(self, verb, pattern):
+        said = verb.communicate(timeout=60)
+        self.assertEqual(verb.returncode, 1, said)
+        self.assertEqual(said[0], '')
+        self.assertRegex(said[1].splitlines()[-1], pattern)
+
+    def interrupt(self, qemu, number, *options):
+        with self.slowly():
+            verb = self.begin_save(qemu, *options)
             verb.send_signal(number)
             said = verb.communicate(timeout=60)
         self.assertEqual(verb.returncode, 128 + number, said)
@@ -187,7 +327,7 @@ class Save(VerbCase):
         for style in ('drive', 'blockdev'):
             with self.subTest(style):
                 os.mkdir(self.path(style))
-                self.guest = DiskGuest(self.path(style), style)
+                self.guest = DiskGuest(self.path(style), style, end=60)
                 qemu = self.boot()
                 disk_write(qemu, 17)
                 self.interrupt(qemu, signal.SIGINT, '--force')
@@ -218,16 +358,74 @@ class Save(VerbCase):
         self.assert_back(self.revert())
 
     def test_qemu_that_dies_leaves_nothing_in_the_folder(self):
+        for options in ((), ('--stopped',)):
+            with self.subTest(options):
+                qemu = self.boot()
+                with self.slowly():
+                    verb = self.begin_save(qemu, '--no-disks', *options)
+                    qemu.kill()
+                    self.assert_ends(verb, 'closed the connection')
+                self.assertFalse(os.path.exists(self.folder))
+                os.unlink(self.socket)
+
+    def test_the_old_snapshot_survives_a_qemu_that_dies(self):
         qemu = self.boot()
+        self.save_ok()
+        uuid = os.getxattr(self.folder, 'user.snapfs.uuid')
         with self.slowly():
-            verb = self.begin('save', '--no-disks', '--qmp', self.socket, self.folder)
-            wait_until(lambda: qemu.cmd('query-migrate').get('status') == 'active', 30,
-                       'it begins', step=0.005)
+            verb = self.begin_save(qemu, '--no-disks', '--force')
             qemu.kill()
-            said = verb.communicate(timeout=60)
-        self.assertEqual(verb.returncode, 1, said)
-        self.assertIn('closed the connection', said[1])
-        self.assertFalse(os.path.exists(self.folder))
+            self.assert_ends(verb, 'closed the connection')
+        self.assertEqual(os.getxattr(self.folder, 'user.snapfs.uuid'), uuid)
+        self.assert_back(self.revert())
+
+    def test_a_mount_that_dies_fails_the_save_and_the_guest_runs_on(self):
+        qemu = self.boot()
+        self.save_ok()
+        uuid = os.getxattr(self.folder, 'user.snapfs.uuid')
+        for options in ((), ('--stopped',)):
+            with self.subTest(options), self.slowly():
+                verb = self.begin_save(qemu, '--no-disks', '--force', *options)
+                self.mount.crash()
+                self.assert_ends(verb, f'{self.folder}/stream: the mount has ended')
+                self.assert_runs_on(qemu)
+                self.mount.start()
+            self.assertEqual(os.getxattr(self.folder, 'user.snapfs.uuid'), uuid)
+        self.save_ok('--force')
+
+    def test_a_mount_that_dies_puts_the_disks_back(self):
+        self.guest = DiskGuest(self.work, end=60)
+        qemu = self.boot()
+        disk_write(qemu, 17)
+        with self.slowly():
+            verb = self.begin_save(qemu)
+            self.mount.crash()
+            self.assert_ends(verb, 'the mount has ended')
+            self.mount.start()
+        self.assert_runs_on(qemu)
+        self.assertTrue(disk_holds(qemu, 17))
+        self.assert_clean()
+
+    def test_another_client_may_cancel_it(self):
+        qemu = self.boot()
+        for options in ((), ('--stopped',)):
+            with self.subTest(options), self.slowly():
+                verb = self.begin_save(qemu, '--no-disks', *options)
+                qemu.cmd('migrate_cancel')
+                self.assert_ends(verb, 'another client cancelled it$')
+            self.assert_runs_on(qemu)
+            self.assertFalse(os.path.exists(self.folder))
+        self.save_ok()
+
+    def test_a_mount_that_cannot_be_written_is_told_before_the_guest_stops(self):
+        qemu = self.boot()
+        self.save_ok()
+        self.mount.options.append('ro')
+        self.mount.remount()
+        qemu.events()
+        self.assert_fails(self.save('--force', '--stopped'), '/stream: Read-only file system')
+        self.assert_fails(self.save(folder=self.mount.path('vm2')), 'vm2: Read-only file system')
+        self.assertNotIn('STOP', [event['event'] for event in qemu.events()])
 
     def test_another_migration_is_left_alone(self):
         qemu = self.boot()

@@ -13,20 +13,21 @@
 #include "format/base/error.h"
 #include "format/base/fileio.h"
 #include "tools/cli/print.h"
-#include "tools/guest/qmp.h"
 #include "tools/store/place.h"
 
 #define VALUE_MAX 4096 /* bytes of an attribute */
 /* How long the snapshot may take to appear after QEMU has written it. */
 #define COMMIT_SECONDS 600
 #define STEP (10 * G_TIME_SPAN_MILLISECOND)
-/* After a failure, QEMU closes its file a moment later. */
+/* After a failure, QEMU closes its file a moment later, and the mount hears of
+ * a close a moment later. */
 #define UNDO_STEPS 200
 
 void snap_save_folder_free(SnapSaveFolder *f)
 {
 	if (!f)
 		return;
+	snap_close_fd(&f->file);
 	g_free(f->path);
 	g_free(f->old_uuid);
 	g_free(f->target);
@@ -76,13 +77,17 @@ static int make_folder(SnapSaveFolder *f, const char *path, GError **error)
 	return 0;
 }
 
-/* Gives the folders that were made to the user that runs QEMU. */
-static int give_folders(SnapSaveFolder *f, uid_t uid, gid_t gid, GError **error)
+/* Tells whether what is made must be given to the user who runs QEMU. */
+static bool is_for_another(const struct snap_qmp_peer *qemu)
 {
-	if (geteuid() != 0 || uid == 0)
-		return 0;
-	for (guint i = 0; i < f->made->len; i++)
-		if (chown(f->made->pdata[i], uid, gid) < 0)
+	return geteuid() == 0 && qemu->uid != 0;
+}
+
+static int give_folders(SnapSaveFolder *f, const struct snap_qmp_peer *qemu,
+			GError **error)
+{
+	for (guint i = 0; is_for_another(qemu) && i < f->made->len; i++)
+		if (chown(f->made->pdata[i], qemu->uid, qemu->gid) < 0)
 			return snap_fail_errno(error, errno, "%s",
 					       (char *)f->made->pdata[i]);
 	return 0;
@@ -104,11 +109,6 @@ static int check_place(SnapSaveFolder *f, GError **error)
 				 "%s is in the store %s itself; save into a "
 				 "mount of the store",
 				 f->path, place->store);
-	if (strstr(f->path, ",offset="))
-		return snap_fail(error, EINVAL,
-				 "%s: QEMU would take \",offset=\" for an "
-				 "option",
-				 f->path);
 	return 0;
 }
 
@@ -130,13 +130,77 @@ static int check_snapshot(SnapSaveFolder *f, bool replace, GError **error)
 	return 0;
 }
 
-int snap_save_folder_open(const char *path, bool replace, uid_t uid, gid_t gid,
+/* ---- the file ---- */
+
+/* Checks that QEMU can open the file by itself. */
+static int check_uri(SnapSaveFolder *f, const struct snap_qmp_peer *qemu,
+		     GError **error)
+{
+	if (qemu->version < SNAP_QEMU_WITH_FILE)
+		return snap_fail(error, EOPNOTSUPP,
+				 "QEMU %s cannot save without a unix socket, "
+				 "only QEMU 8.2 and later can; give it -qmp "
+				 "unix:PATH,server=on,wait=off",
+				 qemu->version_text);
+	if (strstr(f->target, ",offset="))
+		return snap_fail(error, EINVAL,
+				 "%s: QEMU would take \",offset=\" for an "
+				 "option",
+				 f->path);
+	f->by_qemu = true;
+	return 0;
+}
+
+/* Gives a new file to the user who runs QEMU, as if QEMU had made it. */
+static int give_file(int folder, int file, const struct snap_qmp_peer *qemu)
+{
+	struct stat st;
+
+	if (fstat(folder, &st) < 0)
+		return -errno;
+	/* In a folder with that bit, the group is that of the folder. */
+	if (fchown(file, qemu->uid,
+		   st.st_mode & S_ISGID ? (gid_t)-1 : qemu->gid) < 0)
+		return -errno;
+	return 0;
+}
+
+/* Opens the file without following a link that another user has put there. */
+static int open_file(SnapSaveFolder *f, const struct snap_qmp_peer *qemu,
+		     GError **error)
+{
+	g_autofree char *name = g_path_get_basename(f->target);
+	int flags = O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC;
+	snap_autofd int folder =
+		open(f->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	bool made = !f->mounted || !f->replaces;
+	int r = 0;
+
+	if (folder < 0)
+		return snap_fail_errno(error, errno, "%s", f->path);
+	if (!f->mounted) {
+		unlinkat(folder, name, 0);
+		flags |= O_EXCL;
+	}
+	/* The mode is that of a file that QEMU makes. */
+	f->file = openat(folder, name, flags, 0600);
+	/* Without this, the first bytes would change an old preamble. */
+	if (f->file < 0 || ftruncate(f->file, 0) < 0)
+		r = -errno;
+	else if (made && is_for_another(qemu))
+		r = give_file(folder, f->file, qemu);
+	return r < 0 ? snap_fail_errno(error, -r, "%s", f->target) : 0;
+}
+
+int snap_save_folder_open(const char *path, bool replace,
+			  const struct snap_qmp_peer *qemu,
 			  SnapSaveFolder **ret_folder, GError **error)
 {
 	g_autoptr(SnapSaveFolder) f = g_new0(SnapSaveFolder, 1);
 	g_autofree char *whole = g_canonicalize_filename(path, NULL);
 	int r;
 
+	f->file = -1;
 	f->made = g_ptr_array_new_with_free_func(g_free);
 	r = make_folder(f, whole, error);
 	if (r == 0) {
@@ -146,25 +210,18 @@ int snap_save_folder_open(const char *path, bool replace, uid_t uid, gid_t gid,
 		r = check_place(f, error);
 	}
 	if (r == 0)
-		r = give_folders(f, uid, gid, error);
+		r = give_folders(f, qemu, error);
 	if (r == 0)
 		r = check_snapshot(f, replace, error);
+	if (r == 0)
+		r = qemu->takes_files ? open_file(f, qemu, error)
+				      : check_uri(f, qemu, error);
 	if (r < 0) {
 		snap_save_folder_undo(f);
 		return r;
 	}
 	*ret_folder = g_steal_pointer(&f);
 	return 0;
-}
-
-char *snap_save_folder_uri(const SnapSaveFolder *f, guint qemu)
-{
-	g_autofree char *quoted = NULL;
-
-	if (qemu >= SNAP_QEMU_WITH_FILE)
-		return g_strconcat("file:", f->target, NULL);
-	quoted = g_shell_quote(f->target);
-	return g_strconcat("exec:exec cat >", quoted, NULL);
 }
 
 /* ---- the end of the save ---- */
@@ -180,16 +237,23 @@ static void remove_old_parts(int folder)
 		unlinkat(folder, parts[i], 0);
 }
 
-static int commit_plain(SnapSaveFolder *f, GError **error)
+/* Makes what QEMU has written by itself durable. */
+static int sync_plain(SnapSaveFolder *f, GError **error)
+{
+	snap_autofd int fd = open(f->target, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || fsync(fd) < 0)
+		return snap_fail_errno(error, errno, "%s", f->target);
+	return 0;
+}
+
+static int publish_plain(SnapSaveFolder *f, GError **error)
 {
 	g_autofree char *name = g_build_filename(f->path, "stream", NULL);
-	snap_autofd int fd = open(f->target, O_RDONLY | O_CLOEXEC);
 	snap_autofd int folder =
 		open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int r;
 
-	if (fd < 0 || fsync(fd) < 0)
-		return snap_fail_errno(error, errno, "%s", f->target);
 	if (folder < 0 || rename(f->target, name) < 0)
 		return snap_fail_errno(error, errno, "%s", name);
 	if (f->replaces)
@@ -198,12 +262,11 @@ static int commit_plain(SnapSaveFolder *f, GError **error)
 	return r < 0 ? snap_fail_errno(error, -r, "%s", f->path) : 0;
 }
 
-int snap_save_folder_commit(SnapSaveFolder *f, GError **error)
+/* Waits for the snapshot whose stream QEMU has written by itself. */
+static int await_snapshot(SnapSaveFolder *f, GError **error)
 {
 	gint64 end = g_get_monotonic_time() + COMMIT_SECONDS * G_USEC_PER_SEC;
 
-	if (!f->mounted)
-		return commit_plain(f, error);
 	while (g_get_monotonic_time() < end) {
 		g_autofree char *uuid = snap_folder_attribute(f->path, "uuid");
 		g_autofree char *why = snap_folder_attribute(f->path, "error");
@@ -220,8 +283,20 @@ int snap_save_folder_commit(SnapSaveFolder *f, GError **error)
 			 f->path);
 }
 
+int snap_save_folder_commit(SnapSaveFolder *f, GError **error)
+{
+	int r = 0;
+
+	if (f->by_qemu)
+		r = f->mounted ? await_snapshot(f, error)
+			       : sync_plain(f, error);
+	return r == 0 && !f->mounted ? publish_plain(f, error) : r;
+}
+
 void snap_save_folder_undo(SnapSaveFolder *f)
 {
+	snap_close_fd(&f->file);
+	f->file = -1;
 	if (f->target && !f->mounted)
 		unlink(f->target);
 	while (f->made->len) {

@@ -2,36 +2,41 @@
 /*
  * The folder that a guest is saved into. In a mount of snapfs, the new snapshot
  * replaces the old one by itself. Any other folder gets QEMU's stream as it is.
+ *
+ * The stream goes through a pipe into a file that is opened here. Where no
+ * descriptor can be handed to QEMU, QEMU opens the file itself.
  */
 #pragma once
 
-#include <glib.h>
-#include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
+
+#include "tools/guest/qmp.h"
 
 typedef struct {
 	char *path; /* absolute */
 	bool mounted;
 	bool replaces;	 /* a snapshot is there */
 	char *old_uuid;	 /* of the snapshot that is there, or NULL */
-	char *target;	 /* the file that QEMU writes */
+	char *target;	 /* path of the file that the stream is written to */
+	int file;	 /* that file; -1: not open here */
+	bool by_qemu;	 /* QEMU opens it */
 	GPtrArray *made; /* paths of folders that were made, outer ones first */
 } SnapSaveFolder;
 
-/* Opens the folder `path`, which is made if it is missing and then given to the
- * user `uid`, who runs QEMU. Returns 0; -EEXIST if a snapshot is there and
- * `replace` is false; or -errno, and then no folder was made. */
-int snap_save_folder_open(const char *path, bool replace, uid_t uid, gid_t gid,
+/* Opens the folder `path` and a file in it for the stream. Those that are made
+ * belong to the user who runs QEMU, if the caller may do that. Returns 0;
+ * -EEXIST if a snapshot is there and `replace` is false; -EOPNOTSUPP if QEMU
+ * can neither be handed a descriptor nor open the file itself; or -errno. After
+ * an error, no folder was made. */
+int snap_save_folder_open(const char *path, bool replace,
+			  const struct snap_qmp_peer *qemu,
 			  SnapSaveFolder **ret_folder, GError **error);
 void snap_save_folder_free(SnapSaveFolder *folder);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapSaveFolder, snap_save_folder_free)
 
-/* Makes the URI for QEMU's `migrate`, for this version of QEMU; g_free. */
-char *snap_save_folder_uri(const SnapSaveFolder *folder, guint qemu);
-
-/* Waits until the snapshot that QEMU has written is complete and on disk.
- * Returns 0 or -errno. */
+/* Makes the stream that was written the folder's snapshot, durably. If QEMU has
+ * opened the file, waits until the snapshot is on disk; a file that was opened
+ * here must be synced and closed. Returns 0 or -errno. */
 int snap_save_folder_commit(SnapSaveFolder *folder, GError **error);
 
 /* Removes what a failed save has left, and the folders that were made. */

@@ -7,6 +7,9 @@
  * continued when QEMU has written the first page: only then is it certain that
  * the memory is protected. Stopped: the guest is stopped during the whole save.
  *
+ * QEMU writes into a pipe, and a pump moves that into the folder. So the
+ * outcome of the save is that of the last write and fsync of this process.
+ *
  * In the end, QEMU is as it was before: the guest runs or not, and the
  * migration settings are the same.
  */
@@ -15,6 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "format/base/units.h"
 #include "tools/cli/print.h"
@@ -22,19 +26,23 @@
 #include "tools/cli/signals.h"
 #include "tools/guest/disks.h"
 #include "tools/guest/migrate.h"
+#include "tools/guest/pump.h"
 #include "tools/guest/save-folder.h"
 #include "tools/guest/save-look.h"
 #include "tools/guest/verbs.h"
 
 #define BACKGROUND "background-snapshot"
-/* Time between two queries, in ms. */
-#define SHORT_STEP 1 /* while the guest is stopped for its disks */
+/* The name by which QEMU knows the pipe. */
+#define PIPE "snapfs-save"
+/* Time between two looks, in ms; the short one while the guest is stopped for
+ * its disks, and at the end. */
+#define SHORT_STEP 1
 #define LONG_STEP 50
-/* How long QEMU may take to answer, in seconds: its last write returns only
- * when the snapshot is on disk. */
+/* How long QEMU may take to answer, in seconds: it does not while it writes
+ * device state, and a slow disk makes writes wait. */
 #define TIMEOUT 600
 
-static char *socket_path;
+static char *socket_address;
 static char *overlay_folder;
 static gboolean no_disks;
 static gboolean stopped_only;
@@ -42,7 +50,7 @@ static gboolean replace;
 static int timeout;
 
 static const GOptionEntry options[] = {
-	{ "qmp", 'q', 0, G_OPTION_ARG_FILENAME, &socket_path,
+	{ "qmp", 'q', 0, G_OPTION_ARG_FILENAME, &socket_address,
 	  "QEMU's QMP socket (required)", "SOCKET" },
 	{ "force", 'f', 0, G_OPTION_ARG_NONE, &replace,
 	  "replace the snapshot in DIR", NULL },
@@ -62,6 +70,7 @@ struct save {
 	SnapQmp *qmp;
 	SnapVm *vm;
 	SnapSaveFolder *folder;
+	SnapPump *pump; /* NULL: QEMU opens the file by itself */
 	int signals;
 	gint64 began;
 	gint64 end; /* 0: no time limit */
@@ -153,13 +162,33 @@ static int freeze(struct save *s, GError **error)
 	return r;
 }
 
+/* Starts to move into the folder what QEMU will write into a pipe. */
+static int begin_pipe(struct save *s, GError **error)
+{
+	snap_autofd int end = -1;
+	int r = snap_pump_new(snap_steal_fd(&s->folder->file), &s->pump, &end,
+			      error);
+
+	return r == 0 ? snap_qmp_give(s->qmp, PIPE, end, error) : r;
+}
+
 static int begin(struct save *s, GError **error)
 {
 	g_autofree char *uri =
-		snap_save_folder_uri(s->folder, snap_qmp_peer(s->qmp)->version);
+		s->folder->by_qemu
+			? g_strconcat("file:", s->folder->target, NULL)
+			: g_strdup("fd:" PIPE);
+	int r = s->folder->by_qemu ? 0 : begin_pipe(s, error);
 
-	return snap_qmp_call(s->qmp, "migrate", snap_json_new("uri", uri, NULL),
-			     NULL, error);
+	if (r < 0)
+		return r;
+	r = snap_qmp_call(s->qmp, "migrate", snap_json_new("uri", uri, NULL),
+			  NULL, error);
+	/* QEMU may have taken the pipe, or still have it. */
+	if (r == -EREMOTEIO && s->pump)
+		snap_qmp_call(s->qmp, "closefd",
+			      snap_json_new("fdname", PIPE, NULL), NULL, NULL);
+	return r;
 }
 
 static int resume(struct save *s, GError **error)
@@ -174,18 +203,20 @@ static int resume(struct save *s, GError **error)
 	return r;
 }
 
-/* Sleeps until the next query. Returns 0 or a signal. */
-static int sleep_step(struct save *s)
+/* Sleeps for `ms`. Returns 0, a signal that came, or -ETIMEDOUT after the time
+ * limit of the save. */
+static int sleep_step(struct save *s, int ms, GError **error)
 {
-	int step = s->stopped && s->background ? SHORT_STEP : LONG_STEP;
-
-	return snap_signals_sleep(s->signals, step)
-		       ? snap_signals_take(s->signals)
-		       : 0;
+	if (snap_signals_sleep(s->signals, ms))
+		return snap_signals_take(s->signals);
+	if (s->end && g_get_monotonic_time() > s->end)
+		return snap_fail(error, ETIMEDOUT, "not done after %d s",
+				 timeout);
+	return 0;
 }
 
-/* Waits until the migration ends, well or not. Returns 0, a signal, -ETIMEDOUT,
- * or -errno. */
+/* Waits until QEMU's migration ends, well or not. Returns 0, a signal,
+ * -ETIMEDOUT, or -errno. */
 static int follow(struct save *s, SnapMigrate *m, GError **error)
 {
 	g_autoptr(SnapProgress) progress = snap_progress_new(s->folder->path);
@@ -195,19 +226,31 @@ static int follow(struct save *s, SnapMigrate *m, GError **error)
 
 		if (r < 0 || m->state != SNAP_MIGRATE_RUNS)
 			return r;
-		if (s->background && m->pages && s->stopped) {
+		if (s->background && m->pages) {
 			r = resume(s, error);
 			if (r < 0)
 				return r;
 		}
 		snap_progress_show(progress, m->done, m->total);
-		r = sleep_step(s);
+		r = sleep_step(
+			s, s->background && s->stopped ? SHORT_STEP : LONG_STEP,
+			error);
 		if (r)
 			return r;
-		if (s->end && g_get_monotonic_time() > s->end)
-			return snap_fail(error, ETIMEDOUT,
-					 "not done after %d s", timeout);
 	}
+}
+
+/* Waits until all that QEMU has written is on disk; then the guest need not be
+ * stopped any more. Returns as follow(). */
+static int settle(struct save *s, GError **error)
+{
+	int r = resume(s, error);
+
+	if (r == 0 && s->pump)
+		snap_pump_finish(s->pump);
+	while (r == 0 && s->pump && !snap_pump_ended(s->pump))
+		r = sleep_step(s, SHORT_STEP, error);
+	return r;
 }
 
 /* Cancels the migration and waits until it has ended. */
@@ -215,6 +258,9 @@ static int cancel(struct save *s, SnapMigrate *m, GError **error)
 {
 	int r = call(s, "migrate_cancel", error);
 
+	/* QEMU may wait for room in the pipe. */
+	if (s->pump)
+		snap_pump_stop(s->pump);
 	while (r == 0) {
 		r = snap_migrate_query(s->qmp, m, error);
 		if (r < 0 || m->state != SNAP_MIGRATE_RUNS)
@@ -224,38 +270,70 @@ static int cancel(struct save *s, SnapMigrate *m, GError **error)
 	return r;
 }
 
-static int failed(struct save *s, const SnapMigrate *m, GError **error)
+/* Ends the way into the folder. Returns 0 if all is there, -EINTR if that is
+ * not so because of QEMU, or -errno if it is because of the folder. */
+static int end_stream(struct save *s, const SnapMigrate *m)
 {
-	g_autofree char *reason = snap_save_folder_reason(s->folder);
+	if (s->pump)
+		return snap_pump_stop(s->pump);
+	return m->state == SNAP_MIGRATE_DONE ? 0 : -EINTR;
+}
 
-	return snap_fail(error, EIO, "%s%s%s",
-			 m->cancelled ? "another client cancelled it"
-			 : *m->why    ? m->why
-				      : "QEMU failed without a reason",
+/* Says why the folder has not all of the stream. */
+static char *why_file(struct save *s, int r)
+{
+	/* Linux, fs/fuse/dev.c: the program that serves the mount has gone. */
+	bool gone = r == -ENOTCONN || r == -ECONNABORTED;
+
+	return g_strdup_printf("%s: %s", s->folder->target,
+			       gone ? "the mount has ended" : g_strerror(-r));
+}
+
+static char *why_qemu(const SnapMigrate *m)
+{
+	if (m->cancelled)
+		return g_strdup("another client cancelled it");
+	return g_strdup(*m->why ? m->why : "QEMU failed without a reason");
+}
+
+/* Says why the migration has failed. `r` is what end_stream() has returned. */
+static int failed(struct save *s, const SnapMigrate *m, int r, GError **error)
+{
+	bool file = r != -EINTR;
+	g_autofree char *why = file ? why_file(s, r) : why_qemu(m);
+	/* If QEMU writes the file, its reason may be that of the folder. */
+	g_autofree char *reason =
+		file || !s->pump ? snap_save_folder_reason(s->folder) : NULL;
+
+	return snap_fail(error, file ? -r : EIO, "%s%s%s", why,
 			 reason ? ": " : "", reason ? reason : "");
 }
 
 /* Runs the migration. Returns 0, -errno, or the signal that cancelled it. A
- * signal after the end of the migration is ignored. */
+ * signal that comes when all is on disk is ignored. */
 static int migrate(struct save *s, GError **error)
 {
 	g_auto(SnapMigrate) m = { 0 };
 	g_autoptr(GError) cause = NULL;
-	int r = begin(s, error), c;
+	int r = begin(s, &cause), c = 0, e;
 
 	if (r == 0)
 		r = follow(s, &m, &cause);
-	if (r > 0 || r == -ETIMEDOUT) {
+	if (r == 0 && m.state == SNAP_MIGRATE_DONE)
+		r = settle(s, &cause);
+	if (r > 0 || r == -ETIMEDOUT)
 		c = cancel(s, &m, error);
-		if (c < 0)
-			return c;
-		if (m.state == SNAP_MIGRATE_DONE)
-			return 0;
+	e = end_stream(s, &m);
+	if (e == 0) {
+		g_clear_error(error);
+		return 0;
 	}
+	if (c < 0)
+		return c;
+	if (r == 0)
+		return failed(s, &m, e, error);
 	if (cause)
 		g_propagate_error(error, g_steal_pointer(&cause));
-	else if (r == 0 && m.state != SNAP_MIGRATE_DONE)
-		return failed(s, &m, error);
 	return r;
 }
 
@@ -368,7 +446,7 @@ static int save(struct save *s, GError **error)
 
 static int check_options(GError **error)
 {
-	if (!socket_path)
+	if (!socket_address)
 		return snap_usage_error(error, "--qmp=SOCKET is required");
 	if (timeout < 0)
 		return snap_usage_error(error, "--timeout=%d: want 0 or more",
@@ -378,18 +456,16 @@ static int check_options(GError **error)
 
 static int open_all(struct save *s, const char *path, GError **error)
 {
-	const struct snap_qmp_peer *qemu;
-	int r = snap_qmp_connect(socket_path, &s->qmp, error);
+	int r = snap_qmp_connect(socket_address, &s->qmp, error);
 
 	if (r < 0)
 		return r;
-	qemu = snap_qmp_peer(s->qmp);
 	snap_qmp_listen(s->qmp, handle_event, s);
 	r = snap_save_look(s->qmp, s->vm, !no_disks, error);
 	if (r == 0)
 		r = snap_save_settings_get(s->qmp, &s->settings, error);
 	if (r == 0)
-		r = snap_save_folder_open(path, replace, qemu->uid, qemu->gid,
+		r = snap_save_folder_open(path, replace, snap_qmp_peer(s->qmp),
 					  &s->folder, error);
 	snap_qmp_set_timeout(s->qmp, TIMEOUT);
 	return r;
@@ -409,6 +485,7 @@ static int run(char **arguments, guint n, GError **error)
 	if (r == 0)
 		r = save(&s, error);
 	snap_save_settings_free(&s.settings);
+	snap_pump_free(s.pump);
 	snap_save_folder_free(s.folder);
 	snap_qmp_free(s.qmp);
 	snap_vm_free(s.vm);
