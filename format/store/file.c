@@ -75,6 +75,11 @@ void snap_file_close(SnapFile *f)
 		f->ops->close(f);
 }
 
+uint64_t snap_file_on_disk(SnapFile *f)
+{
+	return f->ops->on_disk ? f->ops->on_disk(f) : 0;
+}
+
 int snap_file_read(SnapFile *f, void *buf, size_t size, uint64_t offset)
 {
 	ssize_t n = f->ops->pread(f, buf, size, offset);

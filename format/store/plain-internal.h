@@ -6,10 +6,7 @@
 #pragma once
 
 #include "format/store/store.h"
-
-/* The kernel is asked to write to the disk after each piece of this many bytes,
- * so that the disk works during the save and not only at its end. */
-#define SNAP_WRITEBACK ((uint64_t)8 << 20)
+#include "format/store/writeback.h"
 
 /* Begins the struct of a back end. */
 struct snap_plain_file {
@@ -19,14 +16,19 @@ struct snap_plain_file {
 	char *name;	 /* to remove at close: not published; or NULL */
 	char *companion; /* to remove at close, or NULL */
 	bool is_stream;	 /* written front to back: write back early */
-	uint64_t begun;	 /* writeback was begun up to this offset */
+	SnapWriteback *writeback; /* NULL for a small file */
 };
 
 /* Makes a file of a descriptor, which the file owns from then on. */
 struct snap_plain_file *snap_plain_new(int fd);
 
+/* Says that all bytes before the offset `end` are in the kernel's page
+ * cache. */
+void snap_plain_arrived(struct snap_plain_file *p, uint64_t end);
+
 /* The operations of the plain back end; store.h describes them. */
 ssize_t snap_plain_pread(SnapFile *f, void *buf, size_t size, uint64_t offset);
 int snap_plain_size(SnapFile *f, uint64_t *ret_size);
 int snap_plain_publish(SnapFile *f, int dirfd, const char *name);
+uint64_t snap_plain_on_disk(SnapFile *f);
 void snap_plain_close(SnapFile *f);

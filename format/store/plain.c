@@ -27,20 +27,39 @@ ssize_t snap_plain_pread(SnapFile *f, void *buf, size_t size, uint64_t offset)
 	return snap_pread_all(plain(f)->fd, buf, size, offset);
 }
 
+/* Opens the file once more for the thread that writes back. Without that, the
+ * kernel writes when it wants to. */
+static void writeback_begin(struct snap_plain_file *p)
+{
+	int fd = openat(p->dirfd, p->name, O_RDONLY | O_CLOEXEC);
+
+	p->writeback = fd < 0 ? NULL : snap_writeback_new(fd);
+	p->is_stream = p->writeback != NULL;
+}
+
+void snap_plain_arrived(struct snap_plain_file *p, uint64_t end)
+{
+	if (p->is_stream && !p->writeback && end >= SNAP_WRITEBACK)
+		writeback_begin(p);
+	if (p->writeback)
+		snap_writeback_arrived(p->writeback, end);
+}
+
+uint64_t snap_plain_on_disk(SnapFile *f)
+{
+	SnapWriteback *w = plain(f)->writeback;
+
+	return w ? snap_writeback_on_disk(w) : 0;
+}
+
 static int plain_pwrite(SnapFile *f, const void *buf, size_t size,
 			uint64_t offset)
 {
-	struct snap_plain_file *p = plain(f);
-	uint64_t end = offset + size;
-	int r = snap_pwrite_all(p->fd, buf, size, offset);
+	int r = snap_pwrite_all(plain(f)->fd, buf, size, offset);
 
-	if (r < 0 || !p->is_stream || end < p->begun + SNAP_WRITEBACK)
-		return r;
-	/* Only advice: fdatasync reports the errors of the disk. */
-	sync_file_range(p->fd, (off_t)p->begun, (off_t)(end - p->begun),
-			SYNC_FILE_RANGE_WRITE);
-	p->begun = end;
-	return 0;
+	if (r == 0)
+		snap_plain_arrived(plain(f), offset + size);
+	return r;
 }
 
 static int plain_drain(SnapFile *f)
@@ -88,6 +107,7 @@ void snap_plain_close(SnapFile *f)
 {
 	struct snap_plain_file *p = plain(f);
 
+	snap_writeback_free(p->writeback);
 	if (p->name)
 		unlinkat(p->dirfd, p->name, 0);
 	if (p->companion)
@@ -105,6 +125,7 @@ static const struct snap_file_ops plain_ops = {
 	.drain = plain_drain,
 	.sync = plain_sync,
 	.size = snap_plain_size,
+	.on_disk = snap_plain_on_disk,
 	.publish = snap_plain_publish,
 	.close = snap_plain_close,
 };

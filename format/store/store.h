@@ -38,6 +38,9 @@ struct snap_file_ops {
 	int (*sync)(SnapFile *f);
 	/* Gives the current size. */
 	int (*size)(SnapFile *f, uint64_t *ret_size);
+	/* The offset before which all bytes are known to have reached the disk;
+	 * what is in the disk's own cache counts. May be NULL: never known. */
+	uint64_t (*on_disk)(SnapFile *f);
 	/* Renames the file to `name` in the folder `dirfd`, replacing a file of
 	 * that name, and makes that durable (fsync of the folders). -ENOENT
 	 * where the folder was removed. */
@@ -77,6 +80,10 @@ int snap_file_scratch(int dirfd, SnapFile **ret_file);
 /* Closes a file; NULL is fine. */
 void snap_file_close(SnapFile *f);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapFile, snap_file_close)
+
+/* The offset before which all bytes of a new file are known to have reached the
+ * disk; 0: nothing is known yet, or ever. */
+uint64_t snap_file_on_disk(SnapFile *f);
 
 /* Reads exactly `size` bytes at `offset`. Returns 0, -EBADMSG where the file
  * ends earlier, or -errno. */

@@ -5,9 +5,7 @@
  * pwrite copies the bytes into one of four buffers of 256 KiB. Bytes that
  * append to the last ones join them in a buffer, and a full buffer is
  * submitted. So at most four writes are in flight, and a caller that is faster
- * than the file system waits for a buffer: this bounds the memory. After every
- * 8 MiB the kernel is asked to start writing to the disk, so that the disk
- * works during the save and the sync at its end is short.
+ * than the file system waits for a buffer: this bounds the memory.
  *
  * A buffer is free, filling (at most one), or in flight. The first error is
  * kept, and every later call returns it. Writes in flight never overlap: a
@@ -16,7 +14,7 @@
  * Calls come one at a time, but from several threads, so the ring is set up
  * without the flags that bind it to one thread. When a thread ends, the kernel
  * cancels what that thread submitted; such a write is repeated with pwrite. At
- * most five requests are in flight and the completion queue holds sixteen, so
+ * most four requests are in flight and the completion queue holds sixteen, so
  * it cannot overflow.
  */
 #include <errno.h>
@@ -47,9 +45,8 @@ struct uring_file {
 	struct buffer buffers[BUFFERS];
 	struct buffer *filling; /* or NULL */
 	guint in_flight;	/* buffers */
-	bool writing_back;
-	uint64_t end; /* the offset after the last byte written */
-	int error;    /* the first one, or 0 */
+	uint64_t end;		/* the offset after the last byte written */
+	int error;		/* the first one, or 0 */
 };
 
 static struct uring_file *uring(SnapFile *f)
@@ -119,30 +116,6 @@ static uint64_t arrived(const struct uring_file *u)
 	return low;
 }
 
-/* Asks the kernel to write to the disk once enough bytes have arrived. */
-static void writeback(struct uring_file *u)
-{
-	uint64_t until = arrived(u);
-	struct io_uring_sqe *sqe;
-
-	if (u->writing_back || until < u->plain.begun + SNAP_WRITEBACK)
-		return;
-	sqe = io_uring_get_sqe(&u->ring);
-	if (!sqe)
-		return;
-	io_uring_prep_sync_file_range(sqe, u->plain.fd,
-				      (unsigned)(until - u->plain.begun),
-				      u->plain.begun, SYNC_FILE_RANGE_WRITE);
-	io_uring_sqe_set_data(sqe, u);
-	u->plain.begun = until;
-	if (submit(u) == 0) {
-		u->writing_back = true;
-		return;
-	}
-	io_uring_prep_nop(sqe);
-	io_uring_sqe_set_data(sqe, NULL);
-}
-
 /* ---- completion ---- */
 
 static void complete_buffer(struct uring_file *u, struct buffer *b, int res)
@@ -167,10 +140,7 @@ static void complete(struct uring_file *u, struct io_uring_cqe *cqe)
 	int res = cqe->res;
 
 	io_uring_cqe_seen(&u->ring, cqe);
-	if (data == u)
-		u->writing_back =
-			false; /* only advice: fdatasync reports errors */
-	else if (data)
+	if (data)
 		complete_buffer(u, data, res);
 }
 
@@ -250,7 +220,7 @@ static int uring_pwrite(SnapFile *f, const void *buf, size_t size,
 		size -= n;
 		if (b->size == BUFFER_SIZE) {
 			flush_filling(u);
-			writeback(u);
+			snap_plain_arrived(&u->plain, arrived(u));
 		}
 	}
 	return u->error;
@@ -283,7 +253,7 @@ static void uring_close(SnapFile *f)
 	struct uring_file *u = uring(f);
 
 	u->filling = NULL;
-	while (u->in_flight > 0 || u->writing_back)
+	while (u->in_flight > 0)
 		wait_one(u);
 	io_uring_queue_exit(&u->ring);
 	for (guint i = 0; i < BUFFERS; i++)
@@ -298,11 +268,12 @@ static const struct snap_file_ops uring_ops = {
 	.drain = uring_drain,
 	.sync = uring_sync,
 	.size = snap_plain_size,
+	.on_disk = snap_plain_on_disk,
 	.publish = uring_publish,
 	.close = uring_close,
 };
 
-/* A kernel may have io_uring without the operations that are used here. */
+/* A kernel may have io_uring without the operation that is used here. */
 static bool ring_can_write(struct io_uring *ring)
 {
 	struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
@@ -310,8 +281,7 @@ static bool ring_can_write(struct io_uring *ring)
 
 	if (!probe)
 		return false;
-	can = io_uring_opcode_supported(probe, IORING_OP_WRITE) &&
-	      io_uring_opcode_supported(probe, IORING_OP_SYNC_FILE_RANGE);
+	can = io_uring_opcode_supported(probe, IORING_OP_WRITE);
 	io_uring_free_probe(probe);
 	return can;
 }

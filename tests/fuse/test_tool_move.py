@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """snapfs import and export: streams into a store and out of it."""
+import glob
 import os
 import pty
 import re
@@ -9,7 +10,7 @@ import signal
 import struct
 import subprocess
 
-from toolcase import MIB, ToolCase, read_file, setUpModule, write_file  # noqa: F401
+from toolcase import FAILED, MIB, ToolCase, read_file, setUpModule, write_file  # noqa: F401
 import harness
 import makestream
 import mappedram
@@ -422,6 +423,57 @@ class FullDiskTest(ToolCase):
         self.fail_with(re.escape(self.small) + '/out: No space left on device', 'export', '-o',
                        os.path.join(self.small, 'out'), self.store, 'vm1')
         self.assertEqual(os.listdir(self.small), [])
+
+
+class FailingDiskTest(ToolCase):
+    """A disk that loses bytes of a snapshot while it is saved."""
+
+    def setUp(self):
+        super().setUp()
+        harness.need_root()
+        mkfs = harness.need_program('mkfs.ext4')
+        if not os.path.exists('/dev/loop-control'):
+            self.skipTest('no loop devices')
+        self.below, image = self.path('below'), self.path('below', 'image')
+        self.store = self.path('disk', 'store')
+        for folder in (self.below, self.path('disk')):
+            os.mkdir(folder)
+        self.run_ok('mount', '-t', 'tmpfs', '-o', 'size=24m', 'snapfs-test', self.below)
+        self.addCleanup(harness.run, 'umount', '-l', self.below)
+        with open(image, 'wb') as file:
+            file.truncate(256 * MIB)
+        self.run_ok(mkfs, '-q', '-F', '-O', '^has_journal', image)
+        self.run_ok('mount', '-o', 'loop', image, self.path('disk'))
+        self.addCleanup(harness.run, 'umount', '-l', self.path('disk'))
+        os.mkdir(self.store)
+
+    def sync_fails(self):
+        """True once the kernel knows that bytes are lost."""
+        folder = os.path.join(self.store, '.snapfs', 'tmp')
+        for file in glob.glob(folder + '/*[!r]'):   # not NAME.for
+            fd = os.open(file, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            except OSError:
+                return True
+            finally:
+                os.close(fd)
+        return False
+
+    def test_an_error_that_comes_early_is_not_forgotten(self):
+        guest = makestream.Guest({'pc.ram': 96 * MIB}, seed=2, every=1)
+        data = makestream.stream(guest)
+        importer = self.start_process(self.program(), 'import', self.store, 'vm1',
+                                      stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        at = 0
+        while not self.sync_fails():
+            self.assertLess(at, len(data))
+            at += importer.stdin.write(data[at:at + MIB // 2])
+        self.run_ok('mount', '-o', 'remount,size=200m', self.below)
+        error = importer.communicate(data[at:], timeout=60)[1].decode()
+        self.assertEqual(importer.returncode, FAILED)
+        self.assertRegex(error, 'to disk: (Input/output error|No space left on device)')
+        self.check_nothing_left()
 
 
 class TerminalTest(ToolCase):

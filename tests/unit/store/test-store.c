@@ -322,6 +322,57 @@ static void an_error_is_returned_from_then_on(void **state)
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
 }
 
+/* ---- what is on the disk ---- */
+
+static void on_disk_reaches(SnapFile *file, uint64_t end)
+{
+	for (guint i = 0; i < 3000 && snap_file_on_disk(file) < end; i++)
+		g_usleep(10000);
+	assert_true(snap_file_on_disk(file) >= end);
+}
+
+/* Nobody asks for a sync. */
+static void a_growing_file_is_written_to_the_disk(void **state)
+{
+	struct folder *f = *state;
+
+	for (guint i = 0; i < 2; i++) {
+		SnapFile *file = create(f, "new", drivers[i]);
+		g_autofree char *data = g_malloc0(SNAP_MIB);
+		uint64_t at = 0;
+
+		for (guint n = 0; n < 3; n++) {
+			while (at < (n + 1) * 20 * SNAP_MIB) {
+				assert_int_equal(
+					append(file, data, SNAP_MIB, &at), 0);
+				assert_true(snap_file_on_disk(file) <= at);
+			}
+			on_disk_reaches(file, at - 10 * SNAP_MIB);
+		}
+		snap_file_close(file);
+		assert_int_equal(count_names(f), 0);
+	}
+}
+
+static void of_a_small_file_nothing_is_known(void **state)
+{
+	struct folder *f = *state;
+
+	for (guint i = 0; i < 2; i++) {
+		SnapFile *file = create(f, "new", drivers[i]);
+
+		assert_int_equal(file->ops->pwrite(file, "x", 1, 0), 0);
+		assert_int_equal(file->ops->sync(file), 0);
+		assert_int_equal(snap_file_on_disk(file), 0);
+		assert_int_equal(file->ops->publish(file, f->fd, "name"), 0);
+		snap_file_close(file);
+		file = open_to_read(f, "name");
+		assert_int_equal(snap_file_on_disk(file), 0);
+		snap_file_close(file);
+		unlinkat(f->fd, "name", 0);
+	}
+}
+
 /* ---- threads ---- */
 
 struct turn {
@@ -374,6 +425,8 @@ int main(void)
 		test(publishing_into_a_removed_folder_fails),
 		test(a_scratch_file_has_no_name),
 		test(an_error_is_returned_from_then_on),
+		test(a_growing_file_is_written_to_the_disk),
+		test(of_a_small_file_nothing_is_known),
 		test(threads_may_end_while_their_writes_are_in_flight),
 	};
 
