@@ -46,13 +46,17 @@ void *snap_codec_buffer(SnapCodec *codec)
 	return codec->buffer;
 }
 
+void snap_codec_set_level(SnapCodec *codec, int level)
+{
+	codec->level = level;
+}
+
 static int compressor_make(SnapCodec *codec)
 {
 	ZSTD_CCtx *c = ZSTD_createCCtx();
 
 	if (!c)
 		return -ENOMEM;
-	ZSTD_CCtx_setParameter(c, ZSTD_c_compressionLevel, codec->level);
 	ZSTD_CCtx_setParameter(c, ZSTD_c_checksumFlag, 1);
 	ZSTD_CCtx_setParameter(c, ZSTD_c_contentSizeFlag, 1);
 	codec->cctx = c;
@@ -67,6 +71,8 @@ ssize_t snap_codec_compress(SnapCodec *codec, const void *data, guint pages,
 
 	if (r < 0)
 		return r;
+	ZSTD_CCtx_setParameter(codec->cctx, ZSTD_c_compressionLevel,
+			       codec->level);
 	n = ZSTD_compress2(codec->cctx, ret, SNAP_EXTENT_BOUND, data,
 			   (size_t)pages * SNAP_PAGE);
 	/* The buffer is large enough, so the error can only be a lack of

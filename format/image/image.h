@@ -97,12 +97,18 @@ uint64_t snap_meta_regions(const struct snap_meta *meta);
 
 /* ---- frames (frame.c) ---- */
 
+/* zstd's levels that are in use here. Those below 0 are faster and pack less
+ * (`--fast` in zstd(1)). zstd takes 0 for its own default, so no extent has
+ * it. */
+#define SNAP_LEVEL_MIN (-5)
 #define SNAP_LEVEL_DEFAULT 1
 #define SNAP_LEVEL_MAX 19
 
 /* A compressor and decompressor; each thread needs its own. */
 typedef struct SnapCodec SnapCodec;
 SnapCodec *snap_codec_new(int level);
+/* Sets the level of the extents that are compressed from now on. */
+void snap_codec_set_level(SnapCodec *codec, int level);
 void snap_codec_free(SnapCodec *codec);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapCodec, snap_codec_free)
 
@@ -244,6 +250,8 @@ struct snap_writer_stats {
 	uint64_t written; /* bytes appended */
 	uint64_t dead;	 /* of those, bytes of pages that were replaced later */
 	uint64_t stored; /* pages in extents; replaced ones do not count */
+	/* the offset before which the file is known to be on disk */
+	uint64_t on_disk;
 };
 struct snap_writer_stats snap_writer_stats(const SnapWriter *w);
 

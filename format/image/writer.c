@@ -181,7 +181,9 @@ struct snap_writer_stats snap_writer_stats(const SnapWriter *w)
 {
 	return (struct snap_writer_stats){ .written = w->position,
 					   .dead = w->dead,
-					   .stored = w->stored };
+					   .stored = w->stored,
+					   .on_disk =
+						   snap_file_on_disk(w->file) };
 }
 
 /* ---- the commit ---- */

@@ -405,22 +405,55 @@ static void a_frame_holds_exactly_its_pages(void **state)
 		-EBADMSG);
 }
 
-static void pages_that_do_not_compress_fit(void **state)
+/* Compresses an extent, and checks that it comes back. Returns its size. */
+static size_t pack(SnapCodec *codec, int level, const void *data)
 {
-	g_autoptr(SnapCodec) codec = snap_codec_new(SNAP_LEVEL_MAX);
-	g_autofree uint32_t *data = g_malloc(SNAP_EXTENT_BYTES);
 	g_autofree void *frame = g_malloc(SNAP_EXTENT_BOUND);
 	g_autofree void *back = g_malloc(SNAP_EXTENT_BYTES);
-	g_autoptr(GRand) rand = g_rand_new_with_seed(1);
 	ssize_t size;
 
-	for (guint i = 0; i < SNAP_EXTENT_BYTES / 4; i++)
-		data[i] = g_rand_int(rand);
+	snap_codec_set_level(codec, level);
 	size = snap_codec_compress(codec, data, 16, frame);
-	assert_in_range(size, SNAP_EXTENT_BYTES, SNAP_EXTENT_BOUND);
+	assert_in_range(size, 1, SNAP_EXTENT_BOUND);
 	assert_int_equal(
 		snap_codec_decompress(codec, frame, (size_t)size, back, 16), 0);
 	assert_memory_equal(data, back, SNAP_EXTENT_BYTES);
+	return (size_t)size;
+}
+
+/* An extent of QEMU's stream has a header of 8 bytes for each page. */
+static void
+pages_that_do_not_compress_take_no_more_than_in_the_stream(void **state)
+{
+	g_autoptr(SnapCodec) codec = snap_codec_new(SNAP_LEVEL_DEFAULT);
+	g_autofree uint32_t *data = g_malloc(SNAP_EXTENT_BYTES);
+	g_autoptr(GRand) rand = g_rand_new_with_seed(1);
+
+	for (guint i = 0; i < SNAP_EXTENT_BYTES / 4; i++)
+		data[i] = g_rand_int(rand);
+	for (int level = SNAP_LEVEL_MIN; level <= SNAP_LEVEL_MAX; level++)
+		assert_in_range(pack(codec, level, data), SNAP_EXTENT_BYTES,
+				SNAP_EXTENT_BYTES + 16 * 8);
+}
+
+/* Lines of text, each with a number of its own. */
+static void each_extent_has_its_level(void **state)
+{
+	g_autoptr(SnapCodec) codec = snap_codec_new(SNAP_LEVEL_DEFAULT);
+	g_autoptr(GString) text = g_string_new(NULL);
+	g_autoptr(GRand) rand = g_rand_new_with_seed(1);
+	size_t fast, one, high;
+
+	while (text->len < SNAP_EXTENT_BYTES)
+		g_string_append_printf(text, "%u: the page of %u\n",
+				       g_rand_int(rand) % 1000,
+				       g_rand_int(rand) % 100000);
+	one = pack(codec, 1, text->str);
+	fast = pack(codec, SNAP_LEVEL_MIN, text->str);
+	high = pack(codec, SNAP_LEVEL_MAX, text->str);
+	assert_true(fast > one && one > high);
+	assert_int_equal(pack(codec, 1, text->str), one);
+	assert_int_equal(pack(codec, SNAP_LEVEL_MIN, text->str), fast);
 }
 
 int main(void)
@@ -437,7 +470,9 @@ int main(void)
 		cmocka_unit_test(never_writes_what_it_would_refuse_to_read),
 		cmocka_unit_test(refuses_arguments_that_make_no_sense),
 		cmocka_unit_test(a_frame_holds_exactly_its_pages),
-		cmocka_unit_test(pages_that_do_not_compress_fit),
+		cmocka_unit_test(
+			pages_that_do_not_compress_take_no_more_than_in_the_stream),
+		cmocka_unit_test(each_extent_has_its_level),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
