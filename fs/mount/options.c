@@ -23,6 +23,7 @@
 enum kind {
 	SIZE,	/* stores a size in a uint64_t */
 	NUMBER, /* stores a number in a uint64_t */
+	EFFORT, /* the same, or SNAP_LEVEL_AUTO for "auto" */
 	OCTAL,	/* stores an octal number in a uint64_t */
 	TEXT,	/* stores text in a char * */
 	LEVEL,	/* sets the level of the log */
@@ -58,8 +59,8 @@ static const struct option_row table[] = {
 	  "threads that serve requests (two per CPU, at least 8)" },
 	{ "max_read=", NUMBER, AT(max_read), 4096, 1 << 20, "BYTES",
 	  "largest read request of the kernel (1048576)" },
-	{ "level=", NUMBER, AT(level), 1, SNAP_LEVEL_MAX, "N",
-	  "zstd compression level, 1 to 19 (1)" },
+	{ "level=", EFFORT, AT(level), 1, SNAP_LEVEL_MAX, "N",
+	  "zstd compression level, 1 to 19, or auto (auto)" },
 	{ "log=", TEXT, AT(log), 0, 0, "FILE",
 	  "append log lines to a file (syslog; with -f, stderr)" },
 	{ "loglevel=", LEVEL, AT(log_level), 0, 0, "LEVEL",
@@ -208,6 +209,22 @@ static int parse_number(const struct option_row *row, const char *value,
 	return 0;
 }
 
+static int parse_effort(const struct option_row *row, const char *value,
+			uint64_t *to, GError **error)
+{
+	guint64 n = SNAP_LEVEL_AUTO;
+
+	if (strcmp(value, "auto") &&
+	    !g_ascii_string_to_unsigned(value, 10, row->min, row->max, &n,
+					NULL))
+		return snap_fail(error, EINVAL,
+				 "-o %s%s: neither auto nor a number from "
+				 "%" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT,
+				 row->name, value, row->min, row->max);
+	*to = n;
+	return 0;
+}
+
 static int parse_level(const struct option_row *row, const char *value,
 		       enum snap_log_level *to, GError **error)
 {
@@ -251,6 +268,8 @@ static int apply(const struct option_row *row, const char *option,
 	case NUMBER:
 	case OCTAL:
 		return parse_number(row, value, to, error);
+	case EFFORT:
+		return parse_effort(row, value, to, error);
 	case LEVEL:
 		return parse_level(row, value, to, error);
 	case TEXT:
@@ -383,7 +402,7 @@ int snap_options_parse(int argc, char **argv, struct snap_mount_opts *ret_opts,
 	*ret_opts = (struct snap_mount_opts){
 		.buffer = SNAP_SAVER_BUFFER_DEFAULT,
 		.cache = SNAP_CACHE_DEFAULT,
-		.level = SNAP_LEVEL_DEFAULT,
+		.level = SNAP_LEVEL_AUTO,
 		.uid = UINT64_MAX,
 		.gid = UINT64_MAX,
 		.log_level = SNAP_LOG_INFO,

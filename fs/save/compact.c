@@ -29,9 +29,11 @@ static struct snap_writer_stats writer_stats(SnapIngest *in)
 void snap_ingest_note_stats(SnapIngest *in)
 {
 	struct snap_writer_stats s = snap_writer_stats(in->writer);
-	SNAP_LOCKED(&in->lock);
 
+	snap_lane_disk(in->lane, s.written, s.on_disk);
+	g_mutex_lock(&in->lock);
 	in->stats = s;
+	g_mutex_unlock(&in->lock);
 	__atomic_store_n(&in->crowded, is_crowded(&s, SNAP_DEAD_WHILE),
 			 __ATOMIC_RELAXED);
 }
@@ -43,7 +45,7 @@ bool snap_ingest_crowded(const SnapIngest *in)
 
 static int compact(SnapIngest *in, GError **error)
 {
-	g_autoptr(SnapCodec) codec = snap_codec_new(in->level);
+	g_autoptr(SnapCodec) codec = snap_codec_new(snap_lane_level(in->lane));
 	SnapFile *fresh;
 	int r;
 

@@ -20,7 +20,6 @@ struct SnapIngest {
 	SnapCatalog *catalog;
 	char *path;
 	struct snap_catalog_owner owner;
-	int level;
 	bool first;
 	SnapParser *parser;
 	SnapPool *pool;

@@ -83,7 +83,6 @@ int snap_ingest_new(const struct snap_ingest_opts *opts,
 	in->catalog = opts->catalog;
 	in->path = g_strdup(opts->path);
 	in->owner = opts->owner;
-	in->level = opts->level;
 	in->first = opts->first;
 	in->pool = opts->pool;
 	in->parser = snap_parser_new();

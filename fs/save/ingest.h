@@ -19,7 +19,6 @@ struct snap_ingest_opts {
 	uint64_t hole;	     /* bytes of zeros that the file begins with */
 	bool first;	     /* fail with -EEXIST if a snapshot is there */
 	uint64_t map_memory; /* bytes of memory that the map may take */
-	int level;	     /* zstd level for extents that are made anew */
 };
 
 /* Begins: creates the new file. Returns 0 or -errno. */

@@ -2,8 +2,8 @@
 /*
  * Any free worker compresses a job, but jobs are appended in the order in which
  * they were submitted to their lane. The worker that finishes the oldest job of
- * a lane appends it, and all finished jobs that follow it. So the bytes of a
- * snapshot do not depend on which worker was faster, and appending needs no
+ * a lane appends it, and all finished jobs that follow it. So the order of
+ * extents does not depend on which worker was faster, and appending needs no
  * thread of its own.
  *
  * The memory is bounded by the number of jobs, which are reused. A thread that
@@ -29,7 +29,9 @@ struct SnapPool {
 	 * signal of a GCond costs a system call, also when nobody waits */
 	guint idle;
 	guint hungry;
-	int level;
+	int level; /* SNAP_LEVEL_AUTO: each lane's effort decides */
+	/* bytes of pages by level; protected by lock */
+	struct snap_saver_levels levels;
 	guint n_threads;
 	GThread **threads;
 };
@@ -38,6 +40,7 @@ struct SnapLane {
 	SnapPool *pool;
 	snap_lane_append append;
 	void *ctx;
+	struct snap_effort effort; /* protected by pool->lock */
 	GMutex lock;
 	GCond empty;
 	GQueue order;	/* protected by lock */
@@ -162,6 +165,7 @@ SnapLane *snap_lane_new(SnapPool *pool, snap_lane_append append, void *ctx)
 	lane->pool = pool;
 	lane->append = append;
 	lane->ctx = ctx;
+	snap_effort_init(&lane->effort);
 	return lane;
 }
 
@@ -272,31 +276,75 @@ int snap_lane_error(const SnapLane *lane)
 	return __atomic_load_n(&lane->error, __ATOMIC_RELAXED);
 }
 
-/* ---- workers ---- */
+/* ---- levels ---- */
 
-static struct snap_job *pool_next(SnapPool *pool)
+void snap_lane_disk(SnapLane *lane, uint64_t written, uint64_t on_disk)
+{
+	SNAP_LOCKED(&lane->pool->lock);
+
+	snap_effort_disk(&lane->effort, written, on_disk);
+}
+
+/* The level for an extent of a lane while `queued` jobs wait. */
+static int lane_level_locked(SnapLane *lane, guint queued)
+{
+	const SnapPool *pool = lane->pool;
+	uint64_t room = (pool->limit - pool->reserved) / JOB_COST;
+
+	if (pool->level != SNAP_LEVEL_AUTO)
+		return pool->level;
+	return snap_effort_level(&lane->effort, queued, (guint)room);
+}
+
+int snap_lane_level(SnapLane *lane)
+{
+	SNAP_LOCKED(&lane->pool->lock);
+
+	return lane_level_locked(lane, G_MAXUINT);
+}
+
+struct snap_saver_levels snap_pool_levels(SnapPool *pool)
 {
 	SNAP_LOCKED(&pool->lock);
+
+	return pool->levels;
+}
+
+/* ---- workers ---- */
+
+/* Waits for a job. Returns NULL when the pool closes. */
+static struct snap_job *pool_next(SnapPool *pool, int *ret_level)
+{
+	SNAP_LOCKED(&pool->lock);
+	struct snap_job *job;
 
 	while (!pool->queue.head && !pool->closing) {
 		pool->idle++;
 		g_cond_wait(&pool->work, &pool->lock);
 		pool->idle--;
 	}
-	return g_queue_pop_head(&pool->queue);
+	job = g_queue_pop_head(&pool->queue);
+	if (!job)
+		return NULL;
+	*ret_level = lane_level_locked(job->lane, pool->queue.length);
+	pool->levels.bytes[*ret_level - SNAP_LEVEL_MIN] +=
+		(uint64_t)job->n * SNAP_PAGE;
+	return job;
 }
 
 static gpointer pool_thread(gpointer data)
 {
 	SnapPool *pool = data;
-	g_autoptr(SnapCodec) codec = snap_codec_new(pool->level);
+	g_autoptr(SnapCodec) codec = snap_codec_new(SNAP_LEVEL_DEFAULT);
 	g_autofree uint8_t *frame = g_malloc(SNAP_EXTENT_BOUND);
 	struct snap_job *job;
+	int level;
 
-	while ((job = pool_next(pool))) {
+	while ((job = pool_next(pool, &level))) {
 		ssize_t size;
 
 		job_sort(job);
+		snap_codec_set_level(codec, level);
 		size = snap_codec_compress(codec, job->bytes, job->n, frame);
 		if (size > 0) {
 			memcpy(job->bytes, frame, (size_t)size);

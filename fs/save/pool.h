@@ -10,6 +10,8 @@
 #include <stdint.h>
 
 #include "format/image/image.h"
+#include "fs/save/effort.h"
+#include "fs/save/save.h"
 
 typedef struct SnapPool SnapPool;
 typedef struct SnapLane SnapLane;
@@ -33,8 +35,9 @@ struct snap_job {
 	uint8_t bytes[SNAP_EXTENT_BOUND];
 };
 
-/* Starts `threads` workers that compress at `level`. Jobs take at most `limit`
- * bytes of memory in all. */
+/* Starts `threads` workers that compress at `level`, or at the level that each
+ * lane's effort says (SNAP_LEVEL_AUTO). Jobs take at most `limit` bytes of
+ * memory in all. */
 SnapPool *snap_pool_new(guint threads, int level, uint64_t limit);
 /* Stops the workers. All lanes must be freed. */
 void snap_pool_free(SnapPool *pool);
@@ -64,6 +67,9 @@ void snap_pool_unreserve(SnapPool *pool, uint64_t bytes);
 /* The bytes of all jobs in use. */
 uint64_t snap_pool_held(SnapPool *pool);
 
+/* The bytes of pages that were compressed at each level so far. */
+struct snap_saver_levels snap_pool_levels(SnapPool *pool);
+
 /* Called with every job of a lane, in the order of submission, one at a time,
  * from any worker, without a lock. Returns 0 or -errno. */
 typedef int (*snap_lane_append)(void *ctx, const struct snap_job *job);
@@ -76,6 +82,13 @@ void snap_lane_free(SnapLane *lane);
 /* Submits a job to be compressed and appended. After an error in the lane the
  * job is dropped. */
 void snap_lane_submit(SnapLane *lane, struct snap_job *job);
+
+/* Tells how far a lane's file is: `written` bytes in all, of which `on_disk`
+ * are known to be on the disk. */
+void snap_lane_disk(SnapLane *lane, uint64_t written, uint64_t on_disk);
+
+/* The level for extents that a lane's writer waits for. */
+int snap_lane_level(SnapLane *lane);
 
 /* Waits until all submitted jobs are appended. Returns 0 or the first error. */
 int snap_lane_wait(SnapLane *lane);

@@ -37,7 +37,6 @@ struct SnapSaver {
 	SnapCatalog *catalog;
 	struct snap_intake_stats intake; /* atomic */
 	SnapPool *pool;
-	int level;
 	GMutex lock;
 	GCond finished;
 	struct snap_saver_stats stats; /* protected by lock */
@@ -76,7 +75,6 @@ SnapSaver *snap_saver_new(const struct snap_saver_opts *opts)
 	g_mutex_init(&saver->lock);
 	g_cond_init(&saver->finished);
 	saver->catalog = opts->catalog;
-	saver->level = opts->level;
 	saver->pool = snap_pool_new(threads, opts->level, opts->buffer);
 	return saver;
 }
@@ -106,9 +104,11 @@ struct snap_saver_stats snap_saver_stats(SnapSaver *saver)
 {
 	const struct snap_intake_stats *in = &saver->intake;
 	uint64_t held = snap_pool_held(saver->pool);
+	struct snap_saver_levels levels = snap_pool_levels(saver->pool);
 	SNAP_LOCKED(&saver->lock);
 	struct snap_saver_stats stats = saver->stats;
 
+	stats.levels = levels;
 	stats.bytes_in = __atomic_load_n(&in->bytes, __ATOMIC_RELAXED);
 	stats.waits = __atomic_load_n(&in->waits, __ATOMIC_RELAXED);
 	stats.buffered = __atomic_load_n(&in->parked, __ATOMIC_RELAXED) + held;
@@ -252,7 +252,6 @@ static int save_run(SnapSave *save, struct snap_ingest_result *ret_result,
 		.hole = save->hole,
 		.first = save->parts != NULL,
 		.map_memory = save->lean ? LEAN_MAP_MEMORY : SAVE_MAP_MEMORY,
-		.level = save->saver->level,
 	};
 	g_autoptr(SnapIngest) in = NULL;
 	int r = save->parts ? snap_parts_check(save->parts, error) : 0;

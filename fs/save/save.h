@@ -25,11 +25,14 @@ typedef struct SnapSaver SnapSaver;
 #define SNAP_SAVER_BUFFER_DEFAULT (64 * SNAP_MIB)
 #define SNAP_SAVER_BUFFER_MIN (16 * SNAP_MIB)
 
+/* Compression as hard as costs no time: see effort.c. */
+#define SNAP_LEVEL_AUTO 0
+
 struct snap_saver_opts {
 	SnapCatalog *catalog; /* borrowed */
 	uint64_t buffer; /* bytes of memory that all saves together may hold */
 	guint threads;	 /* workers; 0: one per processor */
-	int level;	 /* zstd level */
+	int level;	 /* zstd level, or SNAP_LEVEL_AUTO */
 };
 
 /* Starts the workers. */
@@ -42,6 +45,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapSaver, snap_saver_free)
 /* Waits until no save runs, and every request was answered. NULL is fine. */
 void snap_saver_wait(SnapSaver *saver);
 
+/* Bytes of pages that were compressed at each level from SNAP_LEVEL_MIN on. */
+struct snap_saver_levels {
+	uint64_t bytes[SNAP_LEVEL_MAX - SNAP_LEVEL_MIN + 1];
+};
+
 /* Counters since the start, and gauges of the present. */
 struct snap_saver_stats {
 	uint64_t saves; /* begun */
@@ -53,6 +61,7 @@ struct snap_saver_stats {
 	uint64_t buffered;  /* bytes held now */
 	uint64_t waits;	    /* writes that had to wait for the buffer */
 	uint64_t compactions;
+	struct snap_saver_levels levels;
 };
 struct snap_saver_stats snap_saver_stats(SnapSaver *saver);
 

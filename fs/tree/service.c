@@ -27,6 +27,21 @@ static void put(GString *text, const char *name, const char *type,
 			       name, help, name, type, name, value);
 }
 
+/* Only levels that were in use. */
+static void put_levels(GString *text, const struct snap_saver_levels *levels)
+{
+	g_string_append(text, "# HELP snapfs_save_level_bytes_total Bytes of "
+			      "pages compressed, by zstd's level.\n"
+			      "# TYPE snapfs_save_level_bytes_total counter\n");
+	for (guint i = 0; i < G_N_ELEMENTS(levels->bytes); i++)
+		if (levels->bytes[i])
+			g_string_append_printf(
+				text,
+				"snapfs_save_level_bytes_total{level=\"%d\"} "
+				"%" G_GUINT64_FORMAT "\n",
+				(int)i + SNAP_LEVEL_MIN, levels->bytes[i]);
+}
+
 static void put_saver(GString *text, SnapSaver *saver)
 {
 	struct snap_saver_stats s = snap_saver_stats(saver);
@@ -48,6 +63,7 @@ static void put_saver(GString *text, SnapSaver *saver)
 	put(text, "save_compactions_total", "counter",
 	    "Snapshot files written anew to drop pages sent again.",
 	    s.compactions);
+	put_levels(text, &s.levels);
 }
 
 static void put_loader(GString *text, SnapLoader *loader)

@@ -145,6 +145,40 @@ class ManyFilesTest(FuseCase):
         self.check_snapshot()
 
 
+class AutoLevelTest(FuseCase):
+    options = ('level=3', 'level=auto')
+
+    def levels(self):
+        """{level: bytes of pages that were compressed at it}"""
+        text = read_file(self.snaps('.snapfs', 'stats')).decode()
+        found = re.findall(r'^snapfs_save_level_bytes_total{level="(-?\d+)"} (\d+)$', text, re.M)
+        return {int(level): int(size) for level, size in found}
+
+    def check_levels(self, chosen):
+        """A guest that gives several threads work, and what it was packed at."""
+        guest = makestream.Guest({'pc.ram': 64 * MIB}, seed=6, every=1)
+        self.save('big', guest)
+        levels = self.levels()
+        self.assertLessEqual(set(levels), chosen)
+        self.assertAlmostEqual(sum(levels.values()), guest.stored() * 4096, delta=MIB)
+        self.check_snapshot('big', guest)
+
+    def test_stats_tell_the_levels(self):
+        self.assertEqual(self.levels(), {})
+        self.check_levels({3, 1, -1, -3, -5})
+
+
+class DefaultLevelTest(AutoLevelTest):
+    options = ()
+
+
+class OneLevelTest(AutoLevelTest):
+    options = ('level=auto', 'level=2')
+
+    def test_stats_tell_the_levels(self):
+        self.check_levels({2})
+
+
 class RefusedTest(BackgroundCase):
     def refused(self, code, *arguments):
         """One line on stderr, and the exit code; what the line says."""
@@ -159,6 +193,7 @@ class RefusedTest(BackgroundCase):
     def test_absurd_options(self):
         for option in ('buffer=0', 'buffer=', 'buffer=x', 'buffer=-1', 'buffer=99999999999t',
                        'buffer=1', 'cache=1', 'cache=9t', 'level=0', 'level=20', 'level=x',
+                       'level=-1', 'level=', 'level=auto1',
                        'threads=0', 'threads=-1', 'threads=100000', 'max_threads=0', 'uid=me',
                        'uid=-1', 'uid=4294967296', 'umask=999', 'umask=08', 'loglevel=loud',
                        'log=', 'log=/no/such/folder/file', 'nonsense', 'remount'):

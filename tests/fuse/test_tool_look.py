@@ -56,9 +56,13 @@ class LookTest(ToolCase):
                      r'^UUID: +[0-9a-f]{8}-[0-9a-f]{4}-', r'^Pages: +1280: 640 stored, 640 zero$',
                      r'^ +pc\.ram +ram +4\.00 MiB +2\.00 MiB', r'^ +vga\.vram +ram +1\.00 MiB'):
             self.assertRegex(out, re.compile(line, re.M))
+        ratio = re.search(r'^On disk: .* 1/([\d.]+) of what is stored\)$', out, re.M)[1]
+        self.assertAlmostEqual(float(ratio) * os.stat(self.image()).st_size, 2.5 * MIB,
+                               delta=0.2 * MIB)
 
     def test_info_as_json_has_the_blocks(self):
         [one] = self.json('info', self.store, 'vm1')['snapshots']
+        self.assertEqual(one['disk'], os.stat(self.image()).st_size)
         ram = [block for block in one['blocks'] if block['kind'] == 'ram']
         self.assertEqual([(b['name'], b['length'], b['base'], b['stored']) for b in ram],
                          [('pc.ram', 4 * MIB, 0, 2 * MIB), ('vga.vram', MIB, 4 * MIB, MIB // 2)])
@@ -166,6 +170,8 @@ class BadTest(ToolCase):
                           ['export', self.store, 'a', 'b'], ['ls', '--frob', self.store],
                           ['export', '--form', 'tar', self.store, 'vm1'],
                           ['import', '--level', '20', self.store, 'vm1'],
+                          ['import', '--level', '-1', self.store, 'vm1'],
+                          ['import', '--level', '0', self.store, 'vm1'],
                           ['import', '--level', 'x', self.store, 'vm1'],
                           ['import', '--threads', '-1', self.store, 'vm1'],
                           ['import', '--buffer', '1k', self.store, 'vm1'],

@@ -46,11 +46,21 @@ class RoundTripTest(ToolCase):
                        '--form=ram', self.store, 'vm1')
 
     def test_options_of_import_change_no_page(self):
-        for options in (['--level=19'], ['--threads=1'], ['--buffer=16m'],
+        for options in (['--level=19'], ['--level=auto'], ['--threads=1'], ['--buffer=16m'],
                         ['-l', '3', '-t', '2', '-b', '32m']):
             self.succeed('import', *options, self.store, 'vm1', data=self.data)
             ram = self.succeed('export', '--form=ram', self.store, 'vm1').bytes
             self.assertTrue(ram == self.guest.flat())
+
+    def test_pages_that_do_not_compress_take_no_more_than_the_stream(self):
+        guest = makestream.Guest({'pc.ram': 16 * MIB}, every=1 << 30)
+        for page in range(0, 4096, 128):
+            for i in range(64):
+                guest.pages['pc.ram'][page + i] = os.urandom(4096)
+        data = makestream.stream(guest)
+        for level in ('auto', '1', '19'):
+            self.succeed('import', '--level', level, self.store, 'vm1', data=data)
+            self.assertLess(os.stat(self.image()).st_size, len(data))
 
     def test_a_stream_from_a_file(self):
         write_file(self.path('mig'), self.data)

@@ -28,14 +28,14 @@
 
 static char *file_name;
 static char *buffer_text;
-static int level = SNAP_LEVEL_DEFAULT;
+static char *level_text;
 static int threads;
 
 static const GOptionEntry options[] = {
 	{ "file", 'f', 0, G_OPTION_ARG_FILENAME, &file_name,
 	  "read FILE instead of standard input", "FILE" },
-	{ "level", 'l', 0, G_OPTION_ARG_INT, &level,
-	  "compression level, 1 to 19 (1)", "N" },
+	{ "level", 'l', 0, G_OPTION_ARG_STRING, &level_text,
+	  "compression level, 1 to 19, or auto (auto)", "N" },
 	{ "threads", 't', 0, G_OPTION_ARG_INT, &threads,
 	  "threads that compress (one per processor)", "N" },
 	{ "buffer", 'b', 0, G_OPTION_ARG_STRING, &buffer_text,
@@ -46,6 +46,7 @@ static const GOptionEntry options[] = {
 static int check_options(struct snap_saver_opts *ret_opts, GError **error)
 {
 	uint64_t buffer = SNAP_SAVER_BUFFER_DEFAULT;
+	guint64 level = SNAP_LEVEL_AUTO;
 	g_autoptr(GError) cause = NULL;
 
 	if (buffer_text && snap_size_parse(buffer_text, &buffer, &cause) < 0)
@@ -53,16 +54,19 @@ static int check_options(struct snap_saver_opts *ret_opts, GError **error)
 	if (buffer < SNAP_SAVER_BUFFER_MIN || buffer > SNAP_GIB * 1024)
 		return snap_usage_error(error, "--buffer=%s: want 16m to 1t",
 					buffer_text);
-	if (level < 1 || level > SNAP_LEVEL_MAX)
-		return snap_usage_error(error, "--level=%d: want 1 to %d",
-					level, SNAP_LEVEL_MAX);
+	if (level_text && strcmp(level_text, "auto") &&
+	    !g_ascii_string_to_unsigned(level_text, 10, 1, SNAP_LEVEL_MAX,
+					&level, NULL))
+		return snap_usage_error(error,
+					"--level=%s: want 1 to %d, or auto",
+					level_text, SNAP_LEVEL_MAX);
 	if (threads < 0 || threads > 1024)
 		return snap_usage_error(error, "--threads=%d: want 0 to 1024",
 					threads);
 	*ret_opts = (struct snap_saver_opts){
 		.buffer = buffer,
 		.threads = (guint)threads,
-		.level = level,
+		.level = (int)level,
 	};
 	return 0;
 }
