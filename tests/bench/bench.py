@@ -11,8 +11,8 @@ With `slow` the whole is measured once more on a loop device that is held to the
 500 and 450 MB/s of a SATA disk, for a machine whose own disk is faster than its
 processors compress.
 
-usage: bench.py [open] [save] [read] [revert] [mapped] [slow] [--memory MiB] [--runs N]
-                [--dir FOLDER]
+usage: bench.py [open] [small] [save] [read] [revert] [mapped] [slow] [--memory MiB]
+                [--runs N] [--dir FOLDER]
 """
 import argparse
 import os
@@ -26,7 +26,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), 'lib'))
 
-import guest as guests                               # noqa: E402
+from content import Content, say_packed              # noqa: E402
 from figures import (Figure, drop_caches, in_turn, random_reads, ratio, say,  # noqa: E402
                      stored_pages, sync_file, timed)
 from harness import build_path, run                  # noqa: E402
@@ -99,15 +99,14 @@ class SlowDisk:
 class Bench:
     """A big Linux guest, stopped, and a mount; all in one folder."""
 
-    def __init__(self, options, folder):
+    def __init__(self, options, folder, content):
         self.runs = options.runs
-        self.memory = options.memory
         self.work = tempfile.mkdtemp(prefix='snapfs-bench-', dir=folder)
         self.raw = os.path.join(self.work, 'raw')
         self.mount = Mount(os.path.join(self.work, 'store'),
                            os.path.join(self.work, 'snaps'))
         self.snapshot = self.mount.store_path('vm', 'snapshot.zst')
-        self.guest = guests.LinuxGuest(memory=self.memory + 256, fill=self.memory)
+        self.guest = content.guest(options.memory)
 
     def __enter__(self):
         self.mount.start()
@@ -154,6 +153,7 @@ class Bench:
                            {'background-snapshot': True})
 
     def sizes(self):
+        say_packed('the guest', self.mount.path('vm', 'ram'))
         raw = os.stat(self.raw).st_size
         ours = os.stat(self.snapshot).st_size
         packed = os.path.join(self.work, 'raw.zst')
@@ -231,6 +231,20 @@ def open_cost():
     sys.stdout.write(run(program, timeout=600).stdout)
 
 
+def small_writes(options, content):
+    """One small write, into the mount and elsewhere."""
+    work = tempfile.mkdtemp(prefix='snapfs-small-', dir=options.dir)
+    plain = os.path.join(work, 'plain')
+    os.mkdir(plain)
+    try:
+        with Mount(os.path.join(work, 'store'), os.path.join(work, 'snaps')) as mount:
+            os.mkdir(mount.path('vm'))
+            subprocess.run([build_path('tests', 'bench', 'small-writes'), '-r', str(options.runs),
+                            content.path, mount.path('vm'), plain], check=True)
+    finally:
+        shutil.rmtree(work)
+
+
 def machine():
     """What the figures were measured on."""
     model = next((line.split(':')[1].strip() for line in open('/proc/cpuinfo')
@@ -242,26 +256,34 @@ def machine():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('parts', nargs='*',
-                        help='open, save, read, revert, mapped, slow (default: all)')
+                        help='open, small, save, read, revert, mapped, slow (default: all)')
     parser.add_argument('--memory', type=int, default=1024,
                         help='MiB of the guest that are not zero')
     parser.add_argument('--runs', type=int, default=5)
     parser.add_argument('--dir', help='a folder on the disk to measure')
     options = parser.parse_args()
-    parts = options.parts or ['open', 'save', 'read', 'revert', 'mapped', 'slow']
+    parts = options.parts or ['open', 'small', 'save', 'read', 'revert', 'mapped', 'slow']
     machine()
+    with tempfile.TemporaryDirectory(prefix='snapfs-content-', dir=options.dir) as work:
+        measure_parts(parts, options, Content(work))
+
+
+def measure_parts(parts, options, content):
     if 'open' in parts:
         open_cost()
+    if 'small' in parts:
+        print('\n-- small writes', flush=True)
+        small_writes(options, content)
     if {'save', 'read'} & set(parts):
         print('\n-- the disk as it is')
-        measure(options, options.dir, 'read' in parts)
+        measure(options, options.dir, content, 'read' in parts)
     if 'revert' in parts:
         print('\n-- reverting at once')
-        with Reverts(options.runs, options.dir) as reverts:
+        with Reverts(options.runs, options.dir, content) as reverts:
             reverts.measure()
     if 'mapped' in parts:
         print('\n-- mapped-ram')
-        with Mapped(options.runs, options.memory, options.dir) as mapped:
+        with Mapped(options.runs, options.memory, options.dir, content) as mapped:
             mapped.measure()
     if 'slow' in parts:
         reason = SlowDisk.missing()
@@ -271,11 +293,11 @@ def main():
         with SlowDisk(options.dir) as disk:
             print(f'\n-- a disk held to {SlowDisk.SPEEDS["read"]} MB/s read, '
                   f'{SlowDisk.SPEEDS["write"]} MB/s written')
-            measure(options, disk.path, True)
+            measure(options, disk.path, content, True)
 
 
-def measure(options, folder, reads):
-    with Bench(options, folder) as bench:
+def measure(options, folder, content, reads):
+    with Bench(options, folder, content) as bench:
         bench.saves()
         bench.sizes()
         if reads:

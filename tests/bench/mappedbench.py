@@ -7,7 +7,6 @@ import shutil
 import struct
 import tempfile
 
-import guest as guests
 from figures import (Figure, drop_caches, in_turn, random_reads, ratio, say, stored_pages,
                      sync_file, timed)
 from mount import Mount
@@ -34,12 +33,12 @@ def pages_offset(path):
 class Mapped:
     """A stopped guest, and one that is brought back."""
 
-    def __init__(self, runs, memory, folder):
-        self.runs, self.memory = runs, memory
+    def __init__(self, runs, memory, folder, content):
+        self.runs = runs
         self.work = tempfile.mkdtemp(prefix='snapfs-mapped-', dir=folder)
         self.raw = os.path.join(self.work, 'raw')
         self.mount = Mount(os.path.join(self.work, 'store'), os.path.join(self.work, 'snaps'))
-        self.guest = guests.LinuxGuest(memory=memory + 256, fill=memory)
+        self.guest = content.guest(memory)
 
     def __enter__(self):
         self.mount.start()

@@ -13,7 +13,6 @@ import subprocess
 import tempfile
 import time
 
-import guest as guests
 from figures import Figure, drop_caches, in_turn, ratio, say
 from harness import build_path, wait_until
 from mount import Mount
@@ -205,8 +204,8 @@ class Reverts:
     WORKING_SET = 256           # MiB, of those of 1 GiB and more
     LESSONS = 3                 # reverts from which `hot` is learnt
 
-    def __init__(self, runs, folder, sizes=SIZES):
-        self.runs, self.sizes = runs, sizes
+    def __init__(self, runs, folder, content, sizes=SIZES):
+        self.runs, self.content, self.sizes = runs, content, sizes
         self.work = tempfile.mkdtemp(prefix='snapfs-revert-', dir=folder)
         self.mount = Mount(os.path.join(self.work, 'store'), os.path.join(self.work, 'snaps'))
 
@@ -399,8 +398,7 @@ class Reverts:
         for mib in self.sizes:
             print(f'-- {mib / 1024:g} GiB')
             large = mib >= 1024
-            guest = guests.LinuxGuest(memory=mib + mib // 8 + 256, fill=mib,
-                                      work=self.WORKING_SET if large else 16)
+            guest = self.content.guest(mib, work=self.WORKING_SET if large else 16)
             folder = self.save(guest)
             medians.append(self.at_once(folder, guest))
             if large:

@@ -3,7 +3,8 @@
  * The only program of the Linux test guest: /init of its initramfs.
  *
  * It fills memory with pages whose bytes follow from a nonce that exists in
- * this guest's RAM alone, checks a part of them again at every tick, and says
+ * this guest's RAM alone (or with the pages of /pack, over and over, where the
+ * initramfs has that file), checks a part of them again at every tick, and says
  * on the serial port how it stands:
  *
  *   nonce <16 hex digits> fill <MiB> touch <MiB>
@@ -76,6 +77,10 @@ typedef struct Guest {
 
 static char cmdline[4096];
 
+/* The pages of /pack, if it is there. */
+static const uint64_t *pack;
+static size_t pack_pages;
+
 static uint64_t option(const char *name, uint64_t fallback)
 {
 	const char *at = strstr(cmdline, name);
@@ -136,11 +141,29 @@ static void make_page(uint64_t *page, uint64_t seed)
 	}
 }
 
-static uint64_t page_seed(const Guest *guest, const Area *area, size_t page)
+/*
+ * What a page of an area has to hold; `buffer` is there for the bytes. Pages
+ * that are neighbours in the pack are neighbours in an area, too.
+ */
+static const uint64_t *page_bytes(const Guest *guest, const Area *area,
+				  size_t page, uint64_t *buffer)
 {
+	enum { STEP = 7919 };
 	uint64_t generation = area->generation ? area->generation[page] : 0;
 
-	return guest->nonce ^ area->salt ^ mix(page + (generation << 32));
+	if (pack)
+		return pack + (page + generation * STEP) % pack_pages * WORDS;
+	make_page(buffer,
+		  guest->nonce ^ area->salt ^ mix(page + (generation << 32)));
+	return buffer;
+}
+
+static void put_page(const Guest *guest, const Area *area, size_t page)
+{
+	uint64_t buffer[WORDS];
+
+	memcpy(area->mem + page * WORDS, page_bytes(guest, area, page, buffer),
+	       PAGE);
 }
 
 static uint64_t page_sum(const uint64_t *page, size_t number)
@@ -163,7 +186,7 @@ static void area_fill(Guest *guest, Area *area, uint64_t mib, uint64_t salt)
 	if (area->mem == MAP_FAILED)
 		die("no memory: snap.fill is more than the guest has");
 	for (size_t i = 0; i < area->pages; i++)
-		make_page(area->mem + i * WORDS, page_seed(guest, area, i));
+		put_page(guest, area, i);
 }
 
 static uint64_t area_sum(const Area *area)
@@ -178,10 +201,10 @@ static uint64_t area_sum(const Area *area)
 static void check_page(const Guest *guest, const Area *area, size_t page,
 		       const char *what)
 {
-	uint64_t expected[WORDS];
+	uint64_t buffer[WORDS];
 
-	make_page(expected, page_seed(guest, area, page));
-	if (memcmp(expected, area->mem + page * WORDS, PAGE))
+	if (memcmp(page_bytes(guest, area, page, buffer),
+		   area->mem + page * WORDS, PAGE))
 		printf("BAD %s page %zu tick %" PRIu64 "\n", what, page,
 		       guest->ticks);
 }
@@ -214,8 +237,7 @@ static void dirty_some(Guest *guest, uint64_t pages)
 
 		guest->touch_next %= area->pages;
 		area->generation[page]++;
-		make_page(area->mem + page * WORDS,
-			  page_seed(guest, area, page));
+		put_page(guest, area, page);
 		guest->writes++;
 	}
 }
@@ -243,6 +265,22 @@ static void read_cmdline(void)
 	fclose(file);
 }
 
+static void map_pack(void)
+{
+	int fd = open("/pack", O_RDONLY);
+	struct stat st;
+
+	if (fd < 0)
+		return;
+	if (fstat(fd, &st) || st.st_size < PAGE)
+		die("/pack");
+	pack_pages = (size_t)st.st_size / PAGE;
+	pack = mmap(NULL, pack_pages * PAGE, PROT_READ, MAP_SHARED, fd, 0);
+	if (pack == MAP_FAILED)
+		die("/pack cannot be mapped");
+	close(fd);
+}
+
 static uint64_t make_nonce(void)
 {
 	uint64_t nonce;
@@ -258,6 +296,7 @@ static void set_up(Guest *guest)
 	uint64_t touch = option("snap.touch=", 0);
 
 	guest->nonce = make_nonce();
+	map_pack();
 	printf("nonce %016" PRIx64 " fill %" PRIu64 " touch %" PRIu64 "\n",
 	       guest->nonce, fill, touch);
 	area_fill(guest, &guest->fill, fill, 0);

@@ -91,7 +91,7 @@ def boot_sector(**macros):
     return _cached(f'count-{_digest(source, *flags)}.img', make)
 
 
-def _cpio_entry(number, name, mode, data=b'', device=(0, 0)):
+def cpio_entry(number, name, mode, data=b'', device=(0, 0)):
     """One file of a "newc" archive, which is what the kernel unpacks."""
     head = [number, mode, 0, 0, 1, 0, len(data), 0, 0, *device, len(name) + 1, 0]
     entry = b'070701' + b''.join(b'%08x' % value for value in head) + name.encode() + b'\0'
@@ -108,11 +108,11 @@ def initramfs():
         with open(program, 'rb') as file:
             code = file.read()
         with open(path, 'wb') as archive:
-            archive.write(_cpio_entry(1, 'dev', 0o040755))
-            archive.write(_cpio_entry(2, 'dev/console', 0o020600, device=(5, 1)))
-            archive.write(_cpio_entry(3, 'proc', 0o040755))
-            archive.write(_cpio_entry(4, 'init', 0o100755, code))
-            archive.write(_cpio_entry(0, 'TRAILER!!!', 0))
+            archive.write(cpio_entry(1, 'dev', 0o040755))
+            archive.write(cpio_entry(2, 'dev/console', 0o020600, device=(5, 1)))
+            archive.write(cpio_entry(3, 'proc', 0o040755))
+            archive.write(cpio_entry(4, 'init', 0o100755, code))
+            archive.write(cpio_entry(0, 'TRAILER!!!', 0))
     return _cached(f'initramfs-{_digest(source)}.cpio', make)
 
 
@@ -209,10 +209,9 @@ class LinuxGuest:
     work: int = 0
     machine: str = 'q35'
 
-    @classmethod
-    def big(cls):
-        """About 1 GiB of pages that are not zero, for measuring."""
-        return cls(memory=1280, fill=1024)
+    @staticmethod
+    def initrd():
+        return initramfs()
 
     def args(self):
         # What Linux would otherwise measure or wait for on a slow processor.
@@ -221,7 +220,7 @@ class LinuxGuest:
         words += [f'snap.{field.name}={getattr(self, field.name)}' for field in fields(self)
                   if field.name not in ('memory', 'machine')]
         return ['-machine', self.machine, '-m', str(self.memory), '-nodefaults', '-vga', 'none',
-                '-no-reboot', '-kernel', kernel(), '-initrd', initramfs(),
+                '-no-reboot', '-kernel', kernel(), '-initrd', self.initrd(),
                 '-append', ' '.join(words)]
 
 
