@@ -2,6 +2,7 @@
 """Figures: what was measured, how it is compared and printed."""
 import os
 import statistics
+import sys
 import time
 
 PAGE = 4096
@@ -28,10 +29,31 @@ def say(*figures):
 
 
 def ratio(name, over, under):
-    """The two medians against each other, and run by run."""
-    pairs = [a / b for a, b in zip(over.values, under.values)]
-    print(f'{name:58} {over.median() / under.median():9.2f} x     '
-          f'({min(pairs):.2f} to {max(pairs):.2f})', flush=True)
+    """Compares two figures run by run, as they were measured in turn: a figure
+    that is printed."""
+    pairs = Figure(name, 'x', [a / b for a, b in zip(over.values, under.values)])
+    say(pairs)
+    return pairs
+
+
+class Table:
+    """What was to be reached, and what was: printed when all is known."""
+
+    def __init__(self):
+        self.rows = []
+
+    def add(self, quantity, goal, figure):
+        """`figure` is a Figure, or a text."""
+        if isinstance(figure, Figure):
+            figure = (f'{figure.median():.2f} ({min(figure.values):.2f} to '
+                      f'{max(figure.values):.2f})')
+        self.rows.append((quantity, goal, figure))
+
+    def print(self):
+        print('\n| quantity | goal | measured |\n|---|---|---|')
+        for row in self.rows:
+            print(f'| {" | ".join(row)} |')
+        sys.stdout.flush()
 
 
 def timed(function):
@@ -50,6 +72,13 @@ def in_turn(runs, *functions):
             if number:
                 into.append(value)
     return values
+
+
+def processor_seconds(pid):
+    """What a process has used of the processors so far."""
+    with open(f'/proc/{pid}/stat') as file:
+        words = file.read().rpartition(')')[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf('SC_CLK_TCK')
 
 
 def drop_caches():

@@ -8,15 +8,13 @@ tests/guest/init.c says how.
 import os
 import re
 import shutil
-import socket
 import subprocess
-import tempfile
 import time
 
-from figures import Figure, drop_caches, in_turn, ratio, say
+from figures import Figure, in_turn, processor_seconds, ratio, say
 from harness import build_path, wait_until
-from mount import Mount
 from qemu import Qemu
+from stage import Stage, connect, port_args, read_all, talk
 
 LINE = re.compile(r'guest runs after ([\d.]+) (us|ms|s); (\d+) pages asked for'
                   r'(?:, service time p50 ([\d.]+) (us|ms|s), p99 ([\d.]+) (us|ms|s))?')
@@ -94,36 +92,9 @@ class Revived:
             raise RuntimeError(f'the revert failed: {self.qemu.log()}')
         return self.since()
 
-    def processor_seconds(self):
-        """What QEMU has used of the processors."""
-        with open(f'/proc/{self.qemu.process.pid}/stat') as file:
-            words = file.read().rpartition(')')[2].split()
-        return (int(words[11]) + int(words[12])) / os.sysconf('SC_CLK_TCK')
-
     def bridge_said(self):
         wait_until(lambda: LINE.search(self.qemu.log()), 10, 'the bridge says its line')
         return Said(self.qemu.log())
-
-
-def port_args(path):
-    return ['-chardev', f'socket,id=port,path={path},server=on,wait=off',
-            '-serial', 'chardev:port']
-
-
-def connect(path):
-    port = socket.socket(socket.AF_UNIX)
-    port.connect(path)
-    return port
-
-
-def talk(port, what):
-    """Wants something of the guest, and waits until it has answered."""
-    port.sendall(what)
-    answer = b''
-    while not answer.endswith(b'\n'):
-        answer += port.recv(256)
-    if b'BAD' in answer:
-        raise RuntimeError('the guest has lost memory')
 
 
 def save_guest(guest, work, path):
@@ -153,9 +124,7 @@ class Way:
         """What is read as a whole is in memory: there are kernels that drop what
         nobody has used for a few seconds."""
         if self.reads:
-            with open(self.reads, 'rb', buffering=0) as file:
-                while file.read(1 << 20):
-                    pass
+            read_all(self.reads)
 
     def prepare(self):
         path = os.path.join(self.folder, 'hot')
@@ -197,57 +166,29 @@ def copy_folder(source, target):
                         os.path.join(target, name)], check=True)
 
 
-class Reverts:
+class Reverts(Stage):
     """Guests of several sizes, saved to a plain file and into a mount."""
 
     SIZES = (256, 1024, 4096)   # MiB that are not zero
     WORKING_SET = 256           # MiB, of those of 1 GiB and more
     LESSONS = 3                 # reverts from which `hot` is learnt
 
-    def __init__(self, runs, folder, content, sizes=SIZES):
-        self.runs, self.content, self.sizes = runs, content, sizes
-        self.work = tempfile.mkdtemp(prefix='snapfs-revert-', dir=folder)
-        self.mount = Mount(os.path.join(self.work, 'store'), os.path.join(self.work, 'snaps'))
-
-    def __enter__(self):
-        self.mount.start()
-        return self
-
-    def __exit__(self, *_):
-        self.mount.kill()
-        shutil.rmtree(self.work, ignore_errors=True)
-
-    def path(self, *names):
-        return os.path.join(self.work, *names)
-
     def cool(self):
-        """Nothing of a snapshot is in memory. A bridge whose QEMU was killed may
-        still be about to end, and have the folder open."""
-        def unmounted():
-            try:
-                self.mount.unmount()
-            except RuntimeError:
-                return False
-            return True
-        wait_until(unmounted, 20, 'nothing has the mount open')
-        self.mount.start()
-        drop_caches()
+        self.place.cool()
 
-    def save(self, guest):
+    def save_all(self, guest):
         """The same guest as a plain stream, in the mount, and as plain `ram` and
         `devstate`; its folder in the mount."""
-        folder = self.mount.path('vm')
-        os.mkdir(folder)
-        seconds = save_guest(guest, self.work, self.path('vm.raw'))
-        shutil.copyfile(self.path('vm.raw'), os.path.join(folder, 'stream'))
-        copy_folder(folder, self.path('vm.plain'))
+        seconds = save_guest(guest, self.work, self.raw)
+        shutil.copyfile(self.raw, self.place.stream)
+        copy_folder(self.place.folder, self.path('vm.plain'))
         print(f'{"working set, all memory at hand":58} {seconds:9.3f} s')
-        return folder
+        return self.place.folder
 
     def forget(self):
-        shutil.rmtree(self.mount.path('vm'))
+        self.place.clear()
         shutil.rmtree(self.path('vm.plain'))
-        os.unlink(self.path('vm.raw'))
+        os.unlink(self.raw)
 
     # ---- to the first instruction ----
 
@@ -325,7 +266,7 @@ class Reverts:
     def useful(self, folder, guest):
         asked = self.learnt(bridge('', folder), guest)
         touched = self.learnt(memory_file('', folder, guest), guest)
-        ways = [eager('eager, raw file', self.path('vm.raw')),
+        ways = [eager('eager, raw file', self.raw),
                 eager('eager, mount', os.path.join(folder, 'stream')),
                 bridge('bridge, first time', folder), bridge('bridge, hot', folder, asked),
                 memory_file('memory file, first time', folder, guest),
@@ -355,14 +296,14 @@ class Reverts:
         else:
             way.warm()
         with revive(way, guest, self.work) as vm:
-            before = vm.processor_seconds()
+            before = processor_seconds(vm.qemu.process.pid)
             vm.begin(way.uri, way.caps)
             if busy:
                 vm.wait_runs()
                 vm.ask(b'w')
             seconds = vm.wait_ended()
             return (seconds, vm.bridge_said() if way.hot is not None else None,
-                    vm.processor_seconds() - before)
+                    processor_seconds(vm.qemu.process.pid) - before)
 
     def service(self, folder, guest):
         """What a page that is asked for waits, while all else is read."""
@@ -395,11 +336,11 @@ class Reverts:
 
     def measure(self):
         medians = []
-        for mib in self.sizes:
+        for mib in self.SIZES[:2] if self.options.quick else self.SIZES:
             print(f'-- {mib / 1024:g} GiB')
             large = mib >= 1024
             guest = self.content.guest(mib, work=self.WORKING_SET if large else 16)
-            folder = self.save(guest)
+            folder = self.save_all(guest)
             medians.append(self.at_once(folder, guest))
             if large:
                 self.useful(folder, guest)

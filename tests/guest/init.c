@@ -33,7 +33,14 @@
  *
  * once it has read a word of each page of its working set: that many MiB of the
  * filled memory, in pieces of 64 KiB that are spread evenly over all of it, and
- * visited in no order.
+ * visited in no order. It answers 's' with
+ *
+ *   stalled <writes> waited <n> p50 <ns> p99 <ns> max <ns>
+ *
+ * once it has written a word to as many pages, one by one, from all over the
+ * filled memory in no order. While a save protects pages, a write waits until
+ * QEMU has written the page; n writes took longer than any other can, and the
+ * times are theirs.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -339,6 +346,50 @@ static uint64_t now_us(void)
 	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
 }
 
+static int compare(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/*
+ * Writes what is there already, and times it by the processor's own counter:
+ * under TCG a clock may need QEMU's help, and wait for it.
+ */
+static void stall(const Guest *guest, int port)
+{
+	enum { WAITED_NS = 10000 };
+	size_t n = guest->work, first = 0;
+	uint64_t *took = calloc(n, sizeof *took);
+	uint64_t us = now_us(), begin = __builtin_ia32_rdtsc();
+	double ns;
+
+	if (!took)
+		die("no memory for times");
+	for (size_t i = 0; i < n; i++) {
+		size_t page = i * 1000003 % guest->fill.pages;
+		volatile uint64_t *word = guest->fill.mem + page * WORDS;
+		uint64_t value = *word, start = __builtin_ia32_rdtsc();
+
+		*word = value;
+		took[i] = __builtin_ia32_rdtsc() - start;
+	}
+	ns = (double)(now_us() - us) * 1000 /
+	     (double)(__builtin_ia32_rdtsc() - begin);
+	qsort(took, n, sizeof *took, compare);
+	while (first < n && (double)took[first] * ns < WAITED_NS)
+		first++;
+	dprintf(port, "stalled %zu waited %zu", n, n - first);
+	if (first < n)
+		dprintf(port, " p50 %.0f p99 %.0f max %.0f",
+			(double)took[first + (n - first) / 2] * ns,
+			(double)took[first + (n - first) * 99 / 100] * ns,
+			(double)took[n - 1] * ns);
+	dprintf(port, "\n");
+	free(took);
+}
+
 static int open_port(void)
 {
 	struct termios raw;
@@ -366,6 +417,8 @@ static void serve(Guest *guest)
 
 		if (what == 'p')
 			dprintf(port, "pong\n");
+		if (what == 's')
+			stall(guest, port);
 		if (what != 'w')
 			continue;
 		sum = work(guest);
