@@ -48,7 +48,7 @@ struct SnapLane {
 	int error;	/* changes with the lock held only; atomic */
 };
 
-#define JOB_COST sizeof(struct snap_job)
+#define JOB_COST (sizeof(struct snap_job) + SNAP_EXTENT_BOUND)
 
 /* ---- memory ---- */
 
@@ -88,6 +88,20 @@ void snap_pool_wait(SnapPool *pool, size_t bytes)
 		wait_locked(pool);
 }
 
+static struct snap_job *job_new(void)
+{
+	struct snap_job *job = g_new(struct snap_job, 1);
+
+	job->bytes = g_malloc(SNAP_EXTENT_BOUND);
+	return job;
+}
+
+static void job_free(struct snap_job *job)
+{
+	g_free(job->bytes);
+	g_free(job);
+}
+
 struct snap_job *snap_pool_take(SnapPool *pool, uint64_t region, bool wait)
 {
 	SNAP_LOCKED(&pool->lock);
@@ -101,7 +115,7 @@ struct snap_job *snap_pool_take(SnapPool *pool, uint64_t region, bool wait)
 	}
 	count_locked(&pool->taken, pool->taken + JOB_COST);
 	link = g_queue_pop_tail_link(&pool->unused);
-	job = link ? link->data : g_new(struct snap_job, 1);
+	job = link ? link->data : job_new();
 	memset(job, 0, offsetof(struct snap_job, bytes));
 	job->link.data = job;
 	job->region = region;
@@ -336,7 +350,7 @@ static gpointer pool_thread(gpointer data)
 {
 	SnapPool *pool = data;
 	g_autoptr(SnapCodec) codec = snap_codec_new(SNAP_LEVEL_DEFAULT);
-	g_autofree uint8_t *frame = g_malloc(SNAP_EXTENT_BOUND);
+	uint8_t *frame = g_malloc(SNAP_EXTENT_BOUND);
 	struct snap_job *job;
 	int level;
 
@@ -347,11 +361,15 @@ static gpointer pool_thread(gpointer data)
 		snap_codec_set_level(codec, level);
 		size = snap_codec_compress(codec, job->bytes, job->n, frame);
 		if (size > 0) {
-			memcpy(job->bytes, frame, (size_t)size);
+			uint8_t *pages = job->bytes;
+
+			job->bytes = frame;
 			job->frame_size = (size_t)size;
+			frame = pages;
 		}
 		job_finish(job, size < 0 ? (int)size : 0);
 	}
+	g_free(frame);
 	return NULL;
 }
 
@@ -384,7 +402,7 @@ void snap_pool_free(SnapPool *pool)
 	for (guint i = 0; i < pool->n_threads; i++)
 		g_thread_join(pool->threads[i]);
 	while ((link = g_queue_pop_head_link(&pool->unused)))
-		g_free(link->data);
+		job_free(link->data);
 	g_cond_clear(&pool->freed);
 	g_cond_clear(&pool->work);
 	g_mutex_clear(&pool->lock);

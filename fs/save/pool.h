@@ -31,8 +31,9 @@ struct snap_job {
 	bool done;
 	int error;
 	size_t frame_size;
-	/* the content of the pages; after compression, the frame */
-	uint8_t bytes[SNAP_EXTENT_BOUND];
+	/* the content of the pages; after compression, the frame;
+	 * SNAP_EXTENT_BOUND bytes. The last field */
+	uint8_t *bytes;
 };
 
 /* Starts `threads` workers that compress at `level`, or at the level that each
