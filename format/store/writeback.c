@@ -8,10 +8,10 @@
  *	      the thread waits for the first 8 MiB from here on
  *
  * All this is advice to the kernel, and the thread ends at the first error. The
- * owner's fdatasync finds errors of the disk. The kernel reports an error once
- *to each open file (file_check_and_advance_wb_err() in Linux, mm/filemap.c),
- *and sync_file_range(2) would take it away, so the thread has an open file of
- *its own.
+ * owner's fdatasync finds the errors of the disk. The kernel reports an error
+ * once to each open file (file_check_and_advance_wb_err() in mm/filemap.c of
+ * Linux), and sync_file_range(2) would take it away. So the thread has an open
+ * file of its own.
  */
 #include "format/store/writeback.h"
 

@@ -21,19 +21,14 @@
  */
 #include "fs/save/effort.h"
 
-#include "format/base/units.h"
-
-/* zstd -1 --fast=N. From 1 to -5, each step takes about 10 % less time and
- * makes 10 % more bytes. Further steps only add bytes: the rest of a save then
- * takes longer than zstd. */
+/* From 1 to -5, each step takes about a tenth less time of the processors and
+ * makes a tenth more bytes. Below -5 a save only gets larger: what it does
+ * besides zstd then takes longer than zstd. */
 static const int levels[] = { 1, -1, -3, -5 };
 #define LAST ((int)G_N_ELEMENTS(levels) - 1)
 
 /* While the disk is the slowest and the processors have nothing else to do. */
 #define LEVEL_HARD 3
-
-/* The bytes that format/store begins to write at once. */
-#define WINDOW (8 * SNAP_MIB)
 
 void snap_effort_init(struct snap_effort *e)
 {
@@ -44,12 +39,12 @@ void snap_effort_disk(struct snap_effort *e, uint64_t written, uint64_t on_disk)
 {
 	uint64_t left = written - MIN(on_disk, written);
 
-	if (written / WINDOW == e->windows)
+	if (written / SNAP_EFFORT_WINDOW == e->windows)
 		return;
-	e->windows = written / WINDOW;
-	if (left >= 2 * WINDOW)
+	e->windows = written / SNAP_EFFORT_WINDOW;
+	if (left >= 2 * SNAP_EFFORT_WINDOW)
 		e->most = MAX(e->most - 1, -1);
-	else if (left < WINDOW + WINDOW / 2 && on_disk)
+	else if (left < SNAP_EFFORT_WINDOW + SNAP_EFFORT_WINDOW / 2 && on_disk)
 		e->most = MIN(e->most + 1, LAST);
 }
 

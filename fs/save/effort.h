@@ -9,13 +9,18 @@
 #include <glib.h>
 #include <stdint.h>
 
+#include "format/base/units.h"
+
+/* The bytes that format/store begins to write to the disk at once. */
+#define SNAP_EFFORT_WINDOW (8 * SNAP_MIB)
+
 /* The effort of one save. */
 struct snap_effort {
 	/* steps down the scale of levels: as far as the processors need it, and
 	 * as far as the disk allows it; below 0, the disk needs fewer bytes */
 	int step;
 	int most;
-	uint64_t windows; /* of 8 MiB, when `most` was last looked at */
+	uint64_t windows; /* written, when `most` was last looked at */
 };
 
 /* Begins a save, of whose disk nothing is known. */

@@ -8,12 +8,14 @@
 #include <cmocka.h>
 #include <glib.h>
 
-#include "format/base/units.h"
 #include "format/image/image.h"
+#include "format/store/writeback.h"
 #include "fs/save/effort.h"
 
+G_STATIC_ASSERT(SNAP_EFFORT_WINDOW == SNAP_WRITEBACK);
+
 #define ROOM 960u
-#define WINDOW (8 * SNAP_MIB)
+#define WINDOW SNAP_EFFORT_WINDOW
 #define LOWEST SNAP_LEVEL_MIN
 
 /* Writes `n` windows, each of which is on the disk before the next is there. */
