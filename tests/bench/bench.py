@@ -22,6 +22,7 @@ usage: bench.py [PART]... [--memory MiB] [--runs N] [--quick] [--dir FOLDER]
 """
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -133,6 +134,8 @@ def main():
     unknown = set(options.parts) - set(PARTS)
     if unknown:
         parser.error(f'no such part: {", ".join(sorted(unknown))}')
+    # Ended from outside, it leaves no mount and no loop device behind either.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     machine()
     with tempfile.TemporaryDirectory(prefix='snapfs-content-', dir=options.dir) as work:
         content = Content(work)
