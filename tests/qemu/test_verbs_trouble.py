@@ -78,10 +78,10 @@ def flood(before, data):
     return play
 
 
-def answers(hello=GREETING, **returned):
+def answers(**returned):
     """Plays a QEMU which knows these commands, and returns an empty object to others."""
     def play(peer):
-        peer.sendall(hello)
+        peer.sendall(GREETING)
         for line in peer.makefile('rb'):
             asked = json.loads(line)
             value = returned.get(asked['execute'].replace('-', '_'), {})
@@ -89,11 +89,11 @@ def answers(hello=GREETING, **returned):
     return play
 
 
-def migrates(write, commands, refused=()):
+def migrates(write, commands, refused=(), hello=GREETING):
     """Plays a QEMU that saves: write(pipe) returns what it then says of its migration, or None
     where it dies. The pipe stays open. What it was asked is in `commands`."""
     def play(peer):
-        peer.sendall(GREETING)
+        peer.sendall(hello)
         returned = {'query-status': {'status': 'running'}}
         buffer, pipes = b'', []
         while True:
@@ -175,8 +175,8 @@ class Strangers(VerbCase):
                               'does not name the image')
 
     def test_tcp_is_not_for_every_qemu(self):
-        with Peer(('127.0.0.1', 0), answers(greeting(7, 2, 0), query_status={
-                'status': 'running'})) as peer:
+        play = migrates(None, [], refused=['getfd'], hello=greeting(7, 2, 0))
+        with Peer(('127.0.0.1', 0), play) as peer:
             self.socket = 'tcp:%s:%d' % peer.listener.getsockname()
             self.assert_fails(self.save(), r'QEMU 7\.2\.0 .*unix:')
         self.assertFalse(os.path.exists(self.folder))
@@ -265,13 +265,25 @@ class Pipe(VerbCase):
         self.assertEqual(os.getxattr(self.folder, 'user.snapfs.uuid'), self.uuid)
 
     def test_a_pipe_that_qemu_did_not_use_is_closed(self):
-        for refused in ('migrate', 'getfd'):
+        for refused in ('migrate', 'migrate-set-parameters'):
             with self.subTest(refused):
                 done = self.play(self.writes(b'', self.COMPLETED), '--force', refused=[refused])
                 self.assert_fails(done, f'no {refused}$')
-                self.assertEqual(('closefd', {'fdname': 'snapfs-save'}) in self.commands,
-                                 refused == 'migrate')
+                self.assertIn(('closefd', {'fdname': 'snapfs-save'}), self.commands)
                 self.assertEqual(os.getxattr(self.folder, 'user.snapfs.uuid'), self.uuid)
+
+    def test_without_a_pipe_qemu_opens_the_file(self):
+        def write(_pipe):
+            with open(self.folder + '/stream', 'wb') as file:
+                file.write(self.stream)
+            return self.COMPLETED
+        done = self.play(write, '--force', refused=['getfd'])
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn(('migrate', {'uri': f'file:{self.folder}/stream'}), self.commands)
+        self.assertNotEqual(os.getxattr(self.folder, 'user.snapfs.uuid'), self.uuid)
+        self.assert_fails(self.play(lambda _: self.FAILED, folder=self.mount.path('new'),
+                                    refused=['getfd']), 'for its own reason$')
+        self.assertFalse(os.path.exists(self.mount.path('new')))
 
 
 class Save(VerbCase):
@@ -386,9 +398,10 @@ class Save(VerbCase):
         for options in ((), ('--stopped',)):
             with self.subTest(options), self.slowly():
                 verb = self.begin_save(qemu, '--no-disks', '--force', *options)
-                self.mount.crash()
+                self.mount.process.kill()
                 self.assert_ends(verb, f'{self.folder}/stream: the mount has ended')
                 self.assert_runs_on(qemu)
+                self.mount.crash()
                 self.mount.start()
             self.assertEqual(os.getxattr(self.folder, 'user.snapfs.uuid'), uuid)
         self.save_ok('--force')
@@ -399,8 +412,9 @@ class Save(VerbCase):
         disk_write(qemu, 17)
         with self.slowly():
             verb = self.begin_save(qemu)
-            self.mount.crash()
+            self.mount.process.kill()
             self.assert_ends(verb, 'the mount has ended')
+            self.mount.crash()
             self.mount.start()
         self.assert_runs_on(qemu)
         self.assertTrue(disk_holds(qemu, 17))

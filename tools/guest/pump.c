@@ -150,28 +150,37 @@ void snap_pump_free(SnapPump *p)
 	g_free(p);
 }
 
-int snap_pump_new(int file, SnapPump **ret_pump, int *ret_end, GError **error)
+int snap_pump_pipe(int *ret_in, int *ret_end, GError **error)
 {
-	g_autoptr(SnapPump) p = g_new0(SnapPump, 1);
-	snap_autofd int to = file, in = -1, end = -1;
 	int ends[2];
 
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return snap_fail_errno(error, errno, "making a pipe");
+	/* This end only: QEMU waits while the pipe is full. */
+	fcntl(ends[0], F_SETFL, O_NONBLOCK);
+	/* If the kernel refuses this, the pipe stays small. */
+	fcntl(ends[1], F_SETPIPE_SZ, (int)PIECE);
+	*ret_in = ends[0];
+	*ret_end = ends[1];
+	return 0;
+}
+
+int snap_pump_new(int in, int file, SnapPump **ret_pump, GError **error)
+{
+	snap_autofd int from = in, to = file;
+	g_autoptr(SnapPump) p = g_new0(SnapPump, 1);
+
+	p->in = in;
+	p->file = file;
 	p->wake = eventfd(0, EFD_CLOEXEC);
 	p->data = aligned_alloc(ALIGNMENT, PIECE);
-	if (p->wake < 0 || !p->data || pipe2(ends, O_CLOEXEC) < 0)
-		return snap_fail_errno(error, errno, "making a pipe");
-	p->in = in = ends[0];
-	p->file = to;
-	end = ends[1];
-	/* This end only: QEMU waits while the pipe is full. */
-	fcntl(in, F_SETFL, O_NONBLOCK);
-	fcntl(end, F_SETPIPE_SZ, (int)PIECE);
+	if (p->wake < 0 || !p->data)
+		return snap_fail_errno(error, errno, "starting to save");
 	p->thread = g_thread_try_new("pump", run, p, NULL);
 	if (!p->thread)
 		return snap_fail(error, EAGAIN, "cannot start a thread");
-	snap_steal_fd(&in);
+	snap_steal_fd(&from);
 	snap_steal_fd(&to);
-	*ret_end = snap_steal_fd(&end);
 	*ret_pump = g_steal_pointer(&p);
 	return 0;
 }

@@ -13,10 +13,13 @@
 
 typedef struct SnapPump SnapPump;
 
-/* Makes a pipe, and starts to move what comes through it into `file`, a
- * descriptor that is taken over. *ret_end is the end of the pipe that is
- * written. Returns 0 or -errno. */
-int snap_pump_new(int file, SnapPump **ret_pump, int *ret_end, GError **error);
+/* Makes a pipe for a stream. Returns 0 or -errno. */
+int snap_pump_pipe(int *ret_in, int *ret_end, GError **error);
+
+/* Starts to move what is written into the end of the pipe from `in` into
+ * `file`. Both descriptors are taken over, also after an error. Returns 0 or
+ * -errno. */
+int snap_pump_new(int in, int file, SnapPump **ret_pump, GError **error);
 
 /* Says that all bytes are in the pipe. The pump then moves them and syncs the
  * file, even if a process still has the written end open. Returns at once. */

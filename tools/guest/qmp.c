@@ -374,7 +374,6 @@ static int open_unix(SnapQmp *q, GError **error)
 		q->peer.uid = user.uid;
 		q->peer.gid = user.gid;
 	}
-	q->peer.takes_files = true;
 	return 0;
 }
 

@@ -9,7 +9,6 @@
 #pragma once
 
 #include <glib.h>
-#include <stdbool.h>
 #include <sys/types.h>
 
 #include "tools/guest/json.h"
@@ -57,8 +56,7 @@ int snap_qmp_give(SnapQmp *qmp, const char *name, int fd, GError **error);
 struct snap_qmp_peer {
 	guint version; /* major * 10000 + minor * 100 + micro */
 	char *version_text;
-	bool takes_files; /* it is at a unix socket, which passes descriptors */
-	pid_t pid;	  /* this and the next two: 0 if not known */
+	pid_t pid; /* this and the next two: 0 if not known */
 	uid_t uid;
 	gid_t gid;
 };

@@ -27,7 +27,6 @@ void snap_save_folder_free(SnapSaveFolder *f)
 {
 	if (!f)
 		return;
-	snap_close_fd(&f->file);
 	g_free(f->path);
 	g_free(f->old_uuid);
 	g_free(f->target);
@@ -130,26 +129,35 @@ static int check_snapshot(SnapSaveFolder *f, bool replace, GError **error)
 	return 0;
 }
 
-/* ---- the file ---- */
-
-/* Checks that QEMU can open the file by itself. */
-static int check_uri(SnapSaveFolder *f, const struct snap_qmp_peer *qemu,
-		     GError **error)
+int snap_save_folder_open(const char *path, bool replace,
+			  const struct snap_qmp_peer *qemu,
+			  SnapSaveFolder **ret_folder, GError **error)
 {
-	if (qemu->version < SNAP_QEMU_WITH_FILE)
-		return snap_fail(error, EOPNOTSUPP,
-				 "QEMU %s cannot save without a unix socket, "
-				 "only QEMU 8.2 and later can; give it -qmp "
-				 "unix:PATH,server=on,wait=off",
-				 qemu->version_text);
-	if (strstr(f->target, ",offset="))
-		return snap_fail(error, EINVAL,
-				 "%s: QEMU would take \",offset=\" for an "
-				 "option",
-				 f->path);
-	f->by_qemu = true;
+	g_autoptr(SnapSaveFolder) f = g_new0(SnapSaveFolder, 1);
+	g_autofree char *whole = g_canonicalize_filename(path, NULL);
+	int r;
+
+	f->made = g_ptr_array_new_with_free_func(g_free);
+	r = make_folder(f, whole, error);
+	if (r == 0) {
+		g_autofree char *real = realpath(whole, NULL);
+
+		f->path = g_strdup(real ? real : whole);
+		r = check_place(f, error);
+	}
+	if (r == 0)
+		r = give_folders(f, qemu, error);
+	if (r == 0)
+		r = check_snapshot(f, replace, error);
+	if (r < 0) {
+		snap_save_folder_undo(f);
+		return r;
+	}
+	*ret_folder = g_steal_pointer(&f);
 	return 0;
 }
+
+/* ---- the file ---- */
 
 /* Gives a new file to the user who runs QEMU, as if QEMU had made it. */
 static int give_file(int folder, int file, const struct snap_qmp_peer *qemu)
@@ -165,15 +173,15 @@ static int give_file(int folder, int file, const struct snap_qmp_peer *qemu)
 	return 0;
 }
 
-/* Opens the file without following a link that another user has put there. */
-static int open_file(SnapSaveFolder *f, const struct snap_qmp_peer *qemu,
-		     GError **error)
+int snap_save_folder_file(SnapSaveFolder *f, const struct snap_qmp_peer *qemu,
+			  int *ret_file, GError **error)
 {
 	g_autofree char *name = g_path_get_basename(f->target);
+	/* Another user may have put a link there. */
 	int flags = O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC;
 	snap_autofd int folder =
 		open(f->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	bool made = !f->mounted || !f->replaces;
+	snap_autofd int file = -1;
 	int r = 0;
 
 	if (folder < 0)
@@ -183,44 +191,33 @@ static int open_file(SnapSaveFolder *f, const struct snap_qmp_peer *qemu,
 		flags |= O_EXCL;
 	}
 	/* The mode is that of a file that QEMU makes. */
-	f->file = openat(folder, name, flags, 0600);
-	/* Without this, the first bytes would change an old preamble. */
-	if (f->file < 0 || ftruncate(f->file, 0) < 0)
+	file = openat(folder, name, flags, 0600);
+	/* Without the cut, the first bytes would change an old preamble. */
+	if (file < 0 || ftruncate(file, 0) < 0)
 		r = -errno;
-	else if (made && is_for_another(qemu))
-		r = give_file(folder, f->file, qemu);
-	return r < 0 ? snap_fail_errno(error, -r, "%s", f->target) : 0;
+	else if (is_for_another(qemu) && !(f->mounted && f->replaces))
+		r = give_file(folder, file, qemu);
+	if (r < 0)
+		return snap_fail_errno(error, -r, "%s", f->target);
+	*ret_file = snap_steal_fd(&file);
+	return 0;
 }
 
-int snap_save_folder_open(const char *path, bool replace,
-			  const struct snap_qmp_peer *qemu,
-			  SnapSaveFolder **ret_folder, GError **error)
+int snap_save_folder_leave(SnapSaveFolder *f, const struct snap_qmp_peer *qemu,
+			   GError **error)
 {
-	g_autoptr(SnapSaveFolder) f = g_new0(SnapSaveFolder, 1);
-	g_autofree char *whole = g_canonicalize_filename(path, NULL);
-	int r;
-
-	f->file = -1;
-	f->made = g_ptr_array_new_with_free_func(g_free);
-	r = make_folder(f, whole, error);
-	if (r == 0) {
-		g_autofree char *real = realpath(whole, NULL);
-
-		f->path = g_strdup(real ? real : whole);
-		r = check_place(f, error);
-	}
-	if (r == 0)
-		r = give_folders(f, qemu, error);
-	if (r == 0)
-		r = check_snapshot(f, replace, error);
-	if (r == 0)
-		r = qemu->takes_files ? open_file(f, qemu, error)
-				      : check_uri(f, qemu, error);
-	if (r < 0) {
-		snap_save_folder_undo(f);
-		return r;
-	}
-	*ret_folder = g_steal_pointer(&f);
+	if (qemu->version < SNAP_QEMU_WITH_FILE)
+		return snap_fail(error, EOPNOTSUPP,
+				 "QEMU %s can only save into a pipe, which "
+				 "this socket does not pass on; give QEMU -qmp "
+				 "unix:PATH,server=on,wait=off",
+				 qemu->version_text);
+	if (strstr(f->target, ",offset="))
+		return snap_fail(error, EINVAL,
+				 "%s: QEMU would take \",offset=\" for an "
+				 "option",
+				 f->path);
+	f->by_qemu = true;
 	return 0;
 }
 
@@ -295,8 +292,6 @@ int snap_save_folder_commit(SnapSaveFolder *f, GError **error)
 
 void snap_save_folder_undo(SnapSaveFolder *f)
 {
-	snap_close_fd(&f->file);
-	f->file = -1;
 	if (f->target && !f->mounted)
 		unlink(f->target);
 	while (f->made->len) {

@@ -3,8 +3,7 @@
  * The folder that a guest is saved into. In a mount of snapfs, the new snapshot
  * replaces the old one by itself. Any other folder gets QEMU's stream as it is.
  *
- * The stream goes through a pipe into a file that is opened here. Where no
- * descriptor can be handed to QEMU, QEMU opens the file itself.
+ * The stream is written into a file that is opened here, or by QEMU itself.
  */
 #pragma once
 
@@ -18,21 +17,29 @@ typedef struct {
 	bool replaces;	 /* a snapshot is there */
 	char *old_uuid;	 /* of the snapshot that is there, or NULL */
 	char *target;	 /* path of the file that the stream is written to */
-	int file;	 /* that file; -1: not open here */
 	bool by_qemu;	 /* QEMU opens it */
 	GPtrArray *made; /* paths of folders that were made, outer ones first */
 } SnapSaveFolder;
 
-/* Opens the folder `path` and a file in it for the stream. Those that are made
- * belong to the user who runs QEMU, if the caller may do that. Returns 0;
- * -EEXIST if a snapshot is there and `replace` is false; -EOPNOTSUPP if QEMU
- * can neither be handed a descriptor nor open the file itself; or -errno. After
- * an error, no folder was made. */
+/* Opens the folder `path`. Folders that are made belong to the user who runs
+ * QEMU, if the caller may do that. Returns 0; -EEXIST if a snapshot is there
+ * and `replace` is false; or -errno, and then no folder was made. */
 int snap_save_folder_open(const char *path, bool replace,
 			  const struct snap_qmp_peer *qemu,
 			  SnapSaveFolder **ret_folder, GError **error);
 void snap_save_folder_free(SnapSaveFolder *folder);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapSaveFolder, snap_save_folder_free)
+
+/* Opens the file for the stream, which belongs to that user likewise. Returns 0
+ * or -errno. */
+int snap_save_folder_file(SnapSaveFolder *folder,
+			  const struct snap_qmp_peer *qemu, int *ret_file,
+			  GError **error);
+
+/* Leaves it to QEMU to open the file, by the URI file:TARGET. Returns 0,
+ * -EOPNOTSUPP if this QEMU cannot, or -EINVAL if it would misread the path. */
+int snap_save_folder_leave(SnapSaveFolder *folder,
+			   const struct snap_qmp_peer *qemu, GError **error);
 
 /* Makes the stream that was written the folder's snapshot, durably. If QEMU has
  * opened the file, waits until the snapshot is on disk; a file that was opened

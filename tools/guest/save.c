@@ -7,9 +7,6 @@
  * continued when QEMU has written the first page: only then is it certain that
  * the memory is protected. Stopped: the guest is stopped during the whole save.
  *
- * QEMU writes into a pipe, and a pump moves that into the folder. So the
- * outcome of the save is that of the last write and fsync of this process.
- *
  * In the end, QEMU is as it was before: the guest runs or not, and the
  * migration settings are the same.
  */
@@ -18,7 +15,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "format/base/units.h"
 #include "tools/cli/print.h"
@@ -26,14 +22,12 @@
 #include "tools/cli/signals.h"
 #include "tools/guest/disks.h"
 #include "tools/guest/migrate.h"
-#include "tools/guest/pump.h"
 #include "tools/guest/save-folder.h"
 #include "tools/guest/save-look.h"
+#include "tools/guest/save-stream.h"
 #include "tools/guest/verbs.h"
 
 #define BACKGROUND "background-snapshot"
-/* The name by which QEMU knows the pipe. */
-#define PIPE "snapfs-save"
 /* Time between two looks, in ms; the short one while the guest is stopped for
  * its disks, and at the end. */
 #define SHORT_STEP 1
@@ -70,7 +64,7 @@ struct save {
 	SnapQmp *qmp;
 	SnapVm *vm;
 	SnapSaveFolder *folder;
-	SnapPump *pump; /* NULL: QEMU opens the file by itself */
+	SnapSaveStream *stream;
 	int signals;
 	gint64 began;
 	gint64 end; /* 0: no time limit */
@@ -162,35 +156,6 @@ static int freeze(struct save *s, GError **error)
 	return r;
 }
 
-/* Starts to move into the folder what QEMU will write into a pipe. */
-static int begin_pipe(struct save *s, GError **error)
-{
-	snap_autofd int end = -1;
-	int r = snap_pump_new(snap_steal_fd(&s->folder->file), &s->pump, &end,
-			      error);
-
-	return r == 0 ? snap_qmp_give(s->qmp, PIPE, end, error) : r;
-}
-
-static int begin(struct save *s, GError **error)
-{
-	g_autofree char *uri =
-		s->folder->by_qemu
-			? g_strconcat("file:", s->folder->target, NULL)
-			: g_strdup("fd:" PIPE);
-	int r = s->folder->by_qemu ? 0 : begin_pipe(s, error);
-
-	if (r < 0)
-		return r;
-	r = snap_qmp_call(s->qmp, "migrate", snap_json_new("uri", uri, NULL),
-			  NULL, error);
-	/* QEMU may have taken the pipe, or still have it. */
-	if (r == -EREMOTEIO && s->pump)
-		snap_qmp_call(s->qmp, "closefd",
-			      snap_json_new("fdname", PIPE, NULL), NULL, NULL);
-	return r;
-}
-
 static int resume(struct save *s, GError **error)
 {
 	int r;
@@ -240,73 +205,45 @@ static int follow(struct save *s, SnapMigrate *m, GError **error)
 	}
 }
 
-/* Waits until all that QEMU has written is on disk; then the guest need not be
- * stopped any more. Returns as follow(). */
+/* Waits until all that QEMU has written is on disk. Meanwhile the guest need
+ * not be stopped any more. Returns 0, a signal or -ETIMEDOUT. */
 static int settle(struct save *s, GError **error)
 {
-	int r = resume(s, error);
+	int r = 0;
 
-	if (r == 0 && s->pump)
-		snap_pump_finish(s->pump);
-	while (r == 0 && s->pump && !snap_pump_ended(s->pump))
+	/* If this fails, restore() says so. */
+	resume(s, NULL);
+	snap_save_stream_finish(s->stream);
+	while (r == 0 && !snap_save_stream_ended(s->stream))
 		r = sleep_step(s, SHORT_STEP, error);
 	return r;
 }
 
-/* Cancels the migration and waits until it has ended. */
-static int cancel(struct save *s, SnapMigrate *m, GError **error)
+/* Cancels the migration and waits until it has ended. Returns `reason`, or
+ * -errno with the error in place of the one that is there. */
+static int cancel(struct save *s, SnapMigrate *m, int reason, GError **error)
 {
-	int r = call(s, "migrate_cancel", error);
+	g_autoptr(GError) cause = NULL;
+	int r = call(s, "migrate_cancel", &cause);
 
-	/* QEMU may wait for room in the pipe. */
-	if (s->pump)
-		snap_pump_stop(s->pump);
+	/* Otherwise QEMU could wait for room in the pipe. */
+	snap_save_stream_stop(s->stream);
 	while (r == 0) {
-		r = snap_migrate_query(s->qmp, m, error);
-		if (r < 0 || m->state != SNAP_MIGRATE_RUNS)
-			return r;
+		r = snap_migrate_query(s->qmp, m, &cause);
+		if (r == 0 && m->state != SNAP_MIGRATE_RUNS)
+			return reason;
 		g_usleep(LONG_STEP * 1000);
 	}
+	g_clear_error(error);
+	g_propagate_error(error, g_steal_pointer(&cause));
 	return r;
 }
 
-/* Ends the way into the folder. Returns 0 if all is there, -EINTR if that is
- * not so because of QEMU, or -errno if it is because of the folder. */
-static int end_stream(struct save *s, const SnapMigrate *m)
-{
-	if (s->pump)
-		return snap_pump_stop(s->pump);
-	return m->state == SNAP_MIGRATE_DONE ? 0 : -EINTR;
-}
-
-/* Says why the folder has not all of the stream. */
-static char *why_file(struct save *s, int r)
-{
-	/* Linux, fs/fuse/dev.c: the program that serves the mount has gone. */
-	bool gone = r == -ENOTCONN || r == -ECONNABORTED;
-
-	return g_strdup_printf("%s: %s", s->folder->target,
-			       gone ? "the mount has ended" : g_strerror(-r));
-}
-
-static char *why_qemu(const SnapMigrate *m)
+static const char *why_failed(const SnapMigrate *m)
 {
 	if (m->cancelled)
-		return g_strdup("another client cancelled it");
-	return g_strdup(*m->why ? m->why : "QEMU failed without a reason");
-}
-
-/* Says why the migration has failed. `r` is what end_stream() has returned. */
-static int failed(struct save *s, const SnapMigrate *m, int r, GError **error)
-{
-	bool file = r != -EINTR;
-	g_autofree char *why = file ? why_file(s, r) : why_qemu(m);
-	/* If QEMU writes the file, its reason may be that of the folder. */
-	g_autofree char *reason =
-		file || !s->pump ? snap_save_folder_reason(s->folder) : NULL;
-
-	return snap_fail(error, file ? -r : EIO, "%s%s%s", why,
-			 reason ? ": " : "", reason ? reason : "");
+		return "another client cancelled it";
+	return *m->why ? m->why : "QEMU failed without a reason";
 }
 
 /* Runs the migration. Returns 0, -errno, or the signal that cancelled it. A
@@ -315,23 +252,23 @@ static int migrate(struct save *s, GError **error)
 {
 	g_auto(SnapMigrate) m = { 0 };
 	g_autoptr(GError) cause = NULL;
-	int r = begin(s, &cause), c = 0, e;
+	int r = snap_save_stream_begin(s->stream, &cause), e;
 
 	if (r == 0)
 		r = follow(s, &m, &cause);
 	if (r == 0 && m.state == SNAP_MIGRATE_DONE)
 		r = settle(s, &cause);
 	if (r > 0 || r == -ETIMEDOUT)
-		c = cancel(s, &m, error);
-	e = end_stream(s, &m);
-	if (e == 0) {
-		g_clear_error(error);
+		r = cancel(s, &m, r, &cause);
+	/* QEMU may have been faster. */
+	if (m.state == SNAP_MIGRATE_DONE)
+		snap_save_stream_finish(s->stream);
+	e = snap_save_stream_stop(s->stream);
+	if (e == 0)
 		return 0;
-	}
-	if (c < 0)
-		return c;
 	if (r == 0)
-		return failed(s, &m, e, error);
+		return snap_save_stream_fail(s->stream, e, why_failed(&m),
+					     error);
 	if (cause)
 		g_propagate_error(error, g_steal_pointer(&cause));
 	return r;
@@ -383,6 +320,8 @@ static void restore(struct save *s, int r)
 	g_autoptr(GError) cause = NULL;
 	bool saved = r == 0;
 
+	if (!saved)
+		g_clear_pointer(&s->stream, snap_save_stream_free);
 	if (r == -ECONNRESET) {
 		abandon(s);
 		return;
@@ -467,6 +406,11 @@ static int open_all(struct save *s, const char *path, GError **error)
 	if (r == 0)
 		r = snap_save_folder_open(path, replace, snap_qmp_peer(s->qmp),
 					  &s->folder, error);
+	if (r == 0) {
+		r = snap_save_stream_new(s->qmp, s->folder, &s->stream, error);
+		if (r < 0)
+			snap_save_folder_undo(s->folder);
+	}
 	snap_qmp_set_timeout(s->qmp, TIMEOUT);
 	return r;
 }
@@ -485,7 +429,7 @@ static int run(char **arguments, guint n, GError **error)
 	if (r == 0)
 		r = save(&s, error);
 	snap_save_settings_free(&s.settings);
-	snap_pump_free(s.pump);
+	snap_save_stream_free(s.stream);
 	snap_save_folder_free(s.folder);
 	snap_qmp_free(s.qmp);
 	snap_vm_free(s.vm);

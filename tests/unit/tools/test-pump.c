@@ -23,12 +23,20 @@ struct line {
 	int file; /* that it comes to, for reading */
 };
 
+/* Begins a line that ends in `file`, which is taken over. */
+static void begin_into(struct line *l, int file)
+{
+	int in;
+
+	assert_int_equal(snap_pump_pipe(&in, &l->end, NULL), 0);
+	assert_int_equal(snap_pump_new(in, file, &l->pump, NULL), 0);
+}
+
 static void begin(struct line *l)
 {
 	l->file = memfd_create("pump", MFD_CLOEXEC);
 	assert_true(l->file >= 0);
-	assert_int_equal(snap_pump_new(dup(l->file), &l->pump, &l->end, NULL),
-			 0);
+	begin_into(l, dup(l->file));
 }
 
 static void end(struct line *l)
@@ -147,7 +155,7 @@ static void breaks_the_pipe_when_the_file_is_full(void **state)
 	int r;
 
 	l.file = open("/dev/full", O_WRONLY | O_CLOEXEC);
-	assert_int_equal(snap_pump_new(dup(l.file), &l.pump, &l.end, NULL), 0);
+	begin_into(&l, dup(l.file));
 	do
 		r = snap_write_all(l.end, "abc", 3);
 	while (r == 0);
@@ -164,7 +172,7 @@ static void tells_when_the_file_cannot_be_synced(void **state)
 	/* A pipe takes bytes, but fsync(2) says EINVAL. */
 	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
 	l.file = ends[0];
-	assert_int_equal(snap_pump_new(ends[1], &l.pump, &l.end, NULL), 0);
+	begin_into(&l, ends[1]);
 	put(&l, "abc");
 	snap_pump_finish(l.pump);
 	WAIT_UNTIL(snap_pump_ended(l.pump));
