@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * QEMU writes a background save page by page. A write into the pipe costs it
- * little, a write into a mount much. While the pump writes to the file, more
- * pages gather in the pipe, and the next read takes all of them. So the slower
- * the file is, the larger are the pieces.
+ * little, a write into a mount much. So the pump lets pages gather in the pipe,
+ * and takes all of them with one read. QEMU does not wait meanwhile, as the
+ * pipe has room for what it can write in that time.
  */
 #include "tools/guest/pump.h"
 
@@ -26,6 +26,9 @@
  */
 #define PIECE SNAP_MIB
 #define ALIGNMENT 4096
+/* When a read gets less than ENOUGH, the next comes NAP microseconds later. */
+#define ENOUGH (256 * SNAP_KIB)
+#define NAP 300
 
 enum order {
 	MOVE,
@@ -84,6 +87,8 @@ static int move_all(SnapPump *p)
 		if (n > 0) {
 			p->used += (size_t)n;
 			r = move(p);
+			if ((size_t)n < ENOUGH && order == MOVE)
+				g_usleep(NAP);
 		} else if (order == FINISH) {
 			return p->used ? 0 : -ENODATA;
 		} else {
