@@ -7,8 +7,7 @@
  * The save's thread does what takes long: it makes the ingest, waits for
  * memory, compacts the new file, and makes the snapshot. Meanwhile it `owns`
  * the ingest, and writes are parked: copied, and not answered. So a process
- * that writes waits for the save, a thread that serves requests does not, and
- * there are at most as many parked writes as writing processes.
+ * that writes waits for the save, and a thread that serves requests does not.
  *
  * The write that completes the stream, and the one that fails it, is answered
  * when the save is over.
@@ -23,9 +22,9 @@
 
 /* How long pages wait for neighbours when no write comes, in microseconds. */
 #define PATIENCE (200 * G_TIME_SPAN_MILLISECOND)
-/* A write that waits for memory waits for so much, so that not every page waits
- * by itself. */
-#define ROOM_AGAIN (1 * SNAP_MIB)
+/* A write that waits for memory waits for that of so many bytes, so that not
+ * every page waits by itself. */
+#define ROOM_AGAIN (64 * SNAP_KIB)
 
 /* A write, or a check, which has no bytes, that waits. */
 struct parked {
@@ -55,10 +54,11 @@ struct SnapIntake {
 	bool asleep;	     /* the thread waits without a limit */
 	bool moved;	     /* a write came while the thread waited */
 	bool refused;	     /* a refused write was logged */
-	bool scattered;
-	uint64_t received;
-	int error;   /* once closed, the answer to writes */
-	int outcome; /* and to checks */
+	guint parked_writes; /* in `parked`; the rest are checks */
+	bool scattered;	     /* atomic: changes with the lock held only */
+	uint64_t received;   /* atomic, too: a stat must not wait */
+	int error;	     /* once closed, the answer to writes */
+	int outcome;	     /* and to checks */
 };
 
 /* What a request that the ingest has seen gets. */
@@ -178,21 +178,24 @@ static void note_locked(SnapIntake *k, enum verdict verdict, size_t size,
 			uint64_t offset, ssize_t answer)
 {
 	/* This counts even if the write failed for another reason. */
-	k->scattered = snap_ingest_scattered(k->ingest);
+	__atomic_store_n(&k->scattered, snap_ingest_scattered(k->ingest),
+			 __ATOMIC_RELAXED);
 	k->over = k->over || verdict == LAST;
 	if (size && (verdict == LAST || answer > 0))
-		k->received = MAX(k->received, offset + size);
+		__atomic_store_n(&k->received, MAX(k->received, offset + size),
+				 __ATOMIC_RELAXED);
 }
 
 /* ---- the threads of the writers ---- */
 
-/* True when the calling thread may take `size` bytes now. */
-static bool free_locked(SnapIntake *k, size_t size)
+/* True when the calling thread may take a request now. If so, the memory for
+ * its bytes is claimed. */
+static bool claim_locked(SnapIntake *k, size_t size)
 {
 	if (k->owned || k->over || k->parked.head ||
 	    snap_ingest_crowded(k->ingest))
 		return false;
-	if (snap_pool_roomy(k->pool, size))
+	if (snap_pool_claim(k->pool, size, false))
 		return true;
 	__atomic_add_fetch(&k->stats->waits, 1, __ATOMIC_RELAXED);
 	return false;
@@ -206,6 +209,7 @@ static void park_locked(SnapIntake *k, const void *data, size_t size,
 		parked_new(k, data, size, offset, answer, answer_data);
 
 	g_queue_push_tail_link(&k->parked, &p->link);
+	k->parked_writes += size > 0;
 	wake_locked(k);
 }
 
@@ -225,12 +229,13 @@ static bool enter_locked(SnapIntake *k, const void *data, size_t size,
 		*ret_answer = -EBADF;
 		return true;
 	}
-	if (!free_locked(k, size)) {
+	if (!claim_locked(k, size)) {
 		park_locked(k, data, size, offset, answer, answer_data);
 		return false;
 	}
 	verdict = size ? take_write(k, data, size, offset, ret_answer)
 		       : take_check(k, ret_answer);
+	snap_pool_unclaim(k->pool, size);
 	note_locked(k, verdict, size, offset, *ret_answer);
 	k->moved = true;
 	if (verdict == LAST) {
@@ -303,28 +308,36 @@ static void wait_locked(SnapIntake *k)
 	k->asleep = false;
 }
 
-/* Waits for the memory of a write. No save may wait for memory that it holds
- * itself, so its own pages go to the workers first. */
-static void wait_for_room(SnapIntake *k, size_t size)
+/* Claims the memory of a write, and waits for it if need be. Returns the bytes
+ * that were claimed for. No save may wait for memory that it holds itself, so
+ * its own pages go to the workers first. */
+static size_t wait_for_room(SnapIntake *k, size_t size)
 {
-	if (snap_pool_roomy(k->pool, size))
-		return;
+	if (snap_pool_claim(k->pool, size, false))
+		return size;
 	snap_ingest_idle(k->ingest);
-	snap_pool_wait(k->pool, MAX(size, ROOM_AGAIN));
+	size = MAX(size, ROOM_AGAIN);
+	snap_pool_claim(k->pool, size, true);
+	return size;
 }
 
 /* Takes a parked request, without the lock. */
 static enum verdict take_parked(SnapIntake *k, const struct parked *p,
 				ssize_t *ret_answer)
 {
+	enum verdict verdict;
+	size_t claimed;
+
 	if (!p->size)
 		return take_check(k, ret_answer);
 	k->result =
 		snap_ingest_compact(k->ingest, SNAP_DEAD_WHILE, &k->failure);
 	if (k->result < 0)
 		return LAST;
-	wait_for_room(k, p->size);
-	return take_write(k, p->data, p->size, p->offset, ret_answer);
+	claimed = wait_for_room(k, p->size);
+	verdict = take_write(k, p->data, p->size, p->offset, ret_answer);
+	snap_pool_unclaim(k->pool, claimed);
+	return verdict;
 }
 
 /* Takes the oldest parked request. The lock is released meanwhile. */
@@ -334,11 +347,16 @@ static void serve_locked(SnapIntake *k)
 	enum verdict verdict;
 	ssize_t answer = 0;
 
+	k->parked_writes -= p->size > 0;
 	g_mutex_unlock(&k->lock);
 	verdict = take_parked(k, p, &answer);
 	g_mutex_lock(&k->lock);
 	/* Writes that came meanwhile may belong to a mapped-ram stream. */
-	if (verdict == LAST && k->result == 0 && k->parked.head) {
+	if (verdict == LAST && k->result == 0 && k->parked_writes) {
+		if (!p->size) {
+			g_queue_push_tail_link(&k->parked, &p->link);
+			return;
+		}
 		verdict = ANSWERED;
 		answer = p->good;
 	}
@@ -404,16 +422,12 @@ void snap_intake_close(SnapIntake *k, int error, int outcome)
 		parked_answer(k, last, outcome < 0 ? outcome : last->good);
 }
 
-uint64_t snap_intake_received(SnapIntake *k)
+uint64_t snap_intake_received(const SnapIntake *k)
 {
-	SNAP_LOCKED(&k->lock);
-
-	return k->received;
+	return __atomic_load_n(&k->received, __ATOMIC_RELAXED);
 }
 
-bool snap_intake_scattered(SnapIntake *k)
+bool snap_intake_scattered(const SnapIntake *k)
 {
-	SNAP_LOCKED(&k->lock);
-
-	return k->scattered;
+	return __atomic_load_n(&k->scattered, __ATOMIC_RELAXED);
 }

@@ -50,7 +50,7 @@ void snap_intake_close(SnapIntake *k, int error, int outcome);
 
 /* The end of the file as written so far: the largest offset that a write
  * reached, in bytes. */
-uint64_t snap_intake_received(SnapIntake *k);
+uint64_t snap_intake_received(const SnapIntake *k);
 
 /* True once writes may come at any offset. */
-bool snap_intake_scattered(SnapIntake *k);
+bool snap_intake_scattered(const SnapIntake *k);

@@ -24,6 +24,7 @@ struct SnapPool {
 	uint64_t limit;
 	uint64_t taken;	   /* bytes of jobs in use; protected by lock */
 	uint64_t reserved; /* protected by lock */
+	uint64_t claimed;  /* for writes under way; protected by lock */
 	bool closing;	   /* protected by lock */
 	/* threads that wait for work, and for memory; protected by lock. Each
 	 * signal of a GCond costs a system call, also when nobody waits */
@@ -52,12 +53,16 @@ struct SnapLane {
 
 /* ---- memory ---- */
 
-bool snap_pool_roomy(const SnapPool *pool, size_t bytes)
+/* True when `bytes` more can be taken. */
+static bool room_locked(const SnapPool *pool, uint64_t bytes)
 {
-	uint64_t taken = __atomic_load_n(&pool->taken, __ATOMIC_RELAXED);
-	uint64_t reserved = __atomic_load_n(&pool->reserved, __ATOMIC_RELAXED);
+	return pool->taken + pool->reserved + bytes <= pool->limit;
+}
 
-	return taken + reserved + bytes + JOB_COST <= pool->limit;
+/* The memory of the jobs that a write opens at most: one for each page. */
+static uint64_t claim_of(size_t bytes)
+{
+	return (bytes / SNAP_PAGE + 2) * JOB_COST;
 }
 
 /* Waits for a change of the memory in use. */
@@ -74,18 +79,28 @@ static void freed_locked(SnapPool *pool)
 		g_cond_broadcast(&pool->freed);
 }
 
-/* `taken` and `reserved` change with the lock held only. */
-static void count_locked(uint64_t *counter, uint64_t value)
+bool snap_pool_claim(SnapPool *pool, size_t bytes, bool wait)
 {
-	__atomic_store_n(counter, value, __ATOMIC_RELAXED);
+	uint64_t claim = claim_of(bytes);
+	/* Reservations leave an eighth (pool_reserve). */
+	uint64_t least = wait ? MIN(claim, pool->limit / 8) : claim;
+	SNAP_LOCKED(&pool->lock);
+
+	while (!room_locked(pool, pool->claimed + least)) {
+		if (!wait)
+			return false;
+		wait_locked(pool);
+	}
+	pool->claimed += claim;
+	return true;
 }
 
-void snap_pool_wait(SnapPool *pool, size_t bytes)
+void snap_pool_unclaim(SnapPool *pool, size_t bytes)
 {
 	SNAP_LOCKED(&pool->lock);
 
-	while (!snap_pool_roomy(pool, MIN(bytes, pool->limit / 8 - JOB_COST)))
-		wait_locked(pool);
+	pool->claimed -= claim_of(bytes);
+	freed_locked(pool);
 }
 
 static struct snap_job *job_new(void)
@@ -108,12 +123,12 @@ struct snap_job *snap_pool_take(SnapPool *pool, uint64_t region, bool wait)
 	struct snap_job *job;
 	GList *link;
 
-	while (!snap_pool_roomy(pool, 0)) {
+	while (!room_locked(pool, JOB_COST)) {
 		if (!wait)
 			return NULL;
 		wait_locked(pool);
 	}
-	count_locked(&pool->taken, pool->taken + JOB_COST);
+	pool->taken += JOB_COST;
 	link = g_queue_pop_tail_link(&pool->unused);
 	job = link ? link->data : job_new();
 	memset(job, 0, offsetof(struct snap_job, bytes));
@@ -126,7 +141,7 @@ void snap_pool_give(SnapPool *pool, struct snap_job *job)
 {
 	SNAP_LOCKED(&pool->lock);
 
-	count_locked(&pool->taken, pool->taken - JOB_COST);
+	pool->taken -= JOB_COST;
 	g_queue_push_tail_link(&pool->unused, &job->link);
 	freed_locked(pool);
 }
@@ -139,7 +154,7 @@ static bool pool_reserve(SnapPool *pool, uint64_t bytes, unsigned eighths)
 
 	if (pool->reserved > most || bytes > most - pool->reserved)
 		return false;
-	count_locked(&pool->reserved, pool->reserved + bytes);
+	pool->reserved += bytes;
 	return true;
 }
 
@@ -157,7 +172,7 @@ void snap_pool_unreserve(SnapPool *pool, uint64_t bytes)
 {
 	SNAP_LOCKED(&pool->lock);
 
-	count_locked(&pool->reserved, pool->reserved - bytes);
+	pool->reserved -= bytes;
 	freed_locked(pool);
 }
 

@@ -44,14 +44,15 @@ SnapPool *snap_pool_new(guint threads, int level, uint64_t limit);
 void snap_pool_free(SnapPool *pool);
 
 /* Returns an empty job for `region`. Where memory is short it waits for some,
- * or returns NULL if `wait` is false. */
+ * or returns NULL if `wait` is false. Claims do not count. */
 struct snap_job *snap_pool_take(SnapPool *pool, uint64_t region, bool wait);
 
-/* True when there is memory for a write of `bytes`. A guess, without a lock. */
-bool snap_pool_roomy(const SnapPool *pool, size_t bytes);
-
-/* Waits until there is memory for `bytes`, at most an eighth of all. */
-void snap_pool_wait(SnapPool *pool, size_t bytes);
+/* Claims the memory for the jobs that a write of `bytes` opens at most, so that
+ * taking them does not wait. Where memory is short it waits for some, at most
+ * an eighth of all, or returns false if `wait` is false. */
+bool snap_pool_claim(SnapPool *pool, size_t bytes, bool wait);
+/* Ends a claim; `bytes` as before. */
+void snap_pool_unclaim(SnapPool *pool, size_t bytes);
 
 /* Returns a job that will not be submitted. */
 void snap_pool_give(SnapPool *pool, struct snap_job *job);

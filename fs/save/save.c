@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A save is a queue of writes, and a thread that passes them to the ingest
- * (ingest.c) until the stream is complete, ends, or fails:
+ * A save takes writes (intake.c) until the stream is complete, ends, or fails.
+ * Its thread begins it and ends it:
  *
  *	RUNNING --(last byte parsed, on disk, published)--> DONE
  *	        --(error, or ended too early)-------------> FAILED
@@ -24,7 +24,7 @@
 #include "fs/save/parts.h"
 #include "fs/save/intake.h"
 
-/* The memory of a running save besides its queue and jobs: the map, and the
+/* The memory of a running save besides its jobs: the map, and the
  * buffers of the file in format/store. */
 #define SAVE_MEMORY (2 * SNAP_MIB)
 #define SAVE_MAP_MEMORY (1 * SNAP_MIB)
@@ -241,6 +241,14 @@ static void save_done(SnapSave *save, const struct snap_ingest_result *res)
 
 /* ---- the thread ---- */
 
+/* True when the stream is not wanted, even if it is complete. */
+static bool is_unwanted(SnapSave *save)
+{
+	SNAP_LOCKED(&save->lock);
+
+	return save->aborted && !save->why;
+}
+
 static int save_run(SnapSave *save, struct snap_ingest_result *ret_result,
 		    GError **error)
 {
@@ -261,6 +269,8 @@ static int save_run(SnapSave *save, struct snap_ingest_result *ret_result,
 	if (r == 0)
 		r = save->parts ? snap_parts_feed(save->parts, in, error)
 				: snap_intake_run(save->intake, in, error);
+	if (r == 0 && is_unwanted(save))
+		r = snap_fail(error, ECANCELED, "the save was dropped");
 	if (r == 0)
 		r = snap_ingest_commit(in, save->folder_fd, ret_result, error);
 	return r;

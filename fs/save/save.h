@@ -137,7 +137,8 @@ typedef void (*snap_save_answer)(void *data, ssize_t result);
 
 /* Writes `size` bytes at `offset` of the stream's file. The bytes are the
  * caller's again when this returns. The answer often comes before that; it
- * comes later when memory is short, or when it is the save's result. A
+ * comes later when memory is short, while the save's thread is at work or has
+ * earlier writes, or when it is the save's result. A
  * mapped-ram stream may be written at any offset, by several writers at once.
  * Any other stream is written in order: a write elsewhere is answered with
  * -EINVAL, and the save goes on without it. After a failure every write is
@@ -168,8 +169,8 @@ void snap_save_check(SnapSave *save, snap_save_answer answer,
 void snap_save_end(SnapSave *save);
 
 /* Ends a stream from outside, for the reason `why` ("the mount was ended").
- * With NULL, the stream is dropped without a message. A complete stream is
- * still committed. */
+ * A complete stream is still committed. With NULL, the stream is dropped without
+ * a message, even if it is complete. */
 void snap_save_abort(SnapSave *save, const char *why);
 
 /* Returns the state of the save. *ret_bytes (unless NULL) becomes the present

@@ -146,6 +146,64 @@ static void a_page_is_answered_by_the_thread_that_brings_it(void **state)
 	world_close(&w);
 }
 
+/* What a request found when it was answered. */
+struct found {
+	struct world *w;
+	GMutex lock;
+	GCond answered;
+	ssize_t result;
+	bool given;
+	bool saved;
+};
+
+static void find(void *data, ssize_t result)
+{
+	struct found *f = data;
+
+	g_mutex_lock(&f->lock);
+	f->saved = there_is_a_snapshot(f->w);
+	f->result = result;
+	f->given = true;
+	g_cond_signal(&f->answered);
+	g_mutex_unlock(&f->lock);
+}
+
+static void assert_found(struct found *f, ssize_t result)
+{
+	g_mutex_lock(&f->lock);
+	while (!f->given)
+		g_cond_wait(&f->answered, &f->lock);
+	g_mutex_unlock(&f->lock);
+	assert_int_equal(f->result, result);
+	assert_true(f->saved);
+	g_mutex_clear(&f->lock);
+	g_cond_clear(&f->answered);
+}
+
+/* The requests are parked: the save's thread first makes the new file. */
+static void requests_behind_the_last_write_wait_for_the_snapshot(void **state)
+{
+	for (guint i = 0; i < 20; i++) {
+		struct found found[3] = { 0 };
+		struct world w;
+
+		world_open(&w, SNAP_SAVER_BUFFER_DEFAULT);
+		whole_stream(&w, "{\"devices\": []}");
+		begin_save(&w);
+		for (guint j = 0; j < G_N_ELEMENTS(found); j++)
+			found[j].w = &w;
+		snap_save_write(w.save, w.stream->data, w.stream->len, 0, find,
+				&found[0]);
+		snap_save_check(w.save, find, &found[1]);
+		snap_save_check(w.save, find, &found[2]);
+		assert_found(&found[0], w.stream->len);
+		assert_found(&found[1], 0);
+		assert_found(&found[2], 0);
+		assert_saved(&w);
+		world_close(&w);
+	}
+}
+
 static void a_stream_without_description_is_saved_when_it_ends(void **state)
 {
 	struct world w;
@@ -457,6 +515,8 @@ int main(void)
 			the_write_that_completes_the_stream_finds_it_on_disk),
 		cmocka_unit_test(
 			a_page_is_answered_by_the_thread_that_brings_it),
+		cmocka_unit_test(
+			requests_behind_the_last_write_wait_for_the_snapshot),
 		cmocka_unit_test(
 			a_stream_without_description_is_saved_when_it_ends),
 		cmocka_unit_test(pages_in_any_order_and_again_end_as_sent_last),
