@@ -27,7 +27,7 @@ def greeting(major, minor, micro):
 
 GREETING = greeting(10, 0, 2)
 LARGE = CountGuest(memory=128, end=100, fill=True)
-SLOW = ['level=7', 'threads=1', 'buffer=16m']   # to save, of a mount
+SLOW = ['level=15', 'threads=1', 'buffer=16m']   # to save, of a mount
 
 
 def setUpModule():
@@ -221,9 +221,17 @@ class Pipe(VerbCase):
         self.written = 0
         return write
 
+    def wait_no_save(self):
+        """The daemon ends a save a moment after the last close."""
+        def idle():
+            with open(self.mount.path('.snapfs', 'stats')) as file:
+                return 'snapfs_saves_running 0\n' in file.read()
+        wait_until(idle, 30, 'no save runs')
+
     def assert_nothing_saved(self, write, pattern):
         """In the mount the old snapshot stays, in a plain folder nothing is left."""
         self.assert_fails(self.play(write, '--force'), pattern)
+        self.wait_no_save()
         self.assertEqual(os.getxattr(self.folder, 'user.snapfs.uuid'), self.uuid)
         for folder in (self.mount.path('new'), self.path('plain')):
             self.assert_fails(self.play(write, folder=folder), pattern)
@@ -242,6 +250,15 @@ class Pipe(VerbCase):
         self.assert_nothing_saved(self.writes(self.stream, self.FAILED), 'for its own reason$')
         self.assert_nothing_saved(self.writes(self.stream, {'status': 'cancelled'}),
                                   'another client cancelled it$')
+
+    def test_a_stream_that_is_whole_without_its_description_is_no_snapshot(self):
+        """With the machine property suppress-vmdesc it would be: it ends in a footer and the
+        end mark, and the byte that follows is the one that is held back."""
+        size = len(self.stream)
+        end = next(i for i in range(size - 6, 0, -1) if self.stream[i] == 6 and
+                   int.from_bytes(self.stream[i + 1:i + 5], 'big') == size - i - 5)
+        self.assert_nothing_saved(self.writes(self.stream[:end + 1], self.FAILED),
+                                  'for its own reason$')
 
     def test_a_whole_stream_of_a_qemu_that_died_is_no_snapshot(self):
         self.assert_nothing_saved(self.writes(self.stream, None), 'closed the connection')

@@ -20,25 +20,28 @@
 #include "format/base/fileio.h"
 #include "format/base/units.h"
 
-/* The size of the pipe, and of the largest write. Any user may have a pipe of
- * that size (fs.pipe-max-size, pipe(7)). FUSE passes on a write of at most 256
- * pages at once (since Linux 4.20, fs/fuse/fuse_i.h), so it begins at a page.
+/* The size of the pipe, and of the largest write. Any user may have some pipes
+ * of that size (fs.pipe-max-size, pipe-user-pages-soft, pipe(7)). FUSE passes
+ * on a write of at most 256 pages at once (since Linux 4.20, fs/fuse/fuse_i.h),
+ * so it begins at a page.
  */
 #define PIECE SNAP_MIB
 #define ALIGNMENT 4096
-/* When a read gets less than ENOUGH, the next comes NAP microseconds later. */
-#define ENOUGH (256 * SNAP_KIB)
+/* When a read gets less than a quarter of the pipe, the next comes so many
+ * microseconds later. */
 #define NAP 300
 
 enum order {
 	MOVE,
 	FINISH, /* what is in the pipe is all */
+	DROP,	/* read on, so that QEMU does not wait, but keep nothing */
 	STOP,
 };
 
 struct SnapPump {
-	int in;	  /* the pipe; the thread's, like the next three */
-	int file; /* that it is moved into */
+	int in;	       /* the pipe; the thread's, like the next three */
+	int file;      /* that it is moved into */
+	size_t enough; /* bytes, a quarter of the pipe */
 	uint8_t *data;
 	size_t used; /* bytes in `data` */
 	int wake;    /* eventfd: there is an order */
@@ -74,6 +77,25 @@ static int move(SnapPump *p)
 	return r;
 }
 
+/* Reads what is in the pipe, and moves it but the last byte. Returns the number
+ * of bytes, 0 at the end of the pipe, -EAGAIN if it is empty, or -errno. */
+static ssize_t move_some(SnapPump *p, enum order order)
+{
+	ssize_t n;
+	int r;
+
+	if (order == DROP)
+		p->used = 0;
+	n = read(p->in, p->data + p->used, PIECE - p->used);
+	if (n <= 0 || order == DROP)
+		return n < 0 ? -errno : n;
+	p->used += (size_t)n;
+	r = move(p);
+	if (r == 0 && (size_t)n < p->enough && order == MOVE)
+		g_usleep(NAP);
+	return r < 0 ? r : n;
+}
+
 /* Moves bytes until all are moved but the last. */
 static int move_all(SnapPump *p)
 {
@@ -81,21 +103,15 @@ static int move_all(SnapPump *p)
 
 	/* The order comes first: FINISH means what the pipe holds after it. */
 	while ((order = order_of(p)) != STOP) {
-		ssize_t n = read(p->in, p->data + p->used, PIECE - p->used);
-		int r = 0;
+		ssize_t n = move_some(p, order);
 
-		if (n > 0) {
-			p->used += (size_t)n;
-			r = move(p);
-			if ((size_t)n < ENOUGH && order == MOVE)
-				g_usleep(NAP);
-		} else if (order == FINISH) {
+		if (n < 0 && n != -EAGAIN && n != -EINTR)
+			return (int)n;
+		if (n > 0 || n == -EINTR)
+			continue;
+		if (order == FINISH)
 			return p->used ? 0 : -ENODATA;
-		} else {
-			wait_for_more(p, n == 0);
-		}
-		if (r < 0)
-			return r;
+		wait_for_more(p, n == 0);
 	}
 	return -EINTR;
 }
@@ -106,6 +122,9 @@ static gpointer run(gpointer data)
 	int r = move_all(p);
 
 	close(p->in);
+	/* What was moved may happen to be a whole stream. */
+	if ((r == -EINTR || r == -ENODATA) && ftruncate(p->file, 0) < 0)
+		r = -errno;
 	if (r == 0)
 		r = snap_write_all(p->file, p->data, p->used);
 	if (r == 0 && fsync(p->file) < 0)
@@ -129,6 +148,11 @@ static void give_order(SnapPump *p, enum order order)
 void snap_pump_finish(SnapPump *p)
 {
 	give_order(p, FINISH);
+}
+
+void snap_pump_drop(SnapPump *p)
+{
+	give_order(p, DROP);
 }
 
 bool snap_pump_ended(SnapPump *p)
@@ -177,6 +201,7 @@ int snap_pump_new(int in, int file, SnapPump **ret_pump, GError **error)
 
 	p->in = in;
 	p->file = file;
+	p->enough = (size_t)MAX(fcntl(in, F_GETPIPE_SZ), 0) / 4;
 	p->wake = eventfd(0, EFD_CLOEXEC);
 	p->data = aligned_alloc(ALIGNMENT, PIECE);
 	if (p->wake < 0 || !p->data)

@@ -3,8 +3,8 @@
  * Moves QEMU's stream from a pipe into a file, in a thread of its own.
  *
  * The pump holds back the last byte until the caller says that the stream is
- * whole. Without that byte it is not, so a save that fails never becomes a
- * snapshot, however far it came.
+ * whole, and empties the file if that does not come. So a save that fails never
+ * becomes a snapshot, however far it came.
  */
 #pragma once
 
@@ -24,6 +24,11 @@ int snap_pump_new(int in, int file, SnapPump **ret_pump, GError **error);
 /* Says that all bytes are in the pipe. The pump then moves them and syncs the
  * file, even if a process still has the written end open. Returns at once. */
 void snap_pump_finish(SnapPump *pump);
+
+/* Says that the stream is not wanted. Until snap_pump_stop(), the pump reads
+ * what comes and drops it, so QEMU does not wait for room in the pipe. Returns
+ * at once. */
+void snap_pump_drop(SnapPump *pump);
 
 /* Tells whether the pump has ended: the file is on disk, or it failed. After a
  * failure, who writes into the pipe gets EPIPE. */

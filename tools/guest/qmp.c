@@ -228,8 +228,10 @@ static int send_line(SnapQmp *q, const char *line, int fd, gint64 end,
 			fd = -1;
 			continue;
 		}
-		if (n < 0 && errno != EAGAIN && errno != EINTR)
+		if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
 			return closed(q, error);
+		if (n < 0 && errno != EAGAIN && errno != EINTR)
+			return snap_fail_errno(error, errno, "%s", q->address);
 		r = wait_for(q, POLLOUT, end, error);
 		if (r < 0)
 			return r;

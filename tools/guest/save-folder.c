@@ -85,10 +85,15 @@ static bool is_for_another(const struct snap_qmp_peer *qemu)
 static int give_folders(SnapSaveFolder *f, const struct snap_qmp_peer *qemu,
 			GError **error)
 {
-	for (guint i = 0; is_for_another(qemu) && i < f->made->len; i++)
-		if (chown(f->made->pdata[i], qemu->uid, qemu->gid) < 0)
-			return snap_fail_errno(error, errno, "%s",
-					       (char *)f->made->pdata[i]);
+	/* The inner one first: who has the outer one may exchange it. */
+	for (guint i = f->made->len; is_for_another(qemu) && i; i--) {
+		const char *path = f->made->pdata[i - 1];
+		snap_autofd int fd = open(path, O_RDONLY | O_DIRECTORY |
+							O_NOFOLLOW | O_CLOEXEC);
+
+		if (fd < 0 || fchown(fd, qemu->uid, qemu->gid) < 0)
+			return snap_fail_errno(error, errno, "%s", path);
+	}
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
+#include "tools/cli/print.h"
 #include "tools/guest/pump.h"
 
 /* The name by which QEMU knows the pipe. */
@@ -49,6 +50,9 @@ static int make(SnapSaveStream *s, GError **error)
 	if (r < 0)
 		return r;
 	r = snap_qmp_give(s->qmp, PIPE, end, &cause);
+	if (r == -EREMOTEIO)
+		snap_print_error("save: QEMU opens the file itself: %s",
+				 cause->message);
 	if (r == -EREMOTEIO)
 		return snap_save_folder_leave(s->folder, snap_qmp_peer(s->qmp),
 					      error);
@@ -105,6 +109,12 @@ void snap_save_stream_finish(SnapSaveStream *s)
 	s->finished = true;
 	if (s->pump)
 		snap_pump_finish(s->pump);
+}
+
+void snap_save_stream_drop(SnapSaveStream *s)
+{
+	if (s->pump)
+		snap_pump_drop(s->pump);
 }
 
 bool snap_save_stream_ended(SnapSaveStream *s)

@@ -27,6 +27,10 @@ int snap_save_stream_begin(SnapSaveStream *stream, GError **error);
 /* Says that QEMU's migration is complete. Returns at once. */
 void snap_save_stream_finish(SnapSaveStream *stream);
 
+/* Says that the stream will not be kept, so that QEMU can be told to stop.
+ * Returns at once. */
+void snap_save_stream_drop(SnapSaveStream *stream);
+
 /* Tells whether all is on disk, or a write has failed. */
 bool snap_save_stream_ended(SnapSaveStream *stream);
 

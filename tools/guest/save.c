@@ -224,9 +224,11 @@ static int settle(struct save *s, GError **error)
 static int cancel(struct save *s, SnapMigrate *m, int reason, GError **error)
 {
 	g_autoptr(GError) cause = NULL;
-	int r = call(s, "migrate_cancel", &cause);
+	int r;
 
-	/* Otherwise QEMU could wait for room in the pipe. */
+	/* QEMU cannot answer while it waits for room in the pipe. */
+	snap_save_stream_drop(s->stream);
+	r = call(s, "migrate_cancel", &cause);
 	snap_save_stream_stop(s->stream);
 	while (r == 0) {
 		r = snap_migrate_query(s->qmp, m, &cause);

@@ -118,7 +118,24 @@ static void takes_the_end_of_the_pipe_for_no_end_of_the_stream(void **state)
 	WAIT_UNTIL(size_of(&l) == 2);
 	assert_int_equal(snap_pump_stop(l.pump), -EINTR);
 	assert_true(snap_pump_ended(l.pump));
-	assert_holds(&l, "ab");
+	assert_holds(&l, "");
+	end(&l);
+}
+
+static void reads_on_when_it_drops(void **state)
+{
+	g_autofree char *data = g_strnfill(4 * SNAP_MIB, 'x');
+	struct line l;
+
+	begin(&l);
+	put(&l, "abc");
+	WAIT_UNTIL(size_of(&l) == 2);
+	snap_pump_drop(l.pump);
+	/* More than the pipe holds. */
+	put(&l, data);
+	assert_false(snap_pump_ended(l.pump));
+	assert_int_equal(snap_pump_stop(l.pump), -EINTR);
+	assert_holds(&l, "");
 	end(&l);
 }
 
@@ -222,6 +239,7 @@ int main(void)
 			writes_all_that_was_in_the_pipe_when_it_may_finish),
 		cmocka_unit_test(
 			takes_the_end_of_the_pipe_for_no_end_of_the_stream),
+		cmocka_unit_test(reads_on_when_it_drops),
 		cmocka_unit_test(finishes_after_the_end_of_the_pipe),
 		cmocka_unit_test(breaks_the_pipe_when_it_is_stopped),
 		cmocka_unit_test(breaks_the_pipe_when_the_file_is_full),
