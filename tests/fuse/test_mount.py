@@ -146,7 +146,7 @@ class ManyFilesTest(FuseCase):
 
 
 class AutoLevelTest(FuseCase):
-    options = ('level=3', 'level=auto')
+    options = ('level=2', 'level=auto')
 
     def levels(self):
         """{level: bytes of pages that were compressed at it}"""
