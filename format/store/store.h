@@ -38,9 +38,9 @@ struct snap_file_ops {
 	int (*sync)(SnapFile *f);
 	/* Gives the current size. */
 	int (*size)(SnapFile *f, uint64_t *ret_size);
-	/* The offset before which all bytes have reached the disk, as far as the
-	 * kernel tells (sync_file_range(2)); what is in the disk's own cache
-	 * counts. May be NULL: never known. */
+	/* The offset before which all bytes have reached the disk, as far as
+	 * the kernel tells (sync_file_range(2)); what is in the disk's own
+	 * cache counts. May be NULL: never known. */
 	uint64_t (*on_disk)(SnapFile *f);
 	/* Renames the file to `name` in the folder `dirfd`, replacing a file of
 	 * that name, and makes that durable (fsync of the folders). -ENOENT

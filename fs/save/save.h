@@ -169,8 +169,8 @@ void snap_save_check(SnapSave *save, snap_save_answer answer,
 void snap_save_end(SnapSave *save);
 
 /* Ends a stream from outside, for the reason `why` ("the mount was ended").
- * A complete stream is still committed. With NULL, the stream is dropped without
- * a message, even if it is complete. */
+ * A complete stream is still committed. With NULL, the stream is dropped
+ * without a message, even if it is complete. */
 void snap_save_abort(SnapSave *save, const char *why);
 
 /* Returns the state of the save. *ret_bytes (unless NULL) becomes the present
