@@ -148,6 +148,13 @@ class VerbCase(VmCase):
         self.assertRegex(done.stdout, SAVED)
         return done
 
+    def wait_no_save(self):
+        """The daemon ends a save a moment after the last close."""
+        def idle():
+            with open(self.mount.path('.snapfs', 'stats')) as file:
+                return 'snapfs_saves_running 0\n' in file.read()
+        wait_until(idle, 30, 'no save runs')
+
     def assert_fails(self, done, pattern, status=1):
         """It failed, and its last line is one sentence that matches."""
         self.assertEqual(done.returncode, status, done.stdout + done.stderr)

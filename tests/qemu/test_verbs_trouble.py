@@ -221,13 +221,6 @@ class Pipe(VerbCase):
         self.written = 0
         return write
 
-    def wait_no_save(self):
-        """The daemon ends a save a moment after the last close."""
-        def idle():
-            with open(self.mount.path('.snapfs', 'stats')) as file:
-                return 'snapfs_saves_running 0\n' in file.read()
-        wait_until(idle, 30, 'no save runs')
-
     def assert_nothing_saved(self, write, pattern):
         """In the mount the old snapshot stays, in a plain folder nothing is left."""
         self.assert_fails(self.play(write, '--force'), pattern)
