@@ -89,37 +89,20 @@ static void the_write_that_completes_the_stream_finds_it_on_disk(void **state)
 	}
 }
 
-struct heard {
-	bool given;
-	ssize_t result;
-};
-
-static void hear(void *data, ssize_t result)
-{
-	struct heard *heard = data;
-
-	heard->result = result;
-	heard->given = true;
-}
-
 /* Adds a page whose last byte could be that of a description, and writes it:
  * true if the answer came before the write returned. */
 static bool page_is_answered_at_once(struct world *w, uint64_t page)
 {
-	struct heard heard = { 0 };
 	guint at = w->stream->len;
+	struct outcome *o;
 	bool now;
 
 	put_page(w, page, (uint32_t)page + 1);
 	w->ram[page * SNAP_PAGE + SNAP_PAGE - 1] = '}';
 	w->stream->data[w->stream->len - 1] = '}';
-	snap_save_write(w->save, w->stream->data + at, w->stream->len - at, at,
-			hear, &heard);
-	now = __atomic_load_n(&heard.given, __ATOMIC_ACQUIRE);
-	/* A check is answered in its turn, after the write. */
-	if (!now)
-		check(w);
-	assert_int_equal(heard.result, w->stream->len - at);
+	o = put_later(w, w->stream->data + at, w->stream->len - at, at);
+	now = outcome_given(o);
+	assert_int_equal(outcome_wait(o), w->stream->len - at);
 	return now;
 }
 
@@ -146,59 +129,25 @@ static void a_page_is_answered_by_the_thread_that_brings_it(void **state)
 	world_close(&w);
 }
 
-/* What a request found when it was answered. */
-struct found {
-	struct world *w;
-	GMutex lock;
-	GCond answered;
-	ssize_t result;
-	bool given;
-	bool saved;
-};
-
-static void find(void *data, ssize_t result)
-{
-	struct found *f = data;
-
-	g_mutex_lock(&f->lock);
-	f->saved = there_is_a_snapshot(f->w);
-	f->result = result;
-	f->given = true;
-	g_cond_signal(&f->answered);
-	g_mutex_unlock(&f->lock);
-}
-
-static void assert_found(struct found *f, ssize_t result)
-{
-	g_mutex_lock(&f->lock);
-	while (!f->given)
-		g_cond_wait(&f->answered, &f->lock);
-	g_mutex_unlock(&f->lock);
-	assert_int_equal(f->result, result);
-	assert_true(f->saved);
-	g_mutex_clear(&f->lock);
-	g_cond_clear(&f->answered);
-}
-
 /* The requests are parked: the save's thread first makes the new file. */
 static void requests_behind_the_last_write_wait_for_the_snapshot(void **state)
 {
 	for (guint i = 0; i < 20; i++) {
-		struct found found[3] = { 0 };
+		struct outcome *write, *checks[2];
 		struct world w;
 
 		world_open(&w, SNAP_SAVER_BUFFER_DEFAULT);
 		whole_stream(&w, "{\"devices\": []}");
 		begin_save(&w);
-		for (guint j = 0; j < G_N_ELEMENTS(found); j++)
-			found[j].w = &w;
-		snap_save_write(w.save, w.stream->data, w.stream->len, 0, find,
-				&found[0]);
-		snap_save_check(w.save, find, &found[1]);
-		snap_save_check(w.save, find, &found[2]);
-		assert_found(&found[0], w.stream->len);
-		assert_found(&found[1], 0);
-		assert_found(&found[2], 0);
+		write = put_later(&w, w.stream->data, w.stream->len, 0);
+		for (guint j = 0; j < G_N_ELEMENTS(checks); j++)
+			checks[j] = check_later(&w);
+		assert_true(outcome_saved(write));
+		assert_int_equal(outcome_wait(write), w.stream->len);
+		for (guint j = 0; j < G_N_ELEMENTS(checks); j++) {
+			assert_true(outcome_saved(checks[j]));
+			assert_int_equal(outcome_wait(checks[j]), 0);
+		}
 		assert_saved(&w);
 		world_close(&w);
 	}

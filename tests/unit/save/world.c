@@ -68,11 +68,21 @@ void world_close(struct world *w)
 /* ---- writing ---- */
 
 struct outcome {
+	const struct world *world;
 	GMutex lock;
 	GCond cond;
 	bool given;
+	bool saved; /* when it was given */
 	ssize_t result;
 };
+
+static struct outcome *outcome_new(const struct world *w)
+{
+	struct outcome *o = g_new0(struct outcome, 1);
+
+	o->world = w;
+	return o;
+}
 
 static void outcome_give(void *data, ssize_t result)
 {
@@ -81,6 +91,7 @@ static void outcome_give(void *data, ssize_t result)
 
 	assert_false(o->given);
 	o->given = true;
+	o->saved = there_is_a_snapshot(o->world);
 	o->result = result;
 	g_cond_signal(&o->cond);
 }
@@ -92,15 +103,21 @@ bool outcome_given(struct outcome *o)
 	return o->given;
 }
 
+bool outcome_saved(struct outcome *o)
+{
+	SNAP_LOCKED(&o->lock);
+
+	while (!o->given)
+		g_cond_wait(&o->cond, &o->lock);
+	return o->saved;
+}
+
 ssize_t outcome_wait(struct outcome *o)
 {
 	ssize_t result;
 
-	g_mutex_lock(&o->lock);
-	while (!o->given)
-		g_cond_wait(&o->cond, &o->lock);
+	outcome_saved(o);
 	result = o->result;
-	g_mutex_unlock(&o->lock);
 	g_free(o);
 	return result;
 }
@@ -108,7 +125,7 @@ ssize_t outcome_wait(struct outcome *o)
 struct outcome *put_later(struct world *w, const void *data, size_t size,
 			  uint64_t offset)
 {
-	struct outcome *o = g_new0(struct outcome, 1);
+	struct outcome *o = outcome_new(w);
 
 	snap_save_write(w->save, data, size, offset, outcome_give, o);
 	return o;
@@ -119,12 +136,17 @@ ssize_t put(struct world *w, const void *data, size_t size, uint64_t offset)
 	return outcome_wait(put_later(w, data, size, offset));
 }
 
-ssize_t check(struct world *w)
+struct outcome *check_later(struct world *w)
 {
-	struct outcome *o = g_new0(struct outcome, 1);
+	struct outcome *o = outcome_new(w);
 
 	snap_save_check(w->save, outcome_give, o);
-	return outcome_wait(o);
+	return o;
+}
+
+ssize_t check(struct world *w)
+{
+	return outcome_wait(check_later(w));
 }
 
 ssize_t put_all(struct world *w, size_t size, size_t step)

@@ -50,10 +50,14 @@ struct outcome *put_later(struct world *w, const void *data, size_t size,
 			  uint64_t offset);
 /* True when the answer came. */
 bool outcome_given(struct outcome *o);
+/* Waits for the answer: true when the snapshot was there as it came. */
+bool outcome_saved(struct outcome *o);
 /* Waits for the answer, and frees it. */
 ssize_t outcome_wait(struct outcome *o);
 
-/* Asks whether the stream could end here. */
+/* Asks whether the stream could end here; the first without waiting for the
+ * answer. */
+struct outcome *check_later(struct world *w);
 ssize_t check(struct world *w);
 
 bool there_is_a_snapshot(const struct world *w);

@@ -76,6 +76,14 @@ static void assert_holds(const struct line *l, const char *text)
 	assert_memory_equal(data, text, strlen(text));
 }
 
+/* All is in the pipe: it ends with this outcome. */
+static void assert_finishes(const struct line *l, int outcome)
+{
+	snap_pump_finish(l->pump);
+	WAIT_UNTIL(snap_pump_ended(l->pump));
+	assert_int_equal(snap_pump_stop(l->pump), outcome);
+}
+
 static void holds_back_the_last_byte_until_it_may_finish(void **state)
 {
 	struct line l;
@@ -86,9 +94,7 @@ static void holds_back_the_last_byte_until_it_may_finish(void **state)
 	put(&l, "d");
 	WAIT_UNTIL(size_of(&l) == 3);
 	assert_false(snap_pump_ended(l.pump));
-	snap_pump_finish(l.pump);
-	WAIT_UNTIL(snap_pump_ended(l.pump));
-	assert_int_equal(snap_pump_stop(l.pump), 0);
+	assert_finishes(&l, 0);
 	assert_holds(&l, "abcd");
 	end(&l);
 }
@@ -100,9 +106,7 @@ static void writes_all_that_was_in_the_pipe_when_it_may_finish(void **state)
 	/* The pipe is open still, as if another process had it. */
 	begin(&l);
 	put(&l, "abc");
-	snap_pump_finish(l.pump);
-	WAIT_UNTIL(snap_pump_ended(l.pump));
-	assert_int_equal(snap_pump_stop(l.pump), 0);
+	assert_finishes(&l, 0);
 	assert_holds(&l, "abc");
 	end(&l);
 }
@@ -148,9 +152,7 @@ static void finishes_after_the_end_of_the_pipe(void **state)
 	close(l.end);
 	l.end = -1;
 	WAIT_UNTIL(size_of(&l) == 2);
-	snap_pump_finish(l.pump);
-	WAIT_UNTIL(snap_pump_ended(l.pump));
-	assert_int_equal(snap_pump_stop(l.pump), 0);
+	assert_finishes(&l, 0);
 	assert_holds(&l, "abc");
 	end(&l);
 }
@@ -191,9 +193,7 @@ static void tells_when_the_file_cannot_be_synced(void **state)
 	l.file = ends[0];
 	begin_into(&l, ends[1]);
 	put(&l, "abc");
-	snap_pump_finish(l.pump);
-	WAIT_UNTIL(snap_pump_ended(l.pump));
-	assert_int_equal(snap_pump_stop(l.pump), -EINVAL);
+	assert_finishes(&l, -EINVAL);
 	end(&l);
 }
 
@@ -202,9 +202,7 @@ static void takes_no_bytes_for_no_stream(void **state)
 	struct line l;
 
 	begin(&l);
-	snap_pump_finish(l.pump);
-	WAIT_UNTIL(snap_pump_ended(l.pump));
-	assert_int_equal(snap_pump_stop(l.pump), -ENODATA);
+	assert_finishes(&l, -ENODATA);
 	end(&l);
 }
 
@@ -222,9 +220,7 @@ static void moves_pieces_of_all_sizes_in_order(void **state)
 		assert_int_equal(snap_write_all(l.end, data + size, n), 0);
 		size += n;
 	}
-	snap_pump_finish(l.pump);
-	WAIT_UNTIL(snap_pump_ended(l.pump));
-	assert_int_equal(snap_pump_stop(l.pump), 0);
+	assert_finishes(&l, 0);
 	assert_int_equal(size_of(&l), size);
 	assert_int_equal(snap_pread_exact(l.file, back, size, 0), 0);
 	assert_memory_equal(data, back, size);
