@@ -21,8 +21,8 @@
 #include "format/base/log.h"
 #include "format/qemu/parse.h"
 #include "fs/save/ingest.h"
-#include "fs/save/parts.h"
 #include "fs/save/intake.h"
+#include "fs/save/parts.h"
 
 /* The memory of a running save besides its jobs: the map, and the
  * buffers of the file in format/store. */
@@ -33,6 +33,7 @@
  * ignore. */
 #define LEAN_SAVES 16
 #define LEAN_MAP_MEMORY (128 * SNAP_KIB)
+
 struct SnapSaver {
 	SnapCatalog *catalog;
 	struct snap_intake_stats intake; /* atomic */
