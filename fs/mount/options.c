@@ -212,17 +212,12 @@ static int parse_number(const struct option_row *row, const char *value,
 static int parse_effort(const struct option_row *row, const char *value,
 			uint64_t *to, GError **error)
 {
-	guint64 n = SNAP_LEVEL_AUTO;
-
-	if (strcmp(value, "auto") &&
-	    !g_ascii_string_to_unsigned(value, 10, row->min, row->max, &n,
-					NULL))
-		return snap_fail(error, EINVAL,
-				 "-o %s%s: neither auto nor a number from "
-				 "%" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT,
-				 row->name, value, row->min, row->max);
-	*to = n;
-	return 0;
+	if (snap_level_parse(value, to))
+		return 0;
+	return snap_fail(error, EINVAL,
+			 "-o %s%s: neither auto nor a number from "
+			 "%" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT,
+			 row->name, value, row->min, row->max);
 }
 
 static int parse_level(const struct option_row *row, const char *value,

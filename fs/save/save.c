@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "format/base/cleanup.h"
@@ -67,6 +68,18 @@ struct SnapSave {
 };
 
 /* ---- what saves share ---- */
+
+bool snap_level_parse(const char *text, uint64_t *ret_level)
+{
+	guint64 level = SNAP_LEVEL_AUTO;
+
+	if (strcmp(text, "auto") &&
+	    !g_ascii_string_to_unsigned(text, 10, 1, SNAP_LEVEL_MAX, &level,
+					NULL))
+		return false;
+	*ret_level = level;
+	return true;
+}
 
 SnapSaver *snap_saver_new(const struct snap_saver_opts *opts)
 {

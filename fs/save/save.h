@@ -25,8 +25,12 @@ typedef struct SnapSaver SnapSaver;
 #define SNAP_SAVER_BUFFER_DEFAULT (64 * SNAP_MIB)
 #define SNAP_SAVER_BUFFER_MIN (16 * SNAP_MIB)
 
-/* Compression as hard as costs no time: see effort.c. */
+/* The highest level that makes no save slower (effort.c). */
 #define SNAP_LEVEL_AUTO 0
+
+/* Reads a level as a user writes it: 1 to SNAP_LEVEL_MAX, or "auto". Returns
+ * false if it is neither. */
+bool snap_level_parse(const char *text, uint64_t *ret_level);
 
 struct snap_saver_opts {
 	SnapCatalog *catalog; /* borrowed */

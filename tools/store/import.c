@@ -46,7 +46,7 @@ static const GOptionEntry options[] = {
 static int check_options(struct snap_saver_opts *ret_opts, GError **error)
 {
 	uint64_t buffer = SNAP_SAVER_BUFFER_DEFAULT;
-	guint64 level = SNAP_LEVEL_AUTO;
+	uint64_t level = SNAP_LEVEL_AUTO;
 	g_autoptr(GError) cause = NULL;
 
 	if (buffer_text && snap_size_parse(buffer_text, &buffer, &cause) < 0)
@@ -54,9 +54,7 @@ static int check_options(struct snap_saver_opts *ret_opts, GError **error)
 	if (buffer < SNAP_SAVER_BUFFER_MIN || buffer > SNAP_GIB * 1024)
 		return snap_usage_error(error, "--buffer=%s: want 16m to 1t",
 					buffer_text);
-	if (level_text && strcmp(level_text, "auto") &&
-	    !g_ascii_string_to_unsigned(level_text, 10, 1, SNAP_LEVEL_MAX,
-					&level, NULL))
+	if (level_text && !snap_level_parse(level_text, &level))
 		return snap_usage_error(error,
 					"--level=%s: want 1 to %d, or auto",
 					level_text, SNAP_LEVEL_MAX);
