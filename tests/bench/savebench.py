@@ -10,12 +10,12 @@ from content import packed, say_packed
 from figures import Figure, in_turn, processor_seconds, ratio, say, timed
 from harness import build_path
 from mappedbench import mapped_saves
-from stage import Stage, connect, mount_knows, port_args, talk, wait_idle
+from stage import Stage, connect, port_args, talk, wait_idle
 
 BACKGROUND = {'background-snapshot': True}
 PRECOPY = {'background-snapshot': False}
 STALLED = re.compile(r'stalled (\d+) waited (\d+)(?: p50 (\d+) p99 (\d+) max (\d+))?')
-LEVEL_1, WRITEBACK = 'level1', 'writeback'
+LEVEL_1 = 'level1'
 
 
 def children_seconds():
@@ -29,8 +29,6 @@ class Saves(Stage):
     variants = {LEVEL_1: ['level=1']}
 
     def __init__(self, options, content, folder, table):
-        if mount_knows('writeback'):
-            self.variants = {**self.variants, WRITEBACK: ['writeback']}
         super().__init__(options, content, folder)
         self.table = table
         self.memory = options.memory
@@ -79,14 +77,8 @@ class Saves(Stage):
                     ('file: into the mount',
                      lambda: self.save(qemu, self.place.stream, BACKGROUND)),
                     ('snapfs save', lambda: self.save_by_verb(qemu, self.place))]
-            if WRITEBACK in self.places:
-                stream = self.places[WRITEBACK].stream
-                ways.append(('file:, -o writeback', lambda: self.save(qemu, stream, BACKGROUND)))
-            else:
-                print('-o writeback: skipped, mount.snapfs does not know it')
             self.compare('background save, running guest', ways,
-                         {'file: into the mount': '≤ 2.0', 'file:, -o writeback': '≤ 1.2',
-                          'snapfs save': '≤ 1.15'})
+                         {'file: into the mount': '≤ 2.0', 'snapfs save': '≤ 1.15'})
 
     def stopped(self, qemu, goal):
         self.compare('save, stopped guest',

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 
 from figures import drop_caches, sync_file, timed
-from harness import build_path, run, wait_until
+from harness import wait_until
 from mount import Mount
 from qemu import Qemu
 
@@ -133,12 +133,6 @@ def read_all(path):
     with open(path, 'rb', buffering=0) as file:
         while file.read(MIB):
             pass
-
-
-def mount_knows(option):
-    """Whether mount.snapfs has an option, by what --help says."""
-    words = run(build_path('fs', 'mount', 'mount.snapfs'), '--help').stdout
-    return any(line.split()[:1] == [option] for line in words.splitlines())
 
 
 # ---- the second serial port of a Linux guest ----
