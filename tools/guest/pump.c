@@ -22,9 +22,8 @@
 
 /* The size of the pipe, and of the largest write. Any user may have some pipes
  * of that size (fs.pipe-max-size, pipe-user-pages-soft, pipe(7)). FUSE passes
- * on a write of at most 256 pages at once (since Linux 4.20, fs/fuse/fuse_i.h),
- * so it begins at a page.
- */
+ * on at most 256 pages at once (since Linux 4.20, fs/fuse/fuse_i.h), so the
+ * buffer begins at a page. */
 #define PIECE SNAP_MIB
 #define ALIGNMENT 4096
 /* When a read gets less than a quarter of the pipe, the next comes so many
@@ -39,7 +38,7 @@ enum order {
 };
 
 struct SnapPump {
-	int in;	       /* the pipe; the thread's, like the next three */
+	int in;	       /* the pipe; the thread's, like the next four */
 	int file;      /* that it is moved into */
 	size_t enough; /* bytes, a quarter of the pipe */
 	uint8_t *data;
