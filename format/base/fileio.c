@@ -6,6 +6,7 @@
 #include <glib.h>
 #include <stdio.h>
 
+#include "format/base/beneath.h"
 #include "format/base/cleanup.h"
 
 /* ---- reading and writing ---- */
@@ -73,12 +74,12 @@ int snap_write_all(int fd, const void *buf, size_t size)
 
 int snap_open_regular(int dirfd, const char *name, struct stat *ret_st)
 {
-	snap_autofd int fd = openat(
-		dirfd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	snap_autofd int fd = snap_open_below(dirfd, name, O_RDONLY, 0);
 	struct stat st;
 
+	/* A link, or a socket. */
 	if (fd < 0)
-		return errno == ELOOP ? -EINVAL : -errno;
+		return fd == -ELOOP || fd == -ENXIO ? -EINVAL : fd;
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	if (!S_ISREG(st.st_mode))
@@ -118,16 +119,16 @@ static int set_owner(int fd, const struct snap_replace *how)
 {
 	struct stat like, st;
 	mode_t mode = how->mode;
+	int r = 0;
 
 	if (how->like_fd >= 0) {
 		if (fstat(how->like_fd, &like) < 0 || fstat(fd, &st) < 0)
 			return -errno;
-		if ((like.st_uid != st.st_uid || like.st_gid != st.st_gid) &&
-		    fchown(fd, like.st_uid, like.st_gid) < 0)
-			return -errno;
+		if (like.st_uid != st.st_uid || like.st_gid != st.st_gid)
+			r = snap_set_owner(fd, like.st_uid, like.st_gid);
 		mode &= like.st_mode;
 	}
-	return fchmod(fd, mode) < 0 ? -errno : 0;
+	return r < 0 ? r : snap_set_mode(fd, mode);
 }
 
 /* Writes the temporary file and renames it. */
@@ -159,10 +160,10 @@ int snap_replace_file(const struct snap_replace *how, const void *data,
 	int r;
 
 	unlinkat(how->tmp_dirfd, how->tmp_name, 0);
-	fd = openat(how->tmp_dirfd, how->tmp_name,
-		    O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	fd = snap_open_below(how->tmp_dirfd, how->tmp_name,
+			     O_WRONLY | O_CREAT | O_EXCL, 0600);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	r = write_and_rename(fd, how, data, size);
 	if (r < 0)
 		unlinkat(how->tmp_dirfd, how->tmp_name, 0);
@@ -173,9 +174,7 @@ int snap_replace_file(const struct snap_replace *how, const void *data,
 
 int snap_open_folder(int dirfd)
 {
-	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	return fd < 0 ? -errno : fd;
+	return snap_open_below(dirfd, ".", O_RDONLY | O_DIRECTORY, 0);
 }
 
 int snap_sync_folder(int fd)

@@ -4,7 +4,6 @@
 
 #include <fcntl.h>
 #include <limits.h>
-#include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -43,24 +42,17 @@ static int set_times(int path_fd, unsigned set, const struct stat *st)
 
 int snap_store_setattr(int path_fd, unsigned set, const struct stat *st)
 {
-	char path[SNAP_PROC_PATH];
+	int r = 0;
 
-	snap_proc_path(path, path_fd);
-	if ((set & (SNAP_SET_UID | SNAP_SET_GID)) &&
-	    fchownat(path_fd, "", set & SNAP_SET_UID ? st->st_uid : (uid_t)-1,
-		     set & SNAP_SET_GID ? st->st_gid : (gid_t)-1,
-		     AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
-		return -errno;
-	if ((set & SNAP_SET_MODE) && chmod(path, st->st_mode & 07777) < 0)
-		return -errno;
-	if (set & (SNAP_SET_ATIME | SNAP_SET_MTIME))
-		return set_times(path_fd, set, st);
-	return 0;
-}
-
-void snap_proc_path(char ret[SNAP_PROC_PATH], int fd)
-{
-	snprintf(ret, SNAP_PROC_PATH, "/proc/self/fd/%d", fd);
+	if (set & (SNAP_SET_UID | SNAP_SET_GID))
+		r = snap_set_owner(
+			path_fd, set & SNAP_SET_UID ? st->st_uid : (uid_t)-1,
+			set & SNAP_SET_GID ? st->st_gid : (gid_t)-1);
+	if (r == 0 && (set & SNAP_SET_MODE))
+		r = snap_set_mode(path_fd, st->st_mode & 07777);
+	if (r == 0 && (set & (SNAP_SET_ATIME | SNAP_SET_MTIME)))
+		r = set_times(path_fd, set, st);
+	return r;
 }
 
 bool snap_plain_path(int fd, char *ret, size_t size)

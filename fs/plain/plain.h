@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "format/base/beneath.h"
 #include "fs/catalog/catalog.h"
 #include "fs/node/kind.h"
 
@@ -52,10 +53,6 @@ int snap_store_getattr(SnapNode *node, SnapHandle *handle,
 
 /* Changes all attributes but the size of the file of an O_PATH descriptor. */
 int snap_store_setattr(int path_fd, unsigned set, const struct stat *st);
-
-/* The path by which the file of an O_PATH descriptor can be opened. */
-#define SNAP_PROC_PATH 32
-void snap_proc_path(char ret[SNAP_PROC_PATH], int fd);
 
 /* False when so many files are open that `fd`, of an ordinary file, must be
  * closed again. */
