@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "format/base/beneath.h"
 #include "format/store/plain-internal.h"
 #include "format/store/uring-internal.h"
 
@@ -19,9 +20,9 @@ int snap_file_create(int dirfd, const char *name, mode_t mode,
 	struct snap_plain_file *p;
 	int fd, r;
 
-	fd = openat(dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+	fd = snap_open_below(dirfd, name, O_RDWR | O_CREAT | O_EXCL, mode);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	p = snap_plain_new(fd);
 	p->dirfd = dirfd;
 	p->name = g_strdup(name);
@@ -40,29 +41,35 @@ int snap_file_create(int dirfd, const char *name, mode_t mode,
 	return 0;
 }
 
+int snap_file_give(SnapFile *f, uid_t uid, gid_t gid, mode_t mode)
+{
+	/* What snap_file_create() makes begins with this. */
+	int fd = ((struct snap_plain_file *)f)->fd, r = 0;
+
+	if (uid != (uid_t)-1 || gid != (gid_t)-1)
+		r = snap_set_owner(fd, uid, gid);
+	return r < 0 ? r : snap_set_mode(fd, mode);
+}
+
 /* Makes a scratch file on a file system without O_TMPFILE. */
 static int scratch_open_named(int dirfd)
 {
 	g_autofree char *uuid = g_uuid_string_random();
 	g_autofree char *name = g_strconcat("scratch-", uuid, NULL);
-	int fd = openat(dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
-			0600);
+	int fd = snap_open_below(dirfd, name, O_RDWR | O_CREAT | O_EXCL, 0600);
 
-	if (fd < 0)
-		return -errno;
-	unlinkat(dirfd, name, 0);
+	if (fd >= 0)
+		unlinkat(dirfd, name, 0);
 	return fd;
 }
 
 int snap_file_scratch(int dirfd, SnapFile **ret_file)
 {
-	int fd = openat(dirfd, ".", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+	/* It cannot get a name later; and see snap_open_below() for O_EXCL. */
+	int fd = snap_open_below(dirfd, ".", O_RDWR | O_TMPFILE | O_EXCL, 0600);
 
-	if (fd < 0 &&
-	    (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL))
+	if (fd == -EOPNOTSUPP || fd == -EISDIR || fd == -EINVAL)
 		fd = scratch_open_named(dirfd);
-	else if (fd < 0)
-		fd = -errno;
 	if (fd < 0)
 		return fd;
 	*ret_file = snap_file_wrap(fd);

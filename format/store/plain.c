@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "format/base/beneath.h"
 #include "format/base/cleanup.h"
 #include "format/base/fileio.h"
 
@@ -31,7 +32,7 @@ ssize_t snap_plain_pread(SnapFile *f, void *buf, size_t size, uint64_t offset)
  * kernel writes when it wants to. */
 static void writeback_begin(struct snap_plain_file *p)
 {
-	int fd = openat(p->dirfd, p->name, O_RDONLY | O_CLOEXEC);
+	int fd = snap_open_again(p->fd, O_RDONLY);
 
 	p->writeback = fd < 0 ? NULL : snap_writeback_new(fd);
 	p->is_stream = p->writeback != NULL;

@@ -73,6 +73,10 @@ int snap_file_create(int dirfd, const char *name, mode_t mode,
 		     const char *companion, enum snap_file_driver driver,
 		     SnapFile **ret_file);
 
+/* Gives a file that was created so an owner and a mode; (uid_t)-1 and (gid_t)-1
+ * are those that it has. Returns 0 or -errno. */
+int snap_file_give(SnapFile *f, uid_t uid, gid_t gid, mode_t mode);
+
 /* Creates a file without a name in the folder `dirfd`, for data that does not
  * fit in memory. It may be written in any order, and close removes it. Returns
  * 0 or -errno. */

@@ -22,8 +22,14 @@ int snap_temporary_create(int tmp_fd, const char *path,
  * are ignored. */
 void snap_temporary_clear(int root_fd, int tmp_fd);
 
-/* The folder of the temporary files; -1 where the catalog is read-only. */
-int snap_catalog_tmp_fd(const SnapCatalog *c);
+/* Takes the locks of the writer of the store `store`, whose folder and whose
+ * folder .snapfs are open. `holder` says who it is. Returns the descriptor that
+ * snap_lock_drop() takes, -EBUSY, or -errno. */
+int snap_lock_take(const char *store, int store_fd, int private_fd,
+		   const char *holder, GError **error);
+/* Gives the lock of .snapfs back; closing the store's folder does the same to
+ * the other one. */
+void snap_lock_drop(int fd);
 
 /* Opens the folder `path` below `fd` with O_PATH, name by name, without
  * following links. Returns the descriptor, -EINVAL for "..", or -errno. */

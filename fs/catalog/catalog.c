@@ -1,18 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A store: opens it, takes its lock, finds and creates single snapshots. */
+/* A store: opens it, finds and creates single snapshots. */
 #include "fs/catalog/catalog-internal.h"
 
 #include <fcntl.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "format/base/beneath.h"
+#include "format/base/cleanup.h"
 #include "format/base/error.h"
-#include "format/base/fileio.h"
-
-/* The longest text that is read from the lock, in bytes. */
-#define HOLDER_MAX 512
 
 struct SnapCatalog {
 	char *path;
@@ -26,16 +23,11 @@ void snap_catalog_free(SnapCatalog *c)
 {
 	if (!c)
 		return;
-	if (c->lock_fd >= 0) {
-		/* An empty file tells the reader that no process holds it. */
-		if (ftruncate(c->lock_fd, 0) < 0)
-			errno = 0;
-		close(c->lock_fd);
-	}
-	if (c->tmp_fd >= 0)
-		close(c->tmp_fd);
-	if (c->fd >= 0)
-		close(c->fd);
+	snap_close_fd(&c->tmp_fd);
+	/* The folder's lock first: who gets the other one then gets both. */
+	snap_close_fd(&c->fd);
+	if (c->lock_fd >= 0)
+		snap_lock_drop(c->lock_fd);
 	g_free(c->path);
 	g_free(c);
 }
@@ -71,84 +63,48 @@ bool snap_catalog_reserved(const char *name)
 			strlen(SNAP_CATALOG_PRIVATE));
 }
 
-/* Makes a private folder unless it exists. */
-static int make_folder(SnapCatalog *c, const char *name, GError **error)
+/* Opens the folder `name` of the folder `at`, which is made unless it exists. A
+ * link in its place is not followed: it may lead out of the store. `shown` is
+ * its path, for errors. Returns the descriptor. */
+static int open_folder(SnapCatalog *c, int at, const char *name,
+		       const char *shown, GError **error)
 {
-	struct stat st;
+	int fd;
 
-	if (mkdirat(c->fd, name, 0755) == 0)
-		return 0;
-	if (errno != EEXIST)
+	if (mkdirat(at, name, 0755) < 0 && errno != EEXIST)
 		return snap_fail_errno(error, errno,
 				       "store %s cannot be written", c->path);
-	if (fstatat(c->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return snap_fail_errno(error, errno, "store %s: %s", c->path,
-				       name);
-	if (!S_ISDIR(st.st_mode))
+	fd = snap_open_below(at, name, O_RDONLY | O_DIRECTORY, 0);
+	if (fd == -ENOTDIR || fd == -ELOOP)
 		return snap_fail(error, ENOTDIR,
 				 "store %s: %s exists and is not a folder",
-				 c->path, name);
-	return 0;
+				 c->path, shown);
+	return fd < 0 ? snap_fail_errno(error, -fd, "store %s: %s", c->path,
+					shown)
+		      : fd;
 }
 
-/* Reads what the holder of the lock wrote into it. */
-static char *read_holder(int fd)
+static bool may_write(int folder_fd)
 {
-	g_autofree char *text = NULL;
-
-	if (snap_read_fd(fd, HOLDER_MAX, &text, NULL) == 0 && *g_strstrip(text))
-		return g_steal_pointer(&text);
-	return g_strdup("by another process");
+	return faccessat(folder_fd, ".", W_OK | X_OK, AT_EACCESS) == 0;
 }
 
-/* Takes the lock, and writes into it which process holds it. */
-static int take_lock(SnapCatalog *c, const char *holder, GError **error)
-{
-	g_autofree char *text = NULL;
-
-	c->lock_fd = openat(c->fd, SNAP_CATALOG_PRIVATE "/lock",
-			    O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
-	if (c->lock_fd < 0)
-		return snap_fail_errno(error, errno,
-				       "store %s cannot be written", c->path);
-	if (flock(c->lock_fd, LOCK_EX | LOCK_NB) < 0) {
-		int code = errno == EWOULDBLOCK ? EBUSY : errno;
-
-		text = read_holder(c->lock_fd);
-		close(c->lock_fd);
-		c->lock_fd = -1;
-		if (code != EBUSY)
-			return snap_fail_errno(error, code,
-					       "store %s cannot be locked",
-					       c->path);
-		return snap_fail(error, EBUSY, "store %s is in use: %s",
-				 c->path, text);
-	}
-	text = g_strdup_printf("%s (process %d)\n", holder, (int)getpid());
-	if (ftruncate(c->lock_fd, 0) < 0 ||
-	    snap_pwrite_all(c->lock_fd, text, strlen(text), 0) < 0)
-		return 0; /* the text is not needed for the lock to hold */
-	return 0;
-}
-
-/* Does the part of opening that only a writer needs. */
+/* Does the part of opening that only a writer needs. Each name is looked up
+ * once: who may write to the store may exchange it afterwards. */
 static int open_to_write(SnapCatalog *c, const char *holder, GError **error)
 {
-	int r = make_folder(c, SNAP_CATALOG_PRIVATE, error);
+	snap_autofd int private_fd = open_folder(c, c->fd, SNAP_CATALOG_PRIVATE,
+						 SNAP_CATALOG_PRIVATE, error);
 
-	if (r < 0)
-		return r;
-	r = take_lock(c, holder, error);
-	if (r < 0)
-		return r;
-	r = make_folder(c, SNAP_CATALOG_TMP, error);
-	if (r < 0)
-		return r;
-	c->tmp_fd = openat(c->fd, SNAP_CATALOG_TMP,
-			   O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (c->tmp_fd < 0 ||
-	    faccessat(c->tmp_fd, ".", W_OK | X_OK, AT_EACCESS) < 0 ||
-	    faccessat(c->fd, ".", W_OK | X_OK, AT_EACCESS) < 0)
+	if (private_fd < 0)
+		return private_fd;
+	c->lock_fd = snap_lock_take(c->path, c->fd, private_fd, holder, error);
+	if (c->lock_fd < 0)
+		return c->lock_fd;
+	c->tmp_fd = open_folder(c, private_fd, "tmp", SNAP_CATALOG_TMP, error);
+	if (c->tmp_fd < 0)
+		return c->tmp_fd;
+	if (!may_write(c->tmp_fd) || !may_write(c->fd))
 		return snap_fail_errno(error, errno,
 				       "store %s cannot be written", c->path);
 	snap_temporary_clear(c->fd, c->tmp_fd);
@@ -164,12 +120,12 @@ int snap_catalog_open(const char *path, bool read_only, const char *holder,
 	c->path = g_strdup(path);
 	c->read_only = read_only;
 	c->tmp_fd = c->lock_fd = -1;
-	c->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (c->fd < 0 && errno == ENOTDIR)
+	c->fd = snap_open_named(path, O_RDONLY | O_DIRECTORY, 0);
+	if (c->fd == -ENOTDIR)
 		return snap_fail(error, ENOTDIR, "store %s is not a folder",
 				 path);
 	if (c->fd < 0)
-		return snap_fail_errno(error, errno,
+		return snap_fail_errno(error, -c->fd,
 				       "store %s cannot be opened", path);
 	r = read_only ? 0 : open_to_write(c, holder, error);
 	if (r < 0)
@@ -201,6 +157,12 @@ int snap_catalog_create(SnapCatalog *c, const char *path,
 	r = snap_temporary_create(c->tmp_fd, path, owner, &file);
 	if (r == 0 && ret_scratch)
 		r = snap_file_scratch(c->tmp_fd, ret_scratch);
+	if (r == -ENOENT)
+		return snap_fail(error, ENOENT,
+				 "store %s: its folder " SNAP_CATALOG_TMP
+				 " was removed while the store is in use; "
+				 "unmount it and mount it again",
+				 c->path);
 	if (r < 0)
 		return snap_fail_errno(error, -r,
 				       "store %s: cannot make a file for %s",

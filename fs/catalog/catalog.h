@@ -2,7 +2,7 @@
 /*
  * The names in a store.
  *
- *	STORE/.snapfs/lock        locked by the process that may write
+ *	STORE/.snapfs/lock        locked by the process that may write (lock.c)
  *	STORE/.snapfs/tmp/        temporary files; emptied by that process
  *	STORE/a/b/snapshot.zst    the snapshot of folder a/b
  *	STORE/a/b/snapshot.head   its preamble, if it was rewritten
@@ -52,6 +52,11 @@ int snap_catalog_fd(const SnapCatalog *c);
 const char *snap_catalog_path(const SnapCatalog *c);
 bool snap_catalog_read_only(const SnapCatalog *c);
 
+/* A descriptor of the folder of temporary files (borrowed); -1 where the store
+ * was opened read-only. It stands for that folder also when .snapfs was moved
+ * or removed; in a removed one nothing can be made (-ENOENT). */
+int snap_catalog_tmp_fd(const SnapCatalog *c);
+
 /* The names by which a mount shows a snapshot; NULL behind the last. */
 extern const char *const snap_catalog_views[];
 
@@ -75,11 +80,12 @@ int snap_catalog_remove(int folder_fd);
 int snap_catalog_preamble_read(int folder_fd, const uint8_t uuid[16],
 			       GBytes **ret_preamble, GError **error);
 
-/* Replaces the preamble of the snapshot `uuid` durably. `data` is the whole
- * preamble, so `size` is that of the preamble in the snapshot, in bytes. The
- * file gets the snapshot's owner and mode. Returns 0, or -errno; then the old
- * preamble is still there. */
-int snap_catalog_preamble_write(SnapCatalog *c, int folder_fd,
+/* Replaces the preamble of the snapshot `uuid`, whose file is `snapshot_fd`
+ * (O_PATH will do), durably. `data` is the whole preamble, so `size` is that of
+ * the preamble in the snapshot, in bytes. The new file gets the snapshot's
+ * owner and mode. Returns 0; -ENOENT or -ESTALE where the folder holds no
+ * snapshot, or another one; or -errno; then the old preamble is still there. */
+int snap_catalog_preamble_write(SnapCatalog *c, int folder_fd, int snapshot_fd,
 				const uint8_t uuid[16], const void *data,
 				size_t size, GError **error);
 

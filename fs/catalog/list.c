@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "format/base/beneath.h"
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "format/base/fileio.h"
@@ -56,20 +57,20 @@ static int walk_folder(struct walk *w, int fd);
 static int walk_into(struct walk *w, int fd, const char *name)
 {
 	gsize length = w->path->len;
-	snap_autofd int child = openat(
-		fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	snap_autofd int child =
+		snap_open_below(fd, name, O_RDONLY | O_DIRECTORY, 0);
 	int r = 0;
 
 	/* It is not a folder, or was removed meanwhile. */
-	if (child < 0 &&
-	    (errno == ENOTDIR || errno == ENOENT || errno == ELOOP))
+	if (child == -ENOTDIR || child == -ENOENT || child == -ELOOP)
 		return 0;
 	g_string_append_printf(w->path, "%s%s", length ? "/" : "", name);
-	if (child < 0 && (errno == EACCES || errno == EPERM))
+	if (child == -EACCES || child == -EPERM)
 		snap_log(SNAP_LOG_WARNING, "folder %s is skipped: %s",
-			 w->path->str, g_strerror(errno));
+			 w->path->str, g_strerror(-child));
 	else if (child < 0)
-		r = snap_fail_errno(w->error, errno, "folder %s", w->path->str);
+		r = snap_fail_errno(w->error, -child, "folder %s",
+				    w->path->str);
 	else
 		r = walk_folder(w, child);
 	g_string_truncate(w->path, length);

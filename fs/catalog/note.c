@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "format/base/beneath.h"
 #include "format/base/cleanup.h"
 #include "format/base/fileio.h"
 
@@ -15,14 +16,12 @@ void snap_catalog_note(int folder_fd, const char *sentence)
 {
 	snap_autofd int fd = -1;
 
-	if (!sentence) {
-		unlinkat(folder_fd, SNAP_CATALOG_ERROR, 0);
+	/* A new file, for another user may have put any file there. */
+	unlinkat(folder_fd, SNAP_CATALOG_ERROR, 0);
+	if (!sentence)
 		return;
-	}
-	fd = openat(folder_fd, SNAP_CATALOG_ERROR,
-		    O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK |
-			    O_CLOEXEC,
-		    0644);
+	fd = snap_open_below(folder_fd, SNAP_CATALOG_ERROR,
+			     O_WRONLY | O_CREAT | O_EXCL, 0644);
 	if (fd >= 0)
 		snap_write_all(fd, sentence, MIN(strlen(sentence), NOTE_MAX));
 }

@@ -15,7 +15,7 @@
  *	    32    … the preamble
  *
  * The side file is replaced as a whole. One with the uuid of another snapshot
- * was left by a crash between two steps, and is ignored.
+ * was left by a crash between two steps, and is ignored if it is whole.
  */
 #include "fs/catalog/catalog-internal.h"
 
@@ -58,7 +58,7 @@ static int fail_read(GError **error, int code)
 	return snap_fail_errno(error, -code, NAME);
 }
 
-/* Reads the bytes after the header `disk`, whose uuid has been checked. */
+/* Reads the bytes after the header `disk`, and checks the sum of both. */
 static int read_bytes(int fd, uint64_t file_size,
 		      const struct disk_preamble *disk, GBytes **ret_preamble,
 		      GError **error)
@@ -88,6 +88,7 @@ int snap_catalog_preamble_read(int folder_fd, const uint8_t uuid[16],
 			       GBytes **ret_preamble, GError **error)
 {
 	g_autoptr(GError) cause = NULL;
+	g_autoptr(GBytes) preamble = NULL;
 	struct disk_preamble disk;
 	struct stat st;
 	snap_autofd int fd =
@@ -107,31 +108,49 @@ int snap_catalog_preamble_read(int folder_fd, const uint8_t uuid[16],
 		return fail_read(error, r);
 	if (memcmp(disk.magic, MAGIC, sizeof(disk.magic)))
 		return snap_fail(error, EBADMSG, NAME ": wrong magic");
-	if (memcmp(disk.uuid, uuid, sizeof(disk.uuid)))
-		return 0;
-	return read_bytes(fd, (uint64_t)st.st_size, &disk, ret_preamble, error);
+	/* The sum first: with a flipped bit in it, the uuid would be another's,
+	 * and the preamble of the snapshot would be shown as if it had never
+	 * been rewritten. */
+	r = read_bytes(fd, (uint64_t)st.st_size, &disk, &preamble, error);
+	if (r == 0 && !memcmp(disk.uuid, uuid, sizeof(disk.uuid)))
+		*ret_preamble = g_steal_pointer(&preamble);
+	return r;
+}
+
+/* Is the file of a descriptor still the snapshot of the folder? 0, -ENOENT
+ * where there is none, -ESTALE, -errno. */
+static int check_present(int folder_fd, int snapshot_fd)
+{
+	struct stat ours, now;
+
+	if (fstatat(folder_fd, SNAP_CATALOG_SNAPSHOT, &now,
+		    AT_SYMLINK_NOFOLLOW) < 0 ||
+	    fstat(snapshot_fd, &ours) < 0)
+		return -errno;
+	return ours.st_dev == now.st_dev && ours.st_ino == now.st_ino ? 0
+								      : -ESTALE;
 }
 
 /* Replaces the side file; it gets owner and mode of the snapshot. */
-static int replace(int folder_fd, int tmp_fd, const void *data, size_t size)
+static int replace(int folder_fd, int tmp_fd, int snapshot_fd, const void *data,
+		   size_t size)
 {
 	g_autofree char *name = g_uuid_string_random();
-	snap_autofd int snapshot = openat(folder_fd, SNAP_CATALOG_SNAPSHOT,
-					  O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	struct snap_replace how = {
 		.dirfd = folder_fd,
 		.name = NAME,
 		.tmp_dirfd = tmp_fd,
 		.tmp_name = name,
-		.like_fd = snapshot,
+		.like_fd = snapshot_fd,
 		.mode = 0777,
 		.durable = true,
 	};
+	int r = check_present(folder_fd, snapshot_fd);
 
-	return snapshot < 0 ? -errno : snap_replace_file(&how, data, size);
+	return r < 0 ? r : snap_replace_file(&how, data, size);
 }
 
-int snap_catalog_preamble_write(SnapCatalog *c, int folder_fd,
+int snap_catalog_preamble_write(SnapCatalog *c, int folder_fd, int snapshot_fd,
 				const uint8_t uuid[16], const void *data,
 				size_t size, GError **error)
 {
@@ -151,7 +170,8 @@ int snap_catalog_preamble_write(SnapCatalog *c, int folder_fd,
 	disk.crc32c = snap_to_le32(checksum(&disk, data, size));
 	g_byte_array_append(file, (const uint8_t *)&disk, sizeof(disk));
 	g_byte_array_append(file, data, (guint)size);
-	r = replace(folder_fd, snap_catalog_tmp_fd(c), file->data, file->len);
+	r = replace(folder_fd, snap_catalog_tmp_fd(c), snapshot_fd, file->data,
+		    file->len);
 	return r < 0 ? snap_fail_errno(error, -r, NAME) : 0;
 }
 
@@ -177,15 +197,23 @@ int snap_catalog_preamble_adopt(SnapCatalog *c, int folder_fd, const void *data,
 {
 	g_autoptr(SnapReader) reader = NULL;
 	const struct snap_meta *meta;
-	int r = snap_catalog_find(folder_fd, &reader, error);
+	snap_autofd int fd = snap_catalog_open_file(
+		folder_fd, SNAP_CATALOG_SNAPSHOT, NULL, error);
+	int own, r;
 
+	if (fd < 0)
+		return fd;
+	own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (own < 0)
+		return snap_fail_errno(error, errno, NAME);
+	r = snap_reader_open(snap_file_wrap(own), &reader, error);
 	if (r < 0)
 		return r;
 	meta = snap_reader_meta(reader);
 	if (!size || snap_meta_find(meta, SNAP_BLOCK_PREAMBLE))
 		return 0;
-	return snap_catalog_preamble_write(c, folder_fd, meta->uuid, data, size,
-					   error);
+	return snap_catalog_preamble_write(c, folder_fd, fd, meta->uuid, data,
+					   size, error);
 }
 
 void snap_catalog_preamble_drop(int folder_fd)

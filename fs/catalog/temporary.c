@@ -23,17 +23,6 @@
 
 #define CUT_OFF "the save was cut off: the process that wrote it ended"
 
-/* Gives a new file its owner and mode. */
-static int set_owner(int tmp_fd, const char *name,
-		     const struct snap_catalog_owner *owner)
-{
-	if ((owner->uid != (uid_t)-1 || owner->gid != (gid_t)-1) &&
-	    fchownat(tmp_fd, name, owner->uid, owner->gid,
-		     AT_SYMLINK_NOFOLLOW) < 0)
-		return -errno;
-	return fchmodat(tmp_fd, name, owner->mode & 0777, 0) < 0 ? -errno : 0;
-}
-
 int snap_temporary_create(int tmp_fd, const char *path,
 			  const struct snap_catalog_owner *owner,
 			  SnapFile **ret_file)
@@ -49,12 +38,12 @@ int snap_temporary_create(int tmp_fd, const char *path,
 	    (errno == EIO || errno == ENOSPC || errno == EDQUOT ||
 	     errno == EROFS))
 		return -errno;
-	r = snap_file_create(tmp_fd, name, owner->mode, link, SNAP_FILE_AUTO,
-			     &file);
+	r = snap_file_create(tmp_fd, name, 0600, link, SNAP_FILE_AUTO, &file);
 	if (r < 0)
 		unlinkat(tmp_fd, link, 0);
 	else
-		r = set_owner(tmp_fd, name, owner);
+		r = snap_file_give(file, owner->uid, owner->gid,
+				   owner->mode & 0777);
 	if (r == 0)
 		*ret_file = g_steal_pointer(&file);
 	return r;

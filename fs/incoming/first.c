@@ -10,17 +10,18 @@
 
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
+#include "format/base/fileio.h"
 #include "format/base/zero.h"
 
 /* The most zeros before a stream. */
 #define ZEROS_MAX (64 * SNAP_MIB)
 
 /* The number of the mount that a file lies on; 0 where it is not known. */
-static uint64_t mount_number(int fd, const char *name)
+static uint64_t mount_number(int fd)
 {
 	struct statx stx;
 
-	if (statx(fd, name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_MNT_ID,
+	if (statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_MNT_ID,
 		  &stx) < 0 ||
 	    !(stx.stx_mask & STATX_MNT_ID))
 		return 0;
@@ -30,9 +31,9 @@ static uint64_t mount_number(int fd, const char *name)
 /* Checks that the snapshot can be moved into the folder at the end. */
 static int check_mount(SnapIncoming *in, int folder_fd)
 {
-	int store_fd = snap_catalog_fd(in->table->opts.catalog);
-	uint64_t here = mount_number(folder_fd, "");
-	uint64_t there = mount_number(store_fd, SNAP_CATALOG_TMP);
+	uint64_t here = mount_number(folder_fd);
+	uint64_t there =
+		mount_number(snap_catalog_tmp_fd(in->table->opts.catalog));
 
 	if (!here || !there || here == there)
 		return 0;
@@ -68,8 +69,7 @@ static int begin_locked(SnapIncoming *in)
 {
 	SnapIncomingTable *table = in->table;
 	g_autofree char *path = snap_folder_path(in->folder, NULL);
-	snap_autofd int fd = openat(snap_folder_fd(in->folder), ".",
-				    O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	snap_autofd int fd = snap_open_folder(snap_folder_fd(in->folder));
 	struct snap_save_opts opts = { .folder_fd = fd,
 				       .path = path,
 				       .name = snap_incoming_name(in),
@@ -81,7 +81,7 @@ static int begin_locked(SnapIncoming *in)
 	int r;
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	r = check_mount(in, fd);
 	if (r < 0)
 		return r;

@@ -32,9 +32,10 @@ int snap_preamble_edit(SnapSealed *sealed, SnapNode *folder, const void *buf,
 	if (r < 0)
 		return r;
 	memcpy(bytes + offset, buf, size);
-	r = snap_catalog_preamble_write(
-		sealed->snapshots->opts.catalog, snap_folder_fd(folder),
-		snap_sealed_meta(sealed)->uuid, bytes, length, &error);
+	r = snap_catalog_preamble_write(sealed->snapshots->opts.catalog,
+					snap_folder_fd(folder), sealed->fd,
+					snap_sealed_meta(sealed)->uuid, bytes,
+					length, &error);
 	if (r < 0)
 		snap_log(SNAP_LOG_ERROR,
 			 "%s: the preamble cannot be written: %s", path,

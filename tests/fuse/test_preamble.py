@@ -17,6 +17,15 @@ GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'golden'
 BEFORE = 6000
 
 
+def flip(path, at):
+    """Flips a bit of a file."""
+    with open(path, 'r+b') as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
+
+
 class GoldenTest(FuseCase):
     """A snapshot that was saved as mapped-ram behind libvirt's header, made by
     tests/golden/make-image.c: its files are the same for ever."""
@@ -43,6 +52,10 @@ class GoldenTest(FuseCase):
         """The side file as snapfs-format(5) has it, in its place at once."""
         head = b'snapfsHD' + (uuid or self.uuid) + struct.pack('<I', len(content))
         self.put_head(head + struct.pack('<I', mappedram.crc32c(head + content)) + content)
+
+    def write_head_with_a_flipped_uuid(self):
+        self.write_head(self.whole[:BEFORE])
+        flip(self.store('vm1', 'snapshot.head'), 8)
 
     def put_head(self, data):
         with open(self.store('vm1', 'new'), 'wb') as file:
@@ -99,7 +112,8 @@ class GoldenTest(FuseCase):
         tool = harness.build_path('tools', 'snapfs')
         for write in (lambda: self.put_head(b'x'), lambda: self.put_head(b''),
                       lambda: self.write_head(b'too short'),
-                      lambda: self.write_head(bytes(BEFORE + 1))):
+                      lambda: self.write_head(bytes(BEFORE + 1)),
+                      self.write_head_with_a_flipped_uuid):
             write()
             fd = os.open(self.stream, os.O_RDONLY | os.O_DIRECT)
             self.assert_errno(errno.EIO, os.pread, fd, 10, 0)
@@ -111,6 +125,19 @@ class GoldenTest(FuseCase):
         self.wait_log('vm1: snapshot.head')
         self.write_head(self.whole[:BEFORE])
         self.check_views()
+
+    def test_verify_checks_a_preamble_that_was_copied_in_later(self):
+        tool = harness.build_path('tools', 'snapfs')
+        self.save('vm2')
+        with open(self.snaps('vm2', 'preamble'), 'wb') as file:
+            file.write(b'a header of somebody')
+        self.run_ok(tool, 'verify', self.store())
+        for at in (8, 40):
+            flip(self.store('vm2', 'snapshot.head'), at)
+            done = harness.run(tool, 'verify', self.store())
+            self.assertEqual(done.returncode, 1)
+            self.assertIn('snapshot.head: wrong checksum', done.stdout)
+            flip(self.store('vm2', 'snapshot.head'), at)
 
     def test_side_file_goes_with_its_snapshot(self):
         self.write_head(self.whole[:BEFORE])

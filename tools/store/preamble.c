@@ -36,7 +36,7 @@ static int read_first(int folder_fd, const struct snap_block *b,
 	if (!rewritten)
 		return b->stored ? read_block(folder_fd, b, buf, size, error)
 				 : 0;
-	if (g_bytes_get_size(rewritten) != b->length)
+	if (b && g_bytes_get_size(rewritten) != b->length)
 		return snap_fail(error, EBADMSG,
 				 SNAP_CATALOG_PREAMBLE
 				 ": its length is not that of the preamble");
@@ -65,17 +65,17 @@ int snap_preamble_look(const struct snap_meta *meta, int folder_fd,
 	uint8_t first[SNAP_LIBVIRT_HEADER] = { 0 };
 	g_autoptr(GBytes) rewritten = NULL;
 	size_t size;
-	int r = 0;
+	int r = snap_catalog_preamble_read(folder_fd, meta->uuid, &rewritten,
+					   error);
 
-	if (b) {
-		p.length = b->length;
-		size = MIN(sizeof(first), b->length);
-		r = snap_catalog_preamble_read(folder_fd, meta->uuid,
-					       &rewritten, error);
-		p.rewritten = rewritten != NULL;
-		if (r == 0)
-			r = read_first(folder_fd, b, rewritten, first, size,
-				       error);
+	if (r < 0)
+		return r;
+	p.rewritten = rewritten != NULL;
+	/* One that was copied in after the snapshot has no block. */
+	if (b || rewritten) {
+		p.length = b ? b->length : g_bytes_get_size(rewritten);
+		size = MIN(sizeof(first), p.length);
+		r = read_first(folder_fd, b, rewritten, first, size, error);
 		if (r == 0 && (rewritten || b->stored))
 			set_kind(&p, first, size);
 	}
