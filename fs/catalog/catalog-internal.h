@@ -40,3 +40,6 @@ int snap_catalog_descend(int fd, const char *path);
  * regular file, or -errno. */
 int snap_catalog_open_file(int folder_fd, const char *name, struct stat *ret_st,
 			   GError **error);
+
+/* Fails for a file `name` that is not a regular one: -EBADMSG. */
+int snap_catalog_fail_kind(GError **error, const char *name);

@@ -143,6 +143,16 @@ int snap_catalog_find(int folder_fd, SnapReader **ret_reader, GError **error)
 		      : snap_reader_open(snap_file_wrap(fd), ret_reader, error);
 }
 
+int snap_catalog_read(int snapshot_fd, SnapReader **ret_reader, GError **error)
+{
+	int fd = snap_open_again(snapshot_fd, O_RDONLY);
+
+	if (fd == -EINVAL)
+		return snap_catalog_fail_kind(error, SNAP_CATALOG_SNAPSHOT);
+	return fd < 0 ? snap_fail_errno(error, -fd, SNAP_CATALOG_SNAPSHOT)
+		      : snap_reader_open(snap_file_wrap(fd), ret_reader, error);
+}
+
 int snap_catalog_create(SnapCatalog *c, const char *path,
 			const struct snap_catalog_owner *owner,
 			SnapFile **ret_file, SnapFile **ret_scratch,

@@ -67,6 +67,10 @@ bool snap_catalog_reserved(const char *name);
  * an error of snap_reader_open. */
 int snap_catalog_find(int folder_fd, SnapReader **ret_reader, GError **error);
 
+/* Opens the snapshot whose file is `snapshot_fd`, an O_PATH descriptor, which
+ * stays the caller's. The same errors. */
+int snap_catalog_read(int snapshot_fd, SnapReader **ret_reader, GError **error);
+
 /* Removes the snapshot of a folder, its rewritten preamble and its note. A
  * process that has the snapshot open can still read it. Returns 0, -ENOENT or
  * -errno. */

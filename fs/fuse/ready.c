@@ -16,6 +16,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "format/base/beneath.h"
 #include "format/base/cleanup.h"
 
 /* Undoes the octal escapes of /proc/self/mountinfo, in place. */
@@ -71,7 +72,7 @@ static void raise_readahead(const char *device)
 		return;
 	snprintf(path, sizeof(path), "/sys/class/bdi/%s/read_ahead_kb", device);
 	n = snprintf(text, sizeof(text), "%u\n", SNAP_REQUEST_MAX / 1024);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
+	fd = snap_open_named(path, O_WRONLY, 0);
 	if (fd >= 0 && write(fd, text, (size_t)n) < 0)
 		return;
 }

@@ -94,6 +94,25 @@ static int incoming_getattr(SnapNode *node, SnapHandle *handle,
 	return 0;
 }
 
+/* Changes the file of the snapshot that the stream became. The kernel has asked
+ * whether the caller may change what belongs to `owner` (-1: any), so nothing
+ * else is changed: another file may have that name by now. */
+static int set_snapshot(SnapIncoming *in, uid_t owner, unsigned set,
+			const struct stat *st)
+{
+	snap_autofd int fd = snap_open_below(snap_folder_fd(in->folder),
+					     SNAP_CATALOG_SNAPSHOT, O_PATH, 0);
+	struct stat now;
+
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &now) < 0)
+		return -errno;
+	if (owner != (uid_t)-1 && now.st_uid != owner)
+		return -ESTALE;
+	return snap_store_setattr(fd, set, st);
+}
+
 /* Notes owner and mode for a save that begins later. When the save is over,
  * changes the snapshot's file. While it runs there is no file to change. */
 static int incoming_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
@@ -101,10 +120,11 @@ static int incoming_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
 {
 	SnapIncoming *in = (SnapIncoming *)node;
 	bool privileged = snap_plain_privileged(in->table->opts.plain);
-	snap_autofd int fd = -1;
+	uid_t owner;
 	bool over;
 
 	g_mutex_lock(&in->lock);
+	owner = privileged ? in->former.owner.uid : (uid_t)-1;
 	over = snap_incoming_over_locked(in);
 	if ((set & SNAP_SET_SIZE) && !over) {
 		g_mutex_unlock(&in->lock);
@@ -117,11 +137,7 @@ static int incoming_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
 	if ((set & SNAP_SET_GID) && privileged)
 		in->former.owner.gid = st->st_gid;
 	g_mutex_unlock(&in->lock);
-	if (!over)
-		return 0;
-	fd = openat(snap_folder_fd(in->folder), SNAP_CATALOG_SNAPSHOT,
-		    O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	return fd < 0 ? -errno : snap_store_setattr(fd, set, st);
+	return over ? set_snapshot(in, owner, set, st) : 0;
 }
 
 static void incoming_clear(SnapNode *node)

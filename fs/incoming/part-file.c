@@ -180,12 +180,14 @@ static const struct snap_node_ops part_ops = {
 int snap_part_lookup(SnapIncomingTable *table, SnapNode *folder,
 		     const char *name, SnapNode **ret_node)
 {
-	snap_autofd int fd = openat(snap_folder_fd(folder), name,
-				    O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	snap_autofd int fd =
+		snap_open_below(snap_folder_fd(folder), name, O_PATH, 0);
 	struct stat st;
 	PartNode *p;
 
-	if (fd < 0 || fstat(fd, &st) < 0)
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0)
 		return -errno;
 	if (!S_ISREG(st.st_mode) || !snap_part_is_name(name))
 		return -ENOENT;

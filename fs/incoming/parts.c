@@ -188,9 +188,8 @@ static void remove_saved(struct snap_parts *p, enum snap_part part)
 /* The parts are a snapshot now, which gets their times. */
 static void finish_saved(struct snap_parts *p)
 {
-	snap_autofd int fd =
-		openat(snap_folder_fd(p->folder), SNAP_CATALOG_SNAPSHOT,
-		       O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	snap_autofd int fd = snap_open_below(snap_folder_fd(p->folder),
+					     SNAP_CATALOG_SNAPSHOT, O_PATH, 0);
 
 	if (fd >= 0)
 		snap_store_setattr(fd, SNAP_SET_ATIME | SNAP_SET_MTIME,

@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "format/base/beneath.h"
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 
@@ -60,7 +61,7 @@ int snap_process_fork(int *ret_tell, GError **error)
 
 void snap_process_detach(int tell, int errors, bool keep_stderr)
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int null = snap_open_named("/dev/null", O_RDWR, 0);
 
 	for (int fd = 0; fd < (keep_stderr ? 2 : 3) && null >= 0; fd++)
 		dup2(null, fd);
@@ -118,10 +119,10 @@ int snap_process_prepare(const struct snap_mount_opts *opts, int *ret_stderr,
 	if (access("/proc/self/fd", X_OK) < 0)
 		return snap_fail_errno(error, errno, "/proc is not mounted");
 	if (opts->log) {
-		fd = open(opts->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC,
-			  0640);
+		fd = snap_open_named(opts->log, O_WRONLY | O_CREAT | O_APPEND,
+				     0640);
 		if (fd < 0)
-			return snap_fail_errno(error, errno, "log file %s",
+			return snap_fail_errno(error, -fd, "log file %s",
 					       opts->log);
 	}
 	*ret_stderr = fcntl(2, F_DUPFD_CLOEXEC, 3);
@@ -145,11 +146,12 @@ int snap_process_prepare(const struct snap_mount_opts *opts, int *ret_stderr,
 
 int snap_process_enter(const char *ns, GError **error)
 {
-	snap_autofd int fd = open(ns, O_RDONLY | O_CLOEXEC);
+	snap_autofd int fd = snap_open_named(ns, O_RDONLY, 0);
+	int r = fd < 0 ? fd : 0;
 
-	if (fd < 0 || setns(fd, CLONE_NEWNS) < 0)
-		return snap_fail_errno(error, errno, "mount namespace %s", ns);
-	return 0;
+	if (r == 0 && setns(fd, CLONE_NEWNS) < 0)
+		r = -errno;
+	return r < 0 ? snap_fail_errno(error, -r, "mount namespace %s", ns) : 0;
 }
 
 bool snap_process_from_mount(void)

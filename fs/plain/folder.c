@@ -9,6 +9,7 @@
 
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
+#include "format/base/fileio.h"
 
 static int folder_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
 			  const struct stat *st)
@@ -44,33 +45,39 @@ static SnapNode *folder_node(SnapPlain *plain, int fd, const struct stat *st)
 	return snap_node_intern(&fresh->node);
 }
 
-int snap_folder_child(SnapNode *folder, const char *name, SnapNode **ret_node)
+int snap_folder_node(SnapPlain *plain, int fd, SnapNode **ret_node)
 {
-	SnapPlain *plain = snap_store_node(folder)->plain;
-	snap_autofd int fd = openat(snap_folder_fd(folder), name,
-				    O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	snap_autofd int own = fd;
 	struct stat st;
 
-	if (fd < 0 ||
-	    fstatat(fd, "", &st, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
+	if (fstatat(fd, "", &st, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
 	if (!S_ISDIR(st.st_mode))
-		return snap_ordinary_node(plain, snap_steal_fd(&fd), &st,
+		return snap_ordinary_node(plain, snap_steal_fd(&own), &st,
 					  ret_node);
-	*ret_node = folder_node(plain, snap_steal_fd(&fd), &st);
+	*ret_node = folder_node(plain, snap_steal_fd(&own), &st);
 	return 0;
+}
+
+int snap_folder_child(SnapNode *folder, const char *name, SnapNode **ret_node)
+{
+	int fd = snap_open_below(snap_folder_fd(folder), name, O_PATH, 0);
+
+	return fd < 0 ? fd
+		      : snap_folder_node(snap_store_node(folder)->plain, fd,
+					 ret_node);
 }
 
 int snap_plain_open(SnapNodes *nodes, SnapCatalog *catalog,
 		    SnapPlain **ret_plain, GError **error)
 {
-	snap_autofd int fd = openat(snap_catalog_fd(catalog), ".",
-				    O_PATH | O_DIRECTORY | O_CLOEXEC);
+	snap_autofd int fd = snap_open_below(snap_catalog_fd(catalog), ".",
+					     O_PATH | O_DIRECTORY, 0);
 	SnapPlain *plain;
 	struct stat st;
 
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return snap_fail_errno(error, errno, "store %s",
+		return snap_fail_errno(error, fd < 0 ? -fd : errno, "store %s",
 				       snap_catalog_path(catalog));
 	plain = g_new0(SnapPlain, 1);
 	snap_plain_init(plain, nodes, catalog);
@@ -115,42 +122,6 @@ struct snap_catalog_owner snap_folder_owner(SnapNode *folder, mode_t mode,
 	return owner;
 }
 
-/* Sets the owner of a node that was just made. */
-static int set_owner(SnapNode *folder, mode_t mode,
-		     const struct snap_caller *caller, SnapStoreNode *made)
-{
-	struct snap_catalog_owner owner =
-		snap_folder_owner(folder, mode, caller);
-	struct stat st = { .st_uid = owner.uid,
-			   .st_gid = owner.gid,
-			   .st_mode = mode & 07777 };
-	unsigned set = SNAP_SET_UID | SNAP_SET_GID;
-
-	if (!made->plain->privileged)
-		return 0;
-	/* The kernel clears these bits when the owner changes. */
-	if (!S_ISDIR(made->type) && !S_ISLNK(made->type) &&
-	    (mode & (S_ISUID | S_ISGID)))
-		set |= SNAP_SET_MODE;
-	return snap_store_setattr(made->fd, set, &st);
-}
-
-int snap_folder_give(SnapNode *folder, const char *name, mode_t mode,
-		     const struct snap_caller *caller, SnapNode *node,
-		     struct snap_attr *ret_attr)
-{
-	int r = set_owner(folder, mode, caller, snap_store_node(node));
-
-	if (r == 0)
-		r = snap_node_getattr(node, NULL, ret_attr);
-	if (r < 0) {
-		unlinkat(snap_folder_fd(folder), name,
-			 snap_is_folder(node) ? AT_REMOVEDIR : 0);
-		snap_node_unref(node, 1);
-	}
-	return r;
-}
-
 void snap_folder_changed(SnapNode *folder)
 {
 	for (guint i = 0; snap_catalog_views[i]; i++)
@@ -159,8 +130,9 @@ void snap_folder_changed(SnapNode *folder)
 
 int snap_folder_sync(SnapNode *folder)
 {
-	snap_autofd int fd = openat(snap_folder_fd(folder), ".",
-				    O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	snap_autofd int fd = snap_open_folder(snap_folder_fd(folder));
 
-	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+	if (fd < 0)
+		return fd;
+	return fsync(fd) < 0 ? -errno : 0;
 }

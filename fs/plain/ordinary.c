@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "format/base/fileio.h"
 #include "format/base/log.h"
@@ -122,18 +123,16 @@ SnapHandle *snap_ordinary_handle(SnapNode *node, int fd)
 int snap_ordinary_reopen(SnapNode *node, int flags)
 {
 	SnapStoreNode *s = snap_store_node(node);
-	char path[SNAP_PROC_PATH];
 	int fd;
 
 	/* O_DIRECT would need aligned requests, which the kernel does not send.
 	 * With O_APPEND pwrite(2) would ignore the offset. */
 	flags &= O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NOATIME;
-	snap_proc_path(path, s->fd);
-	fd = open(path, flags | O_CLOEXEC);
-	if (fd < 0 && errno == EPERM && (flags & O_NOATIME))
-		fd = open(path, (flags & ~O_NOATIME) | O_CLOEXEC);
+	fd = snap_open_again(s->fd, flags);
+	if (fd == -EPERM && (flags & O_NOATIME))
+		fd = snap_open_again(s->fd, flags & ~O_NOATIME);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	if (snap_plain_fd_fits(s->plain, fd))
 		return fd;
 	close(fd);
@@ -153,17 +152,28 @@ static int file_open(SnapNode *node, int flags,
 	return 0;
 }
 
+/* truncate(2) would wait for the holder of a lease. */
+static int set_size(SnapNode *node, off_t size)
+{
+	snap_autofd int fd = snap_ordinary_reopen(node, O_WRONLY);
+
+	if (fd < 0)
+		return fd;
+	return ftruncate(fd, size) < 0 ? -errno : 0;
+}
+
 int snap_ordinary_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
 			  const struct stat *st)
 {
 	SnapStoreNode *s = snap_store_node(node);
-	char path[SNAP_PROC_PATH];
+	int r = 0;
 
 	if (S_ISLNK(s->type) && (set & (SNAP_SET_SIZE | SNAP_SET_MODE)))
 		return -EOPNOTSUPP;
-	snap_proc_path(path, s->fd);
-	if ((set & SNAP_SET_SIZE) && truncate(path, st->st_size) < 0)
-		return -errno;
+	if (set & SNAP_SET_SIZE)
+		r = set_size(node, st->st_size);
+	if (r < 0)
+		return r;
 	return snap_store_setattr(s->fd, set, st);
 }
 

@@ -17,6 +17,9 @@ struct SnapPlain {
 /* Fills in a new SnapPlain without its root. */
 void snap_plain_init(SnapPlain *plain, SnapNodes *nodes, SnapCatalog *catalog);
 
+/* The node of what `fd` (O_PATH, taken over) is open on. -ENFILE, -errno. */
+int snap_folder_node(SnapPlain *plain, int fd, SnapNode **ret_node);
+
 /* The path of the file of an O_PATH descriptor, as the kernel knows it. */
 bool snap_plain_path(int fd, char *ret, size_t size);
 

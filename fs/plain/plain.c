@@ -28,6 +28,15 @@ int snap_store_getattr(SnapNode *node, SnapHandle *handle,
 		       : 0;
 }
 
+bool snap_store_is(SnapNode *node, int fd)
+{
+	struct snap_attr a;
+	struct stat b;
+
+	return snap_store_getattr(node, NULL, &a) == 0 && fstat(fd, &b) == 0 &&
+	       a.st.st_dev == b.st_dev && a.st.st_ino == b.st_ino;
+}
+
 static int set_times(int path_fd, unsigned set, const struct stat *st)
 {
 	struct timespec times[2] = { { .tv_nsec = UTIME_OMIT },
@@ -45,9 +54,9 @@ int snap_store_setattr(int path_fd, unsigned set, const struct stat *st)
 	int r = 0;
 
 	if (set & (SNAP_SET_UID | SNAP_SET_GID))
-		r = snap_set_owner(
-			path_fd, set & SNAP_SET_UID ? st->st_uid : (uid_t)-1,
-			set & SNAP_SET_GID ? st->st_gid : (gid_t)-1);
+		r = snap_set_owner(path_fd,
+				   set & SNAP_SET_UID ? st->st_uid : (uid_t)-1,
+				   set & SNAP_SET_GID ? st->st_gid : (gid_t)-1);
 	if (r == 0 && (set & SNAP_SET_MODE))
 		r = snap_set_mode(path_fd, st->st_mode & 07777);
 	if (r == 0 && (set & (SNAP_SET_ATIME | SNAP_SET_MTIME)))

@@ -51,6 +51,9 @@ struct snap_node_key snap_store_key(const struct stat *st);
 int snap_store_getattr(SnapNode *node, SnapHandle *handle,
 		       struct snap_attr *ret_attr);
 
+/* True when the file of a node is that of the descriptor. */
+bool snap_store_is(SnapNode *node, int fd);
+
 /* Changes all attributes but the size of the file of an O_PATH descriptor. */
 int snap_store_setattr(int path_fd, unsigned set, const struct stat *st);
 
@@ -85,18 +88,26 @@ char *snap_folder_path(SnapNode *folder, const char *name);
 struct snap_catalog_owner snap_folder_owner(SnapNode *folder, mode_t mode,
 					    const struct snap_caller *caller);
 
-/* Gives a node that was just made as `name` in `folder` to its owner, and tells
- * its attributes. On failure removes it again and drops `node`. */
-int snap_folder_give(SnapNode *folder, const char *name, mode_t mode,
-		     const struct snap_caller *caller, SnapNode *node,
-		     struct snap_attr *ret_attr);
-
 /* Tells the kernel that the names of a snapshot in a folder stand for other
  * nodes. */
 void snap_folder_changed(SnapNode *folder);
 
 /* Makes the names in a folder durable. */
 int snap_folder_sync(SnapNode *folder);
+
+/* ---- what is made in a folder (make.c) ---- */
+
+/* Makes anything but a file that is opened; owner and group of `what` do not
+ * count. -ESTALE where the name stands for something else already. */
+int snap_folder_make(SnapNode *folder, const char *name,
+		     const struct snap_new *what,
+		     const struct snap_caller *caller, SnapNode **ret_node,
+		     struct snap_attr *ret_attr);
+
+/* Makes a file and opens it, `flags` as open(2): its descriptor. -EEXIST, or
+ * -ESTALE without O_EXCL, where the name exists. */
+int snap_folder_make_file(SnapNode *folder, const char *name, int flags,
+			  mode_t mode, const struct snap_caller *caller);
 
 /* ---- ordinary files (ordinary.c) ---- */
 

@@ -95,8 +95,8 @@ static char *find_other(DIR *dir)
 
 bool snap_name_clear_leftovers(SnapNode *parent, const char *name)
 {
-	int fd = openat(snap_folder_fd(parent), name,
-			O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int fd = snap_open_below(snap_folder_fd(parent), name,
+				 O_RDONLY | O_DIRECTORY, 0);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	g_autofree char *path = NULL;
 	g_autofree char *other = NULL;

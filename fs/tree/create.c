@@ -7,51 +7,40 @@
 #include "fs/tree/tree-internal.h"
 
 #include <fcntl.h>
-#include <unistd.h>
 
 #include "format/base/cleanup.h"
 
 /* ---- ordinary names ---- */
 
-/* The node of an ordinary name that was just made, which is removed again on
- * failure. */
-static int made(SnapNode *folder, const char *name, mode_t mode,
-		const struct snap_caller *caller, SnapNode **ret_node,
-		struct snap_attr *ret_attr)
-{
-	int r = snap_folder_child(folder, name, ret_node);
-
-	return r < 0 ? r
-		     : snap_folder_give(folder, name, mode, caller, *ret_node,
-					ret_attr);
-}
-
 int snap_tree_mkdir(SnapTree *tree, SnapNode *folder, const char *name,
 		    mode_t mode, const struct snap_caller *caller,
 		    SnapNode **ret_node, struct snap_attr *ret_attr)
 {
+	struct snap_new what = { .mode = S_IFDIR | (mode & 07777) };
 	int r = snap_name_check_new(tree, folder, name);
 
-	if (r == 0 && mkdirat(snap_folder_fd(folder), name, mode & 07777) < 0)
-		r = -errno;
-	return r < 0 ? r : made(folder, name, mode, caller, ret_node, ret_attr);
+	return r < 0 ? r
+		     : snap_folder_make(folder, name, &what, caller, ret_node,
+					ret_attr);
 }
 
 int snap_tree_symlink(SnapTree *tree, SnapNode *folder, const char *name,
 		      const char *target, const struct snap_caller *caller,
 		      SnapNode **ret_node, struct snap_attr *ret_attr)
 {
+	struct snap_new what = { .mode = S_IFLNK, .target = target };
 	int r = snap_name_check_new(tree, folder, name);
 
-	if (r == 0 && symlinkat(target, snap_folder_fd(folder), name) < 0)
-		r = -errno;
-	return r < 0 ? r : made(folder, name, 0, caller, ret_node, ret_attr);
+	return r < 0 ? r
+		     : snap_folder_make(folder, name, &what, caller, ret_node,
+					ret_attr);
 }
 
 int snap_tree_mknod(SnapTree *tree, SnapNode *folder, const char *name,
 		    mode_t mode, dev_t dev, const struct snap_caller *caller,
 		    SnapNode **ret_node, struct snap_attr *ret_attr)
 {
+	struct snap_new what = { .mode = mode, .dev = dev };
 	SnapHandle *handle;
 	int r;
 
@@ -64,9 +53,9 @@ int snap_tree_mknod(SnapTree *tree, SnapNode *folder, const char *name,
 		return r;
 	}
 	r = snap_name_check_new(tree, folder, name);
-	if (r == 0 && mknodat(snap_folder_fd(folder), name, mode, dev) < 0)
-		r = -errno;
-	return r < 0 ? r : made(folder, name, mode, caller, ret_node, ret_attr);
+	return r < 0 ? r
+		     : snap_folder_make(folder, name, &what, caller, ret_node,
+					ret_attr);
 }
 
 int snap_tree_link(SnapTree *tree, SnapNode *node, SnapNode *folder,
@@ -91,17 +80,17 @@ int snap_tree_link(SnapTree *tree, SnapNode *node, SnapNode *folder,
 
 /* ---- files that are opened ---- */
 
-/* Makes a file in the store: its descriptor, or -errno. A FIFO that lies there
- * by that name must not be waited for. */
-static int create_file(SnapNode *folder, const char *name, int flags,
-		       mode_t mode)
+/* The attributes of a node that is to stand for a new file; drops it where that
+ * has another name by now. */
+static int check_made(SnapNode *node, int fd, struct snap_attr *ret_attr)
 {
-	int fd = openat(snap_folder_fd(folder), name,
-			(flags & (O_ACCMODE | O_EXCL | O_SYNC | O_DSYNC)) |
-				O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC,
-			mode & 07777);
+	int r = snap_store_is(node, fd)
+			? snap_node_getattr(node, NULL, ret_attr)
+			: -ESTALE;
 
-	return fd < 0 ? -errno : fd;
+	if (r < 0)
+		snap_node_unref(node, 1);
+	return r;
 }
 
 static int create_plain(SnapNode *folder, const char *name, int flags,
@@ -109,10 +98,12 @@ static int create_plain(SnapNode *folder, const char *name, int flags,
 			SnapNode **ret_node, struct snap_attr *ret_attr,
 			SnapHandle **ret_handle)
 {
-	snap_autofd int fd = create_file(folder, name, flags, mode);
-	int r = fd < 0 ? fd
-		       : made(folder, name, mode, caller, ret_node, ret_attr);
+	snap_autofd int fd =
+		snap_folder_make_file(folder, name, flags, mode, caller);
+	int r = fd < 0 ? fd : snap_folder_child(folder, name, ret_node);
 
+	if (r == 0)
+		r = check_made(*ret_node, fd, ret_attr);
 	if (r == 0)
 		*ret_handle =
 			snap_ordinary_handle(*ret_node, snap_steal_fd(&fd));
@@ -167,12 +158,12 @@ static int create_part(SnapTree *tree, SnapNode *folder, const char *name,
 	int r = check_view(tree, folder, name);
 
 	if (r == 0)
-		r = fd = create_file(folder, name, flags, mode);
+		r = fd = snap_folder_make_file(folder, name, flags, mode,
+					       caller);
 	if (r >= 0)
 		r = snap_part_lookup(tree->incoming, folder, name, ret_node);
 	if (r == 0)
-		r = snap_folder_give(folder, name, mode, caller, *ret_node,
-				     ret_attr);
+		r = check_made(*ret_node, fd, ret_attr);
 	if (r == 0) {
 		r = snap_part_open(*ret_node, snap_steal_fd(&fd), ret_handle);
 		if (r < 0)

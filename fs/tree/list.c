@@ -7,10 +7,10 @@
 #include "fs/tree/tree-internal.h"
 
 #include <dirent.h>
-#include <fcntl.h>
-#include <unistd.h>
 
+#include "format/base/cleanup.h"
 #include "format/base/error.h"
+#include "format/base/fileio.h"
 
 struct SnapList {
 	GArray *names; /* of struct snap_listed */
@@ -50,16 +50,14 @@ static void list_add(SnapList *list, const char *name, uint64_t ino,
 /* The names that lie in the store. */
 static int list_store(SnapList *list, SnapNode *folder)
 {
-	int fd = openat(snap_folder_fd(folder), ".",
-			O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = snap_open_folder(snap_folder_fd(folder));
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *d;
 	int r;
 
 	if (!dir) {
-		r = -errno;
-		if (fd >= 0)
-			close(fd);
+		r = fd < 0 ? fd : -errno;
+		snap_close_fd(&fd);
 		return r;
 	}
 	while ((errno = 0, d = readdir(dir)) != NULL)

@@ -165,7 +165,7 @@ static int open_pages(SnapSealed *s, SnapNode *folder, GError **error)
 	g_autofree char *path = snap_folder_path(folder, NULL);
 	g_autoptr(SnapReader) reader = NULL;
 	const struct snap_meta *meta;
-	int r = snap_catalog_find(snap_folder_fd(folder), &reader, error);
+	int r = snap_catalog_read(s->fd, &reader, error);
 
 	if (r < 0)
 		return r;
@@ -249,12 +249,13 @@ static int sealed_open(SnapSnapshots *all, SnapNode *folder,
 	s->key = *key;
 	g_mutex_init(&s->mapped.lock);
 	g_mutex_init(&s->behind.lock);
-	r = open_both(s, folder);
-	s->fd = openat(folder_fd, SNAP_CATALOG_SNAPSHOT,
-		       O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (s->fd < 0)
-		r = -errno;
-	else if (r == 0)
+	/* Once: who may read it is decided by the owner and the mode of the
+	 * very file whose bytes are shown. */
+	r = s->fd =
+		snap_open_below(folder_fd, SNAP_CATALOG_SNAPSHOT, O_PATH, 0);
+	if (r >= 0)
+		r = open_both(s, folder);
+	if (r == 0)
 		r = look(folder_fd, s->fd, &now);
 	if (r == 0 && memcmp(&now, key, sizeof(now)))
 		r = -ESTALE;
