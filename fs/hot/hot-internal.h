@@ -11,7 +11,7 @@
 #define SNAP_HOT_UNITS_MAX (SNAP_HOT_PAGES_MAX / (SNAP_HOT_UNIT / SNAP_PAGE))
 
 struct SnapHotPages {
-	bool read_only;
+	int tmp_fd; /* -1: read-only */
 	snap_hot_push push;
 	void *push_data;
 	uint64_t pushed; /* bytes; atomic */

@@ -15,8 +15,9 @@
 /* What all `ram` files of a mount share. */
 typedef struct SnapHotPages SnapHotPages;
 
-/* With `read_only`, pages are given but nothing is learnt. */
-SnapHotPages *snap_hot_pages_new(bool read_only);
+/* `tmp_fd` (borrowed) is the folder in which a list is written before it gets
+ * its name. With -1, pages are given but nothing is learnt. */
+SnapHotPages *snap_hot_pages_new(int tmp_fd);
 /* No page may be under way: snap_hot_pages_end(). */
 void snap_hot_pages_free(SnapHotPages *hot);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapHotPages, snap_hot_pages_free)

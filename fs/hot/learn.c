@@ -117,7 +117,7 @@ static void watch_begin(SnapLearner *l, pid_t thread)
 	l->ignored = file->watches >= WATCHED_MAX;
 	file->watches++;
 	g_mutex_unlock(&hot->lock);
-	if (!l->ignored && !hot->read_only)
+	if (!l->ignored && hot->tmp_fd >= 0)
 		l->watch = snap_watch_new(thread, device, file->ino,
 					  file->ram->flat_size);
 }
@@ -221,7 +221,7 @@ void snap_learner_free(SnapLearner *l)
 		return;
 	runs = learner_runs(l);
 	watch_forget(l);
-	if (runs->len && !l->file->hot->read_only)
+	if (runs->len && l->file->hot->tmp_fd >= 0)
 		snap_hot_add_runs(l->file, runs);
 	g_array_unref(l->read);
 	g_hash_table_destroy(l->places);

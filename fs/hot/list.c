@@ -3,18 +3,17 @@
 #include "fs/hot/hot-internal.h"
 
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "format/base/cleanup.h"
 #include "format/base/fileio.h"
 #include "fs/catalog/catalog.h"
 
-SnapHotPages *snap_hot_pages_new(bool read_only)
+SnapHotPages *snap_hot_pages_new(int tmp_fd)
 {
 	SnapHotPages *hot = g_new0(SnapHotPages, 1);
 
-	hot->read_only = read_only;
+	hot->tmp_fd = tmp_fd;
 	g_mutex_init(&hot->lock);
 	g_cond_init(&hot->idle);
 	return hot;
@@ -63,20 +62,19 @@ static bool may_write(const struct snap_hot_file *file)
 
 void snap_hot_add_runs(const struct snap_hot_file *file, const GArray *runs)
 {
-	static guint number; /* atomic */
 	g_autoptr(GArray) known = snap_hot_read(file->folder_fd, file->ram);
 	g_autoptr(GArray) merged = snap_hot_merge(known, runs, file->ram);
 	g_autofree char *text = snap_hot_format(merged, file->ram);
-	char temporary[64];
+	g_autofree char *temporary = g_uuid_string_random();
+	/* Not in the snapshot's folder: a killed mount would leave it there,
+	 * where nobody sees it and `rm -r` fails. */
 	struct snap_replace how = { .dirfd = file->folder_fd,
 				    .name = SNAP_CATALOG_HOT,
-				    .tmp_dirfd = file->folder_fd,
+				    .tmp_dirfd = file->hot->tmp_fd,
 				    .tmp_name = temporary,
 				    .like_fd = file->snapshot_fd,
 				    .mode = 0666 };
 
-	snprintf(temporary, sizeof(temporary), SNAP_CATALOG_PRIVATE "-hot-%u",
-		 __atomic_fetch_add(&number, 1, __ATOMIC_RELAXED));
 	if (may_write(file))
 		snap_replace_file(&how, text, strlen(text));
 }

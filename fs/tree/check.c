@@ -80,17 +80,39 @@ bool snap_name_is_written(SnapTree *tree, SnapNode *parent, const char *name)
 	return written;
 }
 
+/* True for what snapfs may have left in a folder. */
+static bool is_leftover(const char *name)
+{
+	return !strcmp(name, SNAP_CATALOG_ERROR) ||
+	       !strcmp(name, SNAP_CATALOG_PREAMBLE) ||
+	       /* Earlier versions wrote their lists of hot pages there. */
+	       g_str_has_prefix(name, SNAP_CATALOG_PRIVATE "-hot-");
+}
+
+static bool is_dots(const char *name)
+{
+	return !strcmp(name, ".") || !strcmp(name, "..");
+}
+
 /* The first name in a folder that snapfs has not left there; NULL: none. */
 static char *find_other(DIR *dir)
 {
 	struct dirent *d;
 
 	while ((d = readdir(dir)) != NULL)
-		if (strcmp(d->d_name, ".") && strcmp(d->d_name, "..") &&
-		    strcmp(d->d_name, SNAP_CATALOG_ERROR) &&
-		    strcmp(d->d_name, SNAP_CATALOG_PREAMBLE))
+		if (!is_dots(d->d_name) && !is_leftover(d->d_name))
 			return g_strdup(d->d_name);
 	return NULL;
+}
+
+static void remove_leftovers(DIR *dir)
+{
+	struct dirent *d;
+
+	rewinddir(dir);
+	while ((d = readdir(dir)) != NULL)
+		if (is_leftover(d->d_name))
+			unlinkat(dirfd(dir), d->d_name, 0);
 }
 
 bool snap_name_clear_leftovers(SnapNode *parent, const char *name)
@@ -106,10 +128,8 @@ bool snap_name_clear_leftovers(SnapNode *parent, const char *name)
 		return false;
 	}
 	other = find_other(dir);
-	if (!other) {
-		unlinkat(dirfd(dir), SNAP_CATALOG_ERROR, 0);
-		snap_catalog_preamble_drop(dirfd(dir));
-	}
+	if (!other)
+		remove_leftovers(dir);
 	closedir(dir);
 	if (other && snap_name_kind(other) != SNAP_NAME_ORDINARY &&
 	    strcmp(other, SNAP_CATALOG_SNAPSHOT)) {

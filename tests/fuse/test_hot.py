@@ -337,6 +337,27 @@ class HotTest(FuseCase):
         self.assertNotIn('hot', os.listdir(self.snaps('vm1')))
         self.assertEqual(os.listdir(self.store('vm1')), ['snapshot.zst'])
 
+    def test_a_list_that_was_cut_off_does_not_keep_its_folder(self):
+        """It is written elsewhere; earlier versions wrote it beside the snapshot."""
+        with open(self.store('vm1', '.snapfs-hot-1'), 'w') as file:
+            file.write('snapfs-hot 1\n')
+        os.mkdir(self.snaps('vm2'))
+        with open(self.store('vm2', '.snapfs-hot-27'), 'w'):
+            pass
+        self.run_ok('rm', '-r', self.snaps('vm1'))
+        os.mkdir(self.snaps('vm3'))
+        os.rename(self.snaps('vm3'), self.snaps('vm2'))
+        self.assertEqual(sorted(os.listdir(self.store())), ['.snapfs', 'vm2'])
+        self.assertEqual(os.listdir(self.store('vm2')), [])
+
+    def test_a_list_is_written_in_the_private_folder(self):
+        """Where it cannot be, none is written, and nothing is left."""
+        os.rename(self.store('.snapfs', 'tmp'), self.store('.snapfs', 'gone'))
+        os.rmdir(self.store('.snapfs', 'gone'))
+        self.touch()
+        self.mount.remount()   # what is written is written by then
+        self.assertEqual(os.listdir(self.store('vm1')), ['snapshot.zst'])
+
     def test_many_pages_are_bounded(self):
         guest = makestream.Guest({'pc.ram': 320 * MIB}, seed=6)
         self.save('vm1', guest)
