@@ -165,5 +165,9 @@ int snap_store_setxattr(SnapNode *node, const char *name, const void *value,
 			size_t size, int flags);
 int snap_store_removexattr(SnapNode *node, const char *name);
 
+/* Who owns a folder or an ordinary file in the store, and its mode, as
+ * UID:GID:MODE; NULL for any other node; g_free. */
+char *snap_store_owner(SnapNode *node);
+
 /* Appends the names, each with its NUL. */
 int snap_store_listxattr(SnapNode *node, GString *names);

@@ -23,6 +23,17 @@ static int path_of(SnapNode *node, char ret[SNAP_PROC_PATH])
 	return 0;
 }
 
+char *snap_store_owner(SnapNode *node)
+{
+	struct stat st;
+
+	if ((!snap_is_folder(node) && !snap_is_ordinary(node)) ||
+	    fstat(snap_store_node(node)->fd, &st) < 0)
+		return NULL;
+	return g_strdup_printf("%u:%u:%o", st.st_uid, st.st_gid,
+			       st.st_mode & 07777);
+}
+
 ssize_t snap_store_getxattr(SnapNode *node, const char *name, void *ret,
 			    size_t size)
 {

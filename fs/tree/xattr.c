@@ -8,6 +8,11 @@
 
 #include <string.h>
 
+/* Who owns an ordinary file or a folder in the store. The options uid=, gid=
+ * and umask= change what the mount shows, but not this. It is not listed, so
+ * that no copy takes it along. */
+#define OWNER "user.snapfs.owner"
+
 /* The folder whose snapshot the attributes of a node are about, or NULL.
  * *ret_sealed is the snapshot, a reference, or NULL. */
 static SnapNode *find_folder(SnapTree *tree, SnapNode *node,
@@ -34,8 +39,11 @@ static SnapNode *find_folder(SnapTree *tree, SnapNode *node,
 static char *get_own(SnapTree *tree, SnapNode *node, const char *name)
 {
 	g_autoptr(SnapSealed) sealed = NULL;
-	SnapNode *folder = find_folder(tree, node, &sealed);
+	SnapNode *folder;
 
+	if (!strcmp(name, OWNER))
+		return snap_store_owner(node);
+	folder = find_folder(tree, node, &sealed);
 	return folder ? snap_attribute_get(sealed, folder, name) : NULL;
 }
 

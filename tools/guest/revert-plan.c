@@ -2,14 +2,17 @@
 #include "tools/guest/revert-plan.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "tools/cli/print.h"
 #include "tools/cli/verb.h"
 #include "tools/guest/command.h"
 #include "tools/guest/disks.h"
+#include "tools/guest/identity.h"
 #include "tools/guest/qmp.h"
 #include "tools/guest/save-folder.h"
 
@@ -106,6 +109,21 @@ static int choose_way(SnapRevertPlan *p, const char *way, GError **error)
 	return 0;
 }
 
+/* Reads vm.json, if the folder has one. */
+static int read_vm(SnapRevertPlan *p, GError **error)
+{
+	snap_autofd int folder =
+		open(p->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int r;
+
+	if (folder < 0)
+		return snap_fail_errno(error, errno, "%s", p->path);
+	if (faccessat(folder, SNAP_VM_FILE, R_OK, AT_SYMLINK_NOFOLLOW) < 0)
+		return 0;
+	r = snap_vm_read(folder, p->path, &p->vm, error);
+	return r == 0 ? snap_identity_check(p->vm, folder, p->path, error) : r;
+}
+
 int snap_revert_plan_new(const char *path, const char *way,
 			 SnapRevertPlan **ret_plan, GError **error)
 {
@@ -118,8 +136,8 @@ int snap_revert_plan_new(const char *path, const char *way,
 		return snap_fail_errno(error, errno, "%s", path);
 	p->path = g_strdup(real);
 	r = choose_way(p, way, error);
-	if (r == 0 && has(p, SNAP_VM_FILE))
-		r = snap_vm_read(p->path, &p->vm, error);
+	if (r == 0)
+		r = read_vm(p, error);
 	if (r == 0)
 		*ret_plan = g_steal_pointer(&p);
 	return r;

@@ -11,16 +11,19 @@
  * migration settings are the same.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "format/base/units.h"
 #include "tools/cli/print.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/signals.h"
 #include "tools/guest/disks.h"
+#include "tools/guest/identity.h"
 #include "tools/guest/migrate.h"
 #include "tools/guest/save-folder.h"
 #include "tools/guest/save-look.h"
@@ -365,6 +368,20 @@ static void report(const struct save *s, gint64 took)
 				 "can only use --way=eager");
 }
 
+/* Writes vm.json beside the snapshot that it names. */
+static int write_vm(struct save *s, GError **error)
+{
+	snap_autofd int folder =
+		open(s->folder->path,
+		     O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (folder < 0)
+		return snap_fail_errno(error, errno, "%s", s->folder->path);
+	s->vm->saved = snap_print_time_iso((uint64_t)g_get_real_time() * 1000);
+	snap_identity_note(s->vm, folder);
+	return snap_vm_write(s->vm, folder, error);
+}
+
 static int save(struct save *s, GError **error)
 {
 	int r = save_memory(s, error);
@@ -376,8 +393,7 @@ static int save(struct save *s, GError **error)
 	restore(s, r);
 	if (r)
 		return r;
-	s->vm->saved = snap_print_time_iso((uint64_t)g_get_real_time() * 1000);
-	r = snap_vm_write(s->vm, s->folder->path, error);
+	r = write_vm(s, error);
 	report(s, took);
 	return r < 0 ? snap_fail_prefix(error, r,
 					"the memory is saved, but " SNAP_VM_FILE

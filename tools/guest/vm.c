@@ -2,9 +2,7 @@
 #include "tools/guest/vm.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "format/base/cleanup.h"
@@ -13,6 +11,7 @@
 #include "format/base/units.h"
 #include "tools/cli/json-writer.h"
 #include "tools/guest/json.h"
+#include "tools/guest/trust.h"
 
 #define VERSION 1
 #define FILE_MAX SNAP_MIB
@@ -56,6 +55,8 @@ void snap_vm_free(SnapVm *vm)
 	g_free(vm->run_state);
 	g_free(vm->way);
 	g_free(vm->saved);
+	g_free(vm->uuid);
+	g_free(vm->devstate);
 	g_free(vm->memory_id);
 	g_strfreev(vm->capabilities);
 	g_ptr_array_unref(vm->disks);
@@ -176,6 +177,8 @@ static char *vm_text(const SnapVm *vm)
 
 	snap_json_writer_number(w, "snapfs-vm", VERSION);
 	add_text(w, "saved", vm->saved);
+	add_text(w, "uuid", vm->uuid);
+	add_text(w, "devstate", vm->devstate);
 	add_text(w, "qemu", vm->qemu);
 	add_text(w, "machine", vm->machine);
 	add_memory(w, vm);
@@ -192,19 +195,17 @@ static char *vm_text(const SnapVm *vm)
 	return snap_json_writer_finish(w);
 }
 
-int snap_vm_write(const SnapVm *vm, const char *folder, GError **error)
+int snap_vm_write(const SnapVm *vm, int folder, GError **error)
 {
-	g_autofree char *path = g_build_filename(folder, SNAP_VM_FILE, NULL);
+	g_autofree char *other =
+		g_strdup_printf("." SNAP_VM_FILE ".%d", (int)getpid());
 	g_autofree char *text = vm_text(vm);
-	g_autoptr(GError) cause = NULL;
-
 	/* A command line may hold secrets. */
-	if (!g_file_set_contents_full(path, text, -1,
-				      G_FILE_SET_CONTENTS_CONSISTENT |
-					      G_FILE_SET_CONTENTS_DURABLE,
-				      0600, &cause))
-		return snap_fail(error, EIO, "%s", cause->message);
-	return 0;
+	struct snap_replace how = { folder, SNAP_VM_FILE, folder, other,
+				    -1,	    0600,	  true };
+	int r = snap_replace_file(&how, text, strlen(text));
+
+	return r < 0 ? snap_fail_errno(error, -r, SNAP_VM_FILE) : 0;
 }
 
 /* ---- reading ---- */
@@ -246,6 +247,8 @@ static SnapVm *get_vm(JsonObject *o)
 	SnapVm *vm = snap_vm_new();
 
 	vm->saved = g_strdup(snap_json_text(o, "saved"));
+	vm->uuid = g_strdup(snap_json_text(o, "uuid"));
+	vm->devstate = g_strdup(snap_json_text(o, "devstate"));
 	vm->qemu = g_strdup(snap_json_text(o, "qemu"));
 	vm->machine = g_strdup(snap_json_text(o, "machine"));
 	vm->run_state = g_strdup(snap_json_text(o, "run-state"));
@@ -302,32 +305,26 @@ static int parse_vm(const char *text, gsize size, SnapVm **ret_vm,
 	return r;
 }
 
-int snap_vm_read(const char *folder, SnapVm **ret_vm, GError **error)
+int snap_vm_read(int folder, const char *path, SnapVm **ret_vm, GError **error)
 {
-	g_autofree char *path = g_build_filename(folder, SNAP_VM_FILE, NULL);
-	snap_autofd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	g_autofree char *name = g_build_filename(path, SNAP_VM_FILE, NULL);
+	snap_autofd int fd = snap_open_regular(folder, SNAP_VM_FILE, NULL);
 	g_autofree char *text = NULL;
-	struct stat st;
 	gsize size = 0;
 	int r;
 
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return snap_fail_errno(error, errno, "%s", path);
-	if (!S_ISREG(st.st_mode))
+	if (fd == -EINVAL)
 		return snap_fail(error, EPROTO, "%s is not a regular file",
-				 path);
+				 name);
+	if (fd < 0)
+		return snap_fail_errno(error, -fd, "%s", name);
 	/* It names the program to run and the files that the guest sees. */
-	if ((st.st_uid != geteuid() && st.st_uid != 0) || st.st_mode & 022)
-		return snap_fail(error, EPERM,
-				 "%s: another user could have written it; "
-				 "make it yours and writable by you alone, or "
-				 "remove it",
-				 path);
+	r = snap_trust_check(fd, name, error);
+	if (r < 0)
+		return r;
 	r = snap_read_fd(fd, FILE_MAX, &text, &size);
 	if (r < 0)
-		return snap_fail_errno(error, -r, "%s", path);
+		return snap_fail_errno(error, -r, "%s", name);
 	r = parse_vm(text, size, ret_vm, error);
-	if (r < 0)
-		return snap_fail_prefix(error, r, "%s", path);
-	return 0;
+	return r < 0 ? snap_fail_prefix(error, r, "%s", name) : 0;
 }

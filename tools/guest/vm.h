@@ -31,6 +31,8 @@ typedef struct {
 	char *run_state;      /* before the save */
 	char *way;	      /* how it was saved: "background" or "stopped" */
 	char *saved;	      /* time of the save, in UTC */
+	char *uuid;	      /* of the snapshot; or NULL */
+	char *devstate;	      /* SHA-256 of its device state; or NULL */
 	char *memory_id;      /* name of the main RAM block; NULL: not known */
 	uint64_t memory_size; /* bytes of the main RAM block */
 	GStrv capabilities;   /* of migration, during the save */
@@ -60,9 +62,9 @@ void snap_vm_read_command(SnapVm *vm, pid_t pid, uid_t uid);
 /* Tells whether QEMU still runs: a process has its id and command line. */
 bool snap_vm_is_running(const SnapVm *vm);
 
-/* Writes vm.json into a folder, durably. Returns 0 or -errno. */
-int snap_vm_write(const SnapVm *vm, const char *folder, GError **error);
+/* Writes vm.json into the open folder, durably. Returns 0 or -errno. */
+int snap_vm_write(const SnapVm *vm, int folder, GError **error);
 
-/* Reads vm.json from a folder. Returns 0; -ENOENT if there is none, -EPROTO if
- * it is damaged, -EPERM if another user could have written it; or -errno. */
-int snap_vm_read(const char *folder, SnapVm **ret_vm, GError **error);
+/* Reads vm.json from the open folder, whose path is `path`. Returns 0; -EPROTO
+ * if it is damaged, -EPERM if another user could have written it; or -errno. */
+int snap_vm_read(int folder, const char *path, SnapVm **ret_vm, GError **error);
