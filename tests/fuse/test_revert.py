@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whose command line `snapfs revert` runs: a program that leaves a mark stands in for QEMU."""
+"""`snapfs revert` without QEMU. Whose command line it runs: a program that leaves a mark stands
+in. What it makes of a QEMU that it rarely meets: tests/lib/fakeqemu.py plays one."""
 import hashlib
 import json
 import os
@@ -182,6 +183,63 @@ stat -c 'shown: %u %a' "$5/vm1/vm.json"
         self.assertEqual(done.stdout, 'shown: 0 600\n', done.stderr)
         self.assertRegex(done.stderr, f'its mount is served by user {USER}')
         self.assertFalse(os.path.exists(self.mark), 'the program was run')
+
+
+class Played(FuseCase):
+    """A program plays QEMU."""
+
+    def setUp(self):
+        super().setUp()
+        self.save()
+        self.play = self.path('play')
+
+    def revert(self, *options, words=(), **script):
+        """What was said, and what QEMU was asked."""
+        with open(self.play, 'w') as file:
+            json.dump(script, file)
+        if os.path.exists(self.play + '.log'):
+            os.unlink(self.play + '.log')
+        program = os.path.join(harness.ROOT, 'tests', 'lib', 'fakeqemu.py')
+        done = tool('revert', *options, self.snaps('vm1'), '--', program, self.play, *words,
+                    env=dict(os.environ, TMPDIR=self.work))
+        with open(self.play + '.log') as file:
+            return done, [json.loads(line) for line in file]
+
+    def continued(self, asked):
+        return [name for name, _ in asked].count('cont')
+
+    def test_a_guest_that_waits_for_cont_gets_it_once(self):
+        for state in ('paused', 'prelaunch', 'postmigrate'):
+            with self.subTest(state):
+                done, asked = self.revert(states=['inmigrate', state, 'running'])
+                self.assertIn('vm1 runs: ', done.stdout, done.stderr)
+                self.assertEqual(self.continued(asked), 1)
+                done, asked = self.revert(states=[state])
+                self.assertRegex(done.stderr, f'does not continue the guest; its state is {state}')
+                self.assertEqual((done.returncode, self.continued(asked)), (1, 1))
+
+    def test_a_guest_that_is_there_but_does_not_run_is_named_by_its_state(self):
+        for state in ('suspended', 'debug', 'guest-panicked', 'internal-error', 'io-error',
+                      'shutdown', 'watchdog'):
+            with self.subTest(state):
+                for states in ([state], ['inmigrate', 'paused', state]):
+                    done, asked = self.revert(states=states)
+                    self.assertEqual(done.returncode, 0, done.stderr)
+                    self.assertIn(f'vm1 is back, {state}: ', done.stdout)
+                    self.assertEqual(self.continued(asked), len(states) // 2)
+
+    def test_a_state_to_which_no_revert_leads_is_an_error(self):
+        for state in ('colo', 'finish-migrate', 'restore-vm', 'save-vm', 'of-the-future'):
+            with self.subTest(state):
+                done, asked = self.revert(states=[state])
+                self.assertEqual(done.returncode, 1)
+                self.assertRegex(done.stderr, f"QEMU's state is {state}, to which no revert")
+                self.assertEqual(self.continued(asked), 0)
+
+    def test_minus_s_keeps_it_stopped(self):
+        done, asked = self.revert(states=['inmigrate', 'paused'], words=['-S'])
+        self.assertIn('vm1 is back, stopped: ', done.stdout, done.stderr)
+        self.assertEqual(self.continued(asked), 0)
 
 
 if __name__ == '__main__':

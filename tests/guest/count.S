@@ -17,6 +17,9 @@
  * The pages from COUNT_END to COUNT_BLINK are zero and not zero in turns: each
  * pass writes a word into them, or takes it away.
  *
+ * After the first pass it writes COUNT_VALUE to the I/O port COUNT_PORT, unless
+ * that is 0: a byte, or a word if the value does not fit.
+ *
  * The macros are given on gcc's command line.
  */
 #ifndef COUNT_START
@@ -34,6 +37,10 @@
 /* Instructions to burn after each page: a guest that dirties more slowly. */
 #ifndef COUNT_DELAY
 #define COUNT_DELAY 0
+#endif
+
+#ifndef COUNT_PORT
+#define COUNT_PORT 0
 #endif
 
 #define COM1 0x3f8
@@ -116,6 +123,18 @@ blink:
 #endif
 	movb	$'B', %al
 	call	put
+#if COUNT_PORT
+	xorl	%edx, %edx
+	xchgl	port, %edx
+	testl	%edx, %edx
+	jz	pass
+	movl	$COUNT_VALUE, %eax
+#if COUNT_VALUE > 0xff
+	outw	%ax, %dx
+#else
+	outb	%al, %dx
+#endif
+#endif
 	jmp	pass
 
 put:
@@ -129,6 +148,12 @@ busy:
 	movb	%ah, %al
 	outb	%al, %dx
 	ret
+
+#if COUNT_PORT
+	.balign 4
+port:
+	.long	COUNT_PORT
+#endif
 
 	.balign 8
 gdt:

@@ -30,6 +30,15 @@ MIB = 1 << 20
 PAGE = 4096
 
 
+# The ports that a CountGuest may write to, and what that makes QEMU do. SeaBIOS puts PM1a_CNT of
+# q35 and pc at 0x604 (src/config.h: PORT_ACPI_PM_BASE); bits 10 to 12 are the kind of sleep, bit
+# 13 begins it (QEMU, hw/acpi/core.c: acpi_pm1_cnt_write).
+SUSPENDS = (0x604, 1 << 13 | 1 << 10)   # S3
+POWERS_OFF = (0x604, 1 << 13)           # S5
+PANICS = (0x505, 1)                     # of pvpanic (docs/specs/pvpanic.rst)
+ENDS_WATCHDOG = (0x443, 15)             # of ib700: 0 seconds (hw/watchdog/wdt_ib700.c: time_map)
+
+
 def cache_folder():
     path = os.environ.get('SNAPFS_GUEST_CACHE') or os.path.join(
         os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'), 'snapfs-guest')
@@ -152,8 +161,9 @@ def kernel():
 
 @dataclass
 class CountGuest:
-    """`fill` puts random words into each page, `delay` slows the counting, and
-    `blink` MiB behind `end` are zero after every other pass."""
+    """`fill` puts random words into each page, `delay` slows the counting,
+    `blink` MiB behind `end` are zero after every other pass, and `out` is an
+    I/O port and a value that is written there after the first pass."""
     memory: int = 128
     start: int = 1
     end: int = 100
@@ -161,11 +171,13 @@ class CountGuest:
     delay: int = 0
     machine: str = 'q35'
     blink: int = 0
+    out: tuple = (0, 0)
 
     def image(self):
         return boot_sector(COUNT_START=self.start * MIB, COUNT_END=self.end * MIB,
                            COUNT_BLINK=(self.end + self.blink) * MIB,
-                           COUNT_FILL=int(self.fill), COUNT_DELAY=self.delay)
+                           COUNT_FILL=int(self.fill), COUNT_DELAY=self.delay,
+                           COUNT_PORT=self.out[0], COUNT_VALUE=self.out[1])
 
     def args(self):
         return ['-machine', self.machine, '-m', str(self.memory), '-nodefaults', '-vga', 'none',

@@ -5,9 +5,11 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
+import threading
 
-from guest import CountGuest, LinuxGuest, boot_sector, MIB
+from guest import CountGuest, LinuxGuest
 from harness import build_path, die_with_parent, need_program, run, wait_until
 from qemu import Qemu
 from qmp import Qmp
@@ -15,8 +17,74 @@ from vmcase import VmCase
 
 SAVED = re.compile(r'^saved (\S+) in [\d.]+ s: .* of memory, .* on disk; '
                    r'the guest (stood still for [\d.]+ ms|stays stopped)$', re.M)
-RUNS = re.compile(r'^(\S+) (runs|is back, stopped): ([\d.]+) s after .*\((\S+)\)\n'
+RUNS = re.compile(r'^(\S+) (runs|is back, [\w-]+): ([\d.]+) s after .*\((\S+)\)\n'
                   r'QEMU: pid (\d+), QMP (\S+), log (\S+)$', re.M)
+
+
+def greeting(major, minor, micro):
+    version = {'qemu': {'major': major, 'minor': minor, 'micro': micro}, 'package': ''}
+    return json.dumps({'QMP': {'version': version, 'capabilities': ['oob']}}).encode() + b'\r\n'
+
+
+GREETING = greeting(10, 0, 2)
+
+
+class Peer:
+    """Stands in for QEMU at a socket, and says what a test wants."""
+
+    def __init__(self, address, play):
+        unix = isinstance(address, str)
+        self.listener = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
+        self.listener.bind(address)
+        self.listener.listen(1)
+        self.play = play
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        try:
+            with self.listener.accept()[0] as peer:
+                self.play(peer)
+        except OSError:
+            pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.close()
+
+
+def migrates(write, commands, refused=(), hello=GREETING, status='running', events=None):
+    """Plays a QEMU that saves: write(pipe) returns what it then says of its migration, or None
+    where it dies. The pipe stays open. What it was asked is in `commands`. Its run state is
+    `status`; `events` come before the answer to a command."""
+    def play(peer):
+        peer.sendall(hello)
+        returned = {'query-status': {'status': status}}
+        buffer, pipes = b'', []
+        while True:
+            data, fds, _, _ = socket.recv_fds(peer, 65536, 1)
+            buffer, pipes = buffer + data, pipes + fds
+            if not data:
+                break
+            if b'\n' not in buffer:
+                continue
+            asked = json.loads(buffer)
+            buffer, name = b'', asked['execute']
+            commands.append((name, asked.get('arguments', {})))
+            answer = {'return': returned.get(name, {}), 'id': asked['id']}
+            if name in refused:
+                answer = {'error': {'desc': f'no {name}'}, 'id': asked['id']}
+            elif name == 'migrate':
+                returned['query-migrate'] = write(pipes[0])
+                if not returned['query-migrate']:
+                    break
+            for event in (events or {}).get(name, []):
+                peer.sendall(json.dumps({'event': event}).encode() + b'\n')
+            peer.sendall(json.dumps(answer).encode() + b'\n')
+        for pipe in pipes:
+            os.close(pipe)
+    return play
 
 
 class Adopted:
@@ -61,13 +129,12 @@ class DiskGuest(CountGuest):
     """Its disks can be written: the raw one it boots from, and a qcow2 image.
     How they are named is up to `style`."""
 
-    def __init__(self, folder, style='drive', end=20):
-        super().__init__(memory=64, end=end, fill=True)
+    def __init__(self, folder, style='drive', end=20, out=(0, 0)):
+        super().__init__(memory=64, end=end, fill=True, out=out)
         self.boot = os.path.join(folder, 'boot.img')
         self.data = os.path.join(folder, 'data.qcow2')
         self.style = style
-        shutil.copyfile(boot_sector(COUNT_START=MIB, COUNT_END=end * MIB, COUNT_FILL=1,
-                                    COUNT_DELAY=0), self.boot)
+        shutil.copyfile(self.image(), self.boot)
         subprocess.run([need_program('qemu-img'), 'create', '-q', '-f', 'qcow2', self.data, '8M'],
                        check=True)
 

@@ -6,9 +6,7 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
-import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
@@ -18,14 +16,9 @@ from guest import CountGuest
 from harness import need_root, wait_until
 from mount import need_views
 from qemu import need_qemu
-from verbs import DiskGuest, VerbCase, disk_holds, disk_write, image_holds
+from verbs import (GREETING, DiskGuest, Peer, VerbCase, disk_holds, disk_write, greeting, image_holds,
+                   migrates)
 
-def greeting(major, minor, micro):
-    version = {'qemu': {'major': major, 'minor': minor, 'micro': micro}, 'package': ''}
-    return json.dumps({'QMP': {'version': version, 'capabilities': ['oob']}}).encode() + b'\r\n'
-
-
-GREETING = greeting(10, 0, 2)
 LARGE = CountGuest(memory=128, end=100, fill=True)
 SLOW = ['level=15', 'threads=1', 'buffer=16m']   # to save, of a mount
 
@@ -33,31 +26,6 @@ SLOW = ['level=15', 'threads=1', 'buffer=16m']   # to save, of a mount
 def setUpModule():
     need_qemu()
     need_views()
-
-
-class Peer:
-    """Stands in for QEMU at a socket, and says what a test wants."""
-
-    def __init__(self, address, play):
-        unix = isinstance(address, str)
-        self.listener = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
-        self.listener.bind(address)
-        self.listener.listen(1)
-        self.play = play
-        threading.Thread(target=self.run, daemon=True).start()
-
-    def run(self):
-        try:
-            with self.listener.accept()[0] as peer:
-                self.play(peer)
-        except OSError:
-            pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.listener.close()
 
 
 def says(*parts):
@@ -86,36 +54,6 @@ def answers(**returned):
             asked = json.loads(line)
             value = returned.get(asked['execute'].replace('-', '_'), {})
             peer.sendall(json.dumps({'return': value, 'id': asked['id']}).encode() + b'\n')
-    return play
-
-
-def migrates(write, commands, refused=(), hello=GREETING):
-    """Plays a QEMU that saves: write(pipe) returns what it then says of its migration, or None
-    where it dies. The pipe stays open. What it was asked is in `commands`."""
-    def play(peer):
-        peer.sendall(hello)
-        returned = {'query-status': {'status': 'running'}}
-        buffer, pipes = b'', []
-        while True:
-            data, fds, _, _ = socket.recv_fds(peer, 65536, 1)
-            buffer, pipes = buffer + data, pipes + fds
-            if not data:
-                break
-            if b'\n' not in buffer:
-                continue
-            asked = json.loads(buffer)
-            buffer, name = b'', asked['execute']
-            commands.append((name, asked.get('arguments', {})))
-            answer = {'return': returned.get(name, {}), 'id': asked['id']}
-            if name in refused:
-                answer = {'error': {'desc': f'no {name}'}, 'id': asked['id']}
-            elif name == 'migrate':
-                returned['query-migrate'] = write(pipes[0])
-                if not returned['query-migrate']:
-                    break
-            peer.sendall(json.dumps(answer).encode() + b'\n')
-        for pipe in pipes:
-            os.close(pipe)
     return play
 
 

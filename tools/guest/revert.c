@@ -17,6 +17,7 @@
 #include "tools/guest/qemu-run.h"
 #include "tools/guest/revert-plan.h"
 #include "tools/guest/revert-wait.h"
+#include "tools/guest/run-state.h"
 #include "tools/guest/verbs.h"
 
 #define STEP 5 /* ms */
@@ -45,10 +46,12 @@ struct revert {
 	SnapRevertPlan *plan;
 	SnapQemuRun *run;
 	int signals;
-	gint64 began; /* when QEMU was started */
-	gint64 asked; /* when QEMU got migrate-incoming */
-	gint64 ran;   /* when the guest ran */
-	gint64 end;   /* 0: no time limit */
+	gint64 began;	/* when QEMU was started */
+	gint64 asked;	/* when QEMU got migrate-incoming */
+	gint64 ran;	/* when the guest ran */
+	gint64 end;	/* 0: no time limit */
+	char *state;	/* QEMU's run state when last looked at */
+	bool continued; /* QEMU got `cont` */
 };
 
 /* ---- the way ---- */
@@ -107,12 +110,43 @@ static int begin(struct revert *r, GError **error)
 
 /* ---- until the guest runs ---- */
 
-/* Checks whether the guest runs, or is ready to. Sends `cont` if QEMU has
- * loaded it without starting it. */
+/* Looks at the state of a guest that is loaded. Sends `cont`, once, if QEMU has
+ * not started it. */
+static int check_state(struct revert *r, bool loaded, bool *ret_ready,
+		       GError **error)
+{
+	const struct snap_run_state *state;
+	bool goes_on;
+	int e;
+
+	g_clear_pointer(&r->state, g_free);
+	e = snap_migrate_run_state(r->run->qmp, &r->state, error);
+	if (e < 0)
+		return e;
+	state = snap_run_state_find(r->state);
+	if (!state || state->revert == SNAP_REVERT_WRONG)
+		return snap_fail(error, EOPNOTSUPP,
+				 "QEMU's state is %s, to which no revert leads",
+				 r->state);
+	if (state->revert == SNAP_REVERT_WAITS)
+		return 0;
+	goes_on = state->revert == SNAP_REVERT_STANDS && !r->plan->stopped;
+	*ret_ready = !goes_on;
+	if (!goes_on || !loaded)
+		return 0;
+	if (r->continued)
+		return snap_fail(error, EIO,
+				 "QEMU does not continue the guest; its state "
+				 "is %s",
+				 r->state);
+	r->continued = true;
+	return snap_qmp_call(r->run->qmp, "cont", NULL, NULL, error);
+}
+
+/* Checks whether the guest runs, or is ready to. */
 static int check_guest(struct revert *r, bool *ret_ready, GError **error)
 {
 	g_auto(SnapMigrate) m = { 0 };
-	g_autofree char *state = NULL;
 	int e = snap_migrate_query(r->run->qmp, &m, error);
 
 	if (e < 0)
@@ -121,16 +155,9 @@ static int check_guest(struct revert *r, bool *ret_ready, GError **error)
 		return snap_fail(error, EIO, "%s",
 				 *m.why ? m.why
 					: "QEMU could not load the snapshot");
-	if (!m.postcopy)
-		return 0;
-	e = snap_migrate_run_state(r->run->qmp, &state, error);
-	if (e < 0 || !strcmp(state, "inmigrate"))
-		return e;
-	if (r->plan->stopped || !strcmp(state, "running"))
-		*ret_ready = true;
-	else if (m.state == SNAP_MIGRATE_DONE)
-		e = snap_qmp_call(r->run->qmp, "cont", NULL, NULL, error);
-	return e;
+	return m.postcopy ? check_state(r, m.state == SNAP_MIGRATE_DONE,
+					ret_ready, error)
+			  : 0;
 }
 
 static int wait_for_guest(struct revert *r, GError **error)
@@ -192,10 +219,14 @@ static void print_output(struct revert *r)
 static void report(const struct revert *r)
 {
 	const SnapRevertPlan *p = r->plan;
+	bool runs = !strcmp(r->state, "running");
 
-	printf("%s %s: %.3f s after QEMU's start, %.3f s after the start of "
+	printf("%s %s%s: %.3f s after QEMU's start, %.3f s after the start of "
 	       "reading (%s)\n",
-	       p->path, p->stopped ? "is back, stopped" : "runs",
+	       p->path, runs ? "runs" : "is back, ",
+	       runs	    ? ""
+	       : p->stopped ? "stopped"
+			    : r->state,
 	       (double)(r->ran - r->began) / G_USEC_PER_SEC,
 	       (double)(r->ran - r->asked) / G_USEC_PER_SEC,
 	       snap_way_name(p->way));
@@ -254,6 +285,7 @@ static int run(char **arguments, guint n, GError **error)
 	r.run = started;
 	r.signals = snap_signals_hold();
 	e = revert(&r, arguments + skip, n - skip, error);
+	g_free(r.state);
 	if (e == 0 && wait_all)
 		e = snap_revert_wait(started, plan, r.signals, error);
 	if (e != -EINTR)

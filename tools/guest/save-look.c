@@ -7,6 +7,7 @@
 #include "format/base/error.h"
 #include "tools/guest/disks.h"
 #include "tools/guest/migrate.h"
+#include "tools/guest/run-state.h"
 
 /* ---- the guest ---- */
 
@@ -39,23 +40,6 @@ static void look_at_machine(SnapQmp *qmp, SnapVm *vm)
 			snap_json_number(memory, "base-memory", 0), 0);
 }
 
-static int check_state(const SnapVm *vm, const SnapMigrate *m, GError **error)
-{
-	if (m->state == SNAP_MIGRATE_RUNS || m->state == SNAP_MIGRATE_PAUSED)
-		return snap_fail(error, EBUSY,
-				 "a migration of this guest is running");
-	if (!strcmp(vm->run_state, "inmigrate"))
-		return snap_fail(
-			error, EBUSY,
-			"QEMU waits for an incoming guest (inmigrate)");
-	if (!strcmp(vm->run_state, "postmigrate"))
-		return snap_fail(error, EBUSY,
-				 "an earlier migration has stopped the guest "
-				 "(postmigrate); QEMU saves it only after it "
-				 "has run: first give the monitor cont");
-	return 0;
-}
-
 int snap_save_look(SnapQmp *qmp, SnapVm *vm, bool disks, GError **error)
 {
 	g_auto(SnapMigrate) m = { 0 };
@@ -63,8 +47,13 @@ int snap_save_look(SnapQmp *qmp, SnapVm *vm, bool disks, GError **error)
 
 	if (r == 0)
 		r = snap_migrate_query(qmp, &m, error);
-	if (r == 0)
-		r = check_state(vm, &m, error);
+	if (r < 0)
+		return r;
+	if (m.state == SNAP_MIGRATE_RUNS || m.state == SNAP_MIGRATE_PAUSED)
+		return snap_fail(error, EBUSY,
+				 "a migration of this guest is running");
+	r = snap_run_state_check_save(vm->run_state,
+				      snap_qmp_peer(qmp)->version, error);
 	if (r < 0)
 		return r;
 	look_at_machine(qmp, vm);

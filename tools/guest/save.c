@@ -25,6 +25,7 @@
 #include "tools/guest/disks.h"
 #include "tools/guest/identity.h"
 #include "tools/guest/migrate.h"
+#include "tools/guest/run-state.h"
 #include "tools/guest/save-folder.h"
 #include "tools/guest/save-look.h"
 #include "tools/guest/save-stream.h"
@@ -72,8 +73,9 @@ struct save {
 	gint64 began;
 	gint64 end; /* 0: no time limit */
 	bool background;
-	bool stopped; /* by us */
-	bool frozen;  /* the disks have overlays */
+	bool stopped;	/* by us */
+	bool suspended; /* since the save began */
+	bool frozen;	/* the disks have overlays */
 	struct snap_save_settings settings;
 	gint64 stopped_at; /* QEMU's time; 0 while the guest runs */
 	gint64 pause;	   /* us that the guest was stopped */
@@ -86,6 +88,8 @@ static int handle_event(const char *name, gint64 time, JsonObject *about,
 
 	if (!strcmp(name, "STOP"))
 		s->stopped_at = time;
+	if (!strcmp(name, "SUSPEND") || !strcmp(name, "WAKEUP"))
+		s->suspended = !strcmp(name, "SUSPEND");
 	if (!strcmp(name, "RESUME") && s->stopped_at) {
 		s->pause += MAX(time - s->stopped_at, 0);
 		s->stopped_at = 0;
@@ -102,27 +106,33 @@ static int call(struct save *s, const char *command, GError **error)
 
 /* ---- background or stopped ---- */
 
-/* Switches on saving in the background, or prints why that is not possible. In
- * any other run state, it would crash QEMU. */
-static bool try_background(struct save *s)
+/* Switches on saving in the background, or prints why that is not possible. */
+static int try_background(struct save *s, GError **error)
 {
 	static const char *const names[] = { BACKGROUND, NULL };
 	const char *state = s->vm->run_state;
-	g_autoptr(GError) error = NULL;
+	enum snap_save_in in = snap_run_state_find(state)->save;
+	g_autoptr(GError) cause = NULL;
 
-	if (stopped_only)
-		return false;
-	if (strcmp(state, "running") && strcmp(state, "paused")) {
+	if (in == SNAP_SAVE_STOPPED)
 		snap_print_error("save: the guest is stopped during the save: "
 				 "its state is %s",
 				 state);
-		return false;
-	}
-	if (snap_migrate_switch(s->qmp, names, true, &error) == 0)
-		return true;
-	snap_print_error("save: the guest is stopped during the save: %s",
-			 error->message);
-	return false;
+	/* A guest that is suspended stands still in any case. */
+	if (in == SNAP_SAVE_STOPPED ||
+	    (in == SNAP_SAVE_ANY_WAY && stopped_only))
+		return 0;
+	s->background = snap_migrate_switch(s->qmp, names, true, &cause) == 0;
+	if (!s->background && in == SNAP_SAVE_BACKGROUND)
+		return snap_fail(error, EOPNOTSUPP,
+				 "the guest is %s, and QEMU can save it only "
+				 "in the background: %s",
+				 state, cause->message);
+	if (!s->background)
+		snap_print_error("save: the guest is stopped during the save: "
+				 "%s",
+				 cause->message);
+	return 0;
 }
 
 /* Clears the settings first: what another client has set would change the
@@ -131,14 +141,27 @@ static int choose_way(struct save *s, GError **error)
 {
 	int r = snap_save_settings_clear(s->qmp, &s->settings, error);
 
+	if (r == 0)
+		r = try_background(s, error);
 	if (r < 0)
 		return r;
-	s->background = try_background(s);
 	s->vm->way = g_strdup(s->background ? "background" : "stopped");
 	return snap_migrate_capabilities(s->qmp, &s->vm->capabilities, error);
 }
 
 /* ---- the migration ---- */
+
+static int stop(struct save *s, GError **error)
+{
+	int r = call(s, "stop", error);
+
+	s->stopped = r == 0;
+	if (r < 0 || s->background || !s->suspended)
+		return r;
+	return snap_fail(error, EBUSY,
+			 "the guest was suspended when it was to be stopped: "
+			 "save it once more");
+}
 
 static int freeze(struct save *s, GError **error)
 {
@@ -149,10 +172,8 @@ static int freeze(struct save *s, GError **error)
 
 	if (r < 0)
 		return r;
-	if (snap_vm_ran(s->vm)) {
-		r = call(s, "stop", error);
-		s->stopped = r == 0;
-	}
+	if (snap_vm_ran(s->vm))
+		r = stop(s, error);
 	if (r == 0)
 		r = snap_disks_freeze(s->qmp, s->vm, error);
 	s->frozen = r == 0;
@@ -287,10 +308,8 @@ static int save_memory(struct save *s, GError **error)
 
 	if (r == 0 && !no_disks && snap_disks_writable(s->vm))
 		r = freeze(s, error);
-	if (r == 0 && !s->background && !s->stopped && snap_vm_ran(s->vm)) {
-		r = call(s, "stop", error);
-		s->stopped = r == 0;
-	}
+	if (r == 0 && !s->background && !s->stopped && snap_vm_ran(s->vm))
+		r = stop(s, error);
 	if (r == 0)
 		r = migrate(s, error);
 	return r;

@@ -11,6 +11,7 @@
 #include "format/base/units.h"
 #include "tools/cli/json-writer.h"
 #include "tools/guest/json.h"
+#include "tools/guest/run-state.h"
 #include "tools/guest/trust.h"
 
 #define VERSION 1
@@ -67,8 +68,10 @@ void snap_vm_free(SnapVm *vm)
 
 bool snap_vm_ran(const SnapVm *vm)
 {
-	return !g_strcmp0(vm->run_state, "running") ||
-	       !g_strcmp0(vm->run_state, "suspended");
+	const struct snap_run_state *state =
+		vm->run_state ? snap_run_state_find(vm->run_state) : NULL;
+
+	return state && state->revert == SNAP_REVERT_RUNS;
 }
 
 /* ---- the command line ---- */

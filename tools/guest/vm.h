@@ -51,7 +51,8 @@ SnapVm *snap_vm_new(void);
 void snap_vm_free(SnapVm *vm);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapVm, snap_vm_free)
 
-/* Tells whether the guest ran before the save, and so runs after a revert. */
+/* Tells whether the guest ran, or was suspended, before the save, and so is it
+ * after a revert. */
 bool snap_vm_ran(const SnapVm *vm);
 
 /* Reads the command line and the working directory of process `pid`, as far as
