@@ -7,8 +7,9 @@ import json
 import os
 import shutil
 
-from fusecase import FuseCase, setUpModule  # noqa: F401
+from fusecase import MIB, FuseCase, setUpModule  # noqa: F401
 import harness
+import makestream
 from mount import tool
 
 USER = 65534
@@ -235,6 +236,68 @@ class Played(FuseCase):
                 self.assertEqual(done.returncode, 1)
                 self.assertRegex(done.stderr, f"QEMU's state is {state}, to which no revert")
                 self.assertEqual(self.continued(asked), 0)
+
+    def backends(self, *known):
+        """What QEMU answers for memory backends: (id, type, properties)."""
+        return {
+            'qom-list': [{'name': name, 'type': f'child<memory-backend-{kind}>'}
+                         for name, kind, _ in known] + [{'name': 'type', 'type': 'string'}],
+            'qom-get': {'of': {json.dumps({'path': f'/objects/{name}', 'property': key},
+                                          sort_keys=True): value
+                               for name, _, about in known for key, value in about.items()}}}
+
+    def uri(self, asked):
+        (arguments,) = [about for name, about in asked if name == 'migrate-incoming']
+        return arguments['uri']
+
+    def test_the_bridge_is_told_what_lies_in_huge_pages(self):
+        with open('/proc/meminfo') as file:
+            (default,) = [int(line.split()[1]) << 10 for line in file if 'Hugepagesize' in line]
+        self.save(guest=makestream.Guest({'pc.ram': 4 * MIB, 'vga.vram': default}, seed=1))
+        known = (('pc.ram', 'memfd', {'hugetlb': True, 'hugetlbsize': 2 * MIB}),
+                 ('vga.vram', 'memfd', {'hugetlb': True, 'hugetlbsize': 0}),
+                 ('elsewhere', 'memfd', {'hugetlb': True, 'hugetlbsize': 2 * MIB}))
+        done, asked = self.revert(answers=self.backends(*known))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(self.uri(asked),
+                         r"^exec:exec '.*/snapfs-bridge' '--page-size=pc.ram=2097152' "
+                         rf"'--page-size=vga.vram={default}' '.*/vm1'$")
+
+    def test_ordinary_memory_is_no_option(self):
+        known = (('pc.ram', 'memfd', {'hugetlb': False, 'hugetlbsize': 2 * MIB}),
+                 ('vga.vram', 'file', {'mem-path': '/dev/shm'}), ('x', 'ram', {}))
+        _, asked = self.revert(answers=self.backends(*known))
+        self.assertNotIn('--page-size', self.uri(asked))
+
+    def test_pages_too_large_for_the_bridge_are_read_first(self):
+        known = (('pc.ram', 'memfd', {'hugetlb': True, 'hugetlbsize': 1 << 30}),)
+        done, asked = self.revert(answers=self.backends(*known))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stderr, 'all memory is read first: RAM block pc.ram: pages of '
+                                      '1073741824 bytes cannot be sent')
+        self.assertEqual(self.uri(asked), f'file:{self.snaps("vm1", "stream")}')
+        done, _ = self.revert('--way=bridge', answers=self.backends(*known))
+        self.assertEqual(done.returncode, 1)
+        self.assertIn('cannot be sent', done.stderr)
+
+    def test_memory_is_mapped_from_where_it_lies_in_ram(self):
+        big = makestream.Guest({'mem1': 6 * MIB, 'pc.ram': 4 * MIB}, seed=3)
+        self.save(guest=big)
+        done, asked = self.revert('--way=memory-file')
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn(f"'--mapped=pc.ram={6 * MIB}'", self.uri(asked))
+        self.assertRegex(done.stderr, 'the guest is lost .SIGBUS')
+        self.save(guest=makestream.Guest({'m0': 4 * MIB, 'm1': 4 * MIB}, seed=3))
+        done = tool('revert', '--way=memory-file', self.snaps('vm1'), '--', '/bin/true')
+        self.assertRegex(done.stderr, 'maps the RAM block pc.ram, which .* it has: m0 m1')
+
+    def test_memory_that_the_command_line_has_elsewhere_cannot_be_mapped(self):
+        for words, what in ((['-numa', 'node,memdev=m0'], '-numa with memdev='),
+                            (['-mem-path', '/dev/hugepages'], '-mem-path'),
+                            (['-machine', 'q35,memory-backend=m0'], 'a memory-backend of its')):
+            done = tool('revert', '--way=memory-file', self.snaps('vm1'), '--', '/bin/true', *words)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(f'the command line has {what}', done.stderr)
 
     def test_minus_s_keeps_it_stopped(self):
         done, asked = self.revert(states=['inmigrate', 'paused'], words=['-S'])

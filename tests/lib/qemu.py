@@ -12,7 +12,7 @@ import subprocess
 import time
 
 import guest as guests
-from harness import Missing, die_with_parent, need_program, read_text, wait_until
+from harness import Missing, die_with_parent, need_program, need_root, read_text, wait_until
 from qmp import Qmp, QmpClosed, QmpError
 
 PROGRAM = 'qemu-system-x86_64'
@@ -21,6 +21,21 @@ _numbers = itertools.count(1)
 
 class MigrationFailed(Exception):
     """The message is QEMU's error-desc."""
+
+
+def take_huge_pages(case, count):
+    """Makes the kernel keep that many more huge pages of 2 MiB while a test runs."""
+    need_root()
+    path = '/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages'
+    before = read_text(path).strip() or '0'
+    try:
+        with open(path, 'w') as file:
+            file.write(str(int(before) + count))
+    except OSError as error:
+        raise Missing(f'no huge pages here: {error}') from None
+    case.addCleanup(lambda: open(path, 'w').write(before))
+    if int(read_text(path)) < int(before) + count:
+        raise Missing('no huge pages can be had')
 
 
 def need_qemu():

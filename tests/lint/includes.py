@@ -40,7 +40,8 @@ TABLE = {
                  'fs/load', 'fs/tree', 'fs/fuse'],
     'tools/cli': ['format/base'],
     'tools/store': ['tools/cli'] + BELOW_FUSE,
-    'tools/guest': ['format/base', 'tools/cli', 'tools/store'],
+    # A devstate says where a RAM block lies in `ram`.
+    'tools/guest': ['format/base', 'format/qemu', 'tools/cli', 'tools/store'],
     'tools/bridge': ['format/base', 'format/qemu'],
     # The program on top, a file alone.
     'tools/snapfs.c': ['tools/cli', 'tools/store', 'tools/guest'],

@@ -21,7 +21,7 @@ LONG_SHARE = 0.10
 ROOMS = [
     ('fs/save/', None),
     ('fs/', 2300),
-    ('tools/bridge/', 1200),
+    ('tools/bridge/', 1400),
 ]
 SUFFIXES = source.C_SUFFIXES + ('.py', '.sh', 'meson.build')
 

@@ -11,9 +11,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import harness
 from bridge import POSTCOPY, BridgeCase, Relay, bridge_path
 from guest import MIB, CountGuest, LinuxGuest
-from harness import Missing, need_root, read_text
+from harness import read_text
 from mount import need_views
-from qemu import Qemu
+from qemu import Qemu, take_huge_pages
 from vmcase import VmCase
 
 LAST_LINE = (r'^snapfs-bridge: guest (runs|resumed) after [\d.]+ ms; (\d+) pages asked for, '
@@ -117,18 +117,7 @@ class Count(BridgeTests, BridgeCase):
         self.assertEqual((before.st_mtime_ns, before.st_size), (after.st_mtime_ns, after.st_size))
 
     def test_it_runs_in_huge_pages(self):
-        need_root()
-        pages = '/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages'
-        wanted = self.guest.memory // 2
-        before = read_text(pages).strip() or '0'
-        try:
-            with open(pages, 'w') as file:
-                file.write(str(int(before) + wanted))
-        except OSError as error:
-            raise Missing(f'no huge pages here: {error}') from None
-        self.addCleanup(lambda: open(pages, 'w').write(before))
-        if int(read_text(pages)) < int(before) + wanted:
-            raise Missing('no huge pages can be had')
+        take_huge_pages(self, self.guest.memory // 2)
         for options in ([], ['--precopy=50%']):
             with self.subTest(options):
                 qemu = self.destination(

@@ -21,7 +21,7 @@ static const GOptionEntry entries[] = {
 	{ "precopy", 0, 0, G_OPTION_ARG_STRING, &precopy,
 	  "Send a part before the guest runs", "N%|hot" },
 	{ "mapped", 0, 0, G_OPTION_ARG_STRING_ARRAY, &mapped,
-	  "Leave out a block: QEMU maps DIR/ram", "BLOCK" },
+	  "Leave out a block: QEMU maps DIR/ram", "BLOCK[=OFFSET]" },
 	{ "page-size", 0, 0, G_OPTION_ARG_STRING_ARRAY, &page_sizes,
 	  "A block lies in huge pages (2m)", "BLOCK=SIZE" },
 	{ "quiet", 'q', 0, G_OPTION_ARG_NONE, &quiet,

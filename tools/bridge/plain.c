@@ -1,8 +1,41 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A plain stream: all pages of all blocks except those that QEMU maps from
  * `ram` itself. QEMU does not answer. */
+#include <inttypes.h>
+#include <string.h>
+
 #include "format/base/error.h"
 #include "tools/bridge/pages.h"
+
+/* Finds the block of "BLOCK" or "BLOCK=OFFSET", of which the last '=' counts.
+ * QEMU must map it from where it lies in `ram`. */
+static int find_mapped(const struct bridge *b, const char *text, GError **error)
+{
+	const char *equals = strrchr(text, '=');
+	g_autofree char *name = g_strdup(text);
+	uint64_t offset = 0;
+	int block = snap_ramlist_find(b->ram, text, strlen(text));
+
+	if (block < 0 && equals) {
+		name[equals - text] = '\0';
+		if (!g_ascii_string_to_unsigned(equals + 1, 10, 0, UINT64_MAX,
+						&offset, NULL))
+			return snap_fail(error, EINVAL,
+					 "--mapped=%s: it is BLOCK=OFFSET",
+					 text);
+	}
+	block = folder_find_block(b, name, error);
+	if (block < 0 || b->ram->blocks[block].flat == offset)
+		return block;
+	return snap_fail(error, EINVAL,
+			 "--mapped=%s: RAM block %s begins at %" PRIu64
+			 " in %s/ram, and not at %" PRIu64
+			 "; QEMU must map it with offset=%" PRIu64
+			 ", and then it is --mapped=%s=%" PRIu64,
+			 text, name, b->ram->blocks[block].flat, b->path,
+			 offset, b->ram->blocks[block].flat, name,
+			 b->ram->blocks[block].flat);
+}
 
 int bridge_send_plain(struct bridge *b, char *const *mapped, GError **error)
 {
@@ -13,7 +46,7 @@ int bridge_send_plain(struct bridge *b, char *const *mapped, GError **error)
 	b->precopy = 100;
 	pages_init(&p, b);
 	for (; *mapped; mapped++) {
-		r = folder_find_block(b, *mapped, error);
+		r = find_mapped(b, *mapped, error);
 		if (r < 0)
 			return r;
 		pages_note_there(&p, (guint)r, NULL);

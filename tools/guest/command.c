@@ -148,6 +148,13 @@ static void set(GPtrArray *parts, const char *key, const char *value)
 		g_ptr_array_add(parts, g_strconcat(key, "=", value, NULL));
 }
 
+char *snap_command_value(const char *text)
+{
+	g_auto(GStrv) parts = g_strsplit(text, ",", -1);
+
+	return g_strjoinv(",,", parts);
+}
+
 bool snap_command_has(GPtrArray *command, const char *option, const char *key)
 {
 	for (guint i = 1; i + 2 < command->len; i++) {
@@ -156,7 +163,7 @@ bool snap_command_has(GPtrArray *command, const char *option, const char *key)
 		if (!is_option(command->pdata[i], option))
 			continue;
 		parts = split(command->pdata[i + 1]);
-		if (get(parts, key))
+		if (!key || get(parts, key))
 			return true;
 	}
 	return false;

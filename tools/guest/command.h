@@ -21,5 +21,9 @@ int snap_command_replace(GPtrArray *command, const SnapDisk *disk,
 			 const char *overlay, const char *folder,
 			 GError **error);
 
-/* Tells whether the value of an option has `key=` in it. */
+/* Writes a text as it stands in the value of an option; g_free. */
+char *snap_command_value(const char *text);
+
+/* Tells whether an option is there and, unless `key` is NULL, has `key=` in its
+ * value. */
 bool snap_command_has(GPtrArray *command, const char *option, const char *key);

@@ -14,10 +14,11 @@
 #include "tools/guest/disks.h"
 #include "tools/guest/identity.h"
 #include "tools/guest/qmp.h"
+#include "tools/guest/revert-memory.h"
 #include "tools/guest/save-folder.h"
+#include "tools/guest/trust.h"
 
 #define BRIDGE "snapfs-bridge"
-#define MEMORY_DEFAULT "pc.ram" /* id of the main RAM block */
 
 static const char *const ways[] = {
 	[SNAP_WAY_BRIDGE] = "bridge",
@@ -37,6 +38,7 @@ void snap_revert_plan_free(SnapRevertPlan *p)
 	g_free(p->path);
 	snap_vm_free(p->vm);
 	g_free(p->folder);
+	g_strfreev(p->bridge_options);
 	if (p->command)
 		g_ptr_array_unref(p->command);
 	g_ptr_array_unref(p->overlays);
@@ -109,8 +111,8 @@ static int choose_way(SnapRevertPlan *p, const char *way, GError **error)
 	return 0;
 }
 
-/* Reads vm.json, if the folder has one. */
-static int read_vm(SnapRevertPlan *p, GError **error)
+/* Looks whether the folder is in a mount. Reads vm.json, if there is one. */
+static int look_at_folder(SnapRevertPlan *p, GError **error)
 {
 	snap_autofd int folder =
 		open(p->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -118,6 +120,7 @@ static int read_vm(SnapRevertPlan *p, GError **error)
 
 	if (folder < 0)
 		return snap_fail_errno(error, errno, "%s", p->path);
+	p->mounted = snap_trust_in_mount(folder);
 	if (faccessat(folder, SNAP_VM_FILE, R_OK, AT_SYMLINK_NOFOLLOW) < 0)
 		return 0;
 	r = snap_vm_read(folder, p->path, &p->vm, error);
@@ -137,7 +140,7 @@ int snap_revert_plan_new(const char *path, const char *way,
 	p->path = g_strdup(real);
 	r = choose_way(p, way, error);
 	if (r == 0)
-		r = read_vm(p, error);
+		r = look_at_folder(p, error);
 	if (r == 0)
 		*ret_plan = g_steal_pointer(&p);
 	return r;
@@ -166,46 +169,10 @@ static int use_saved_command(SnapRevertPlan *p, GError **error)
 	return 0;
 }
 
-/* In QEMU's options, two commas stand for one. */
-static char *double_commas(const char *text)
-{
-	g_auto(GStrv) parts = g_strsplit(text, ",", -1);
-
-	return g_strjoinv(",,", parts);
-}
-
-static int add_memory_file(SnapRevertPlan *p, GError **error)
-{
-	const char *id =
-		p->vm && p->vm->memory_id ? p->vm->memory_id : MEMORY_DEFAULT;
-	g_autofree char *ram = g_build_filename(p->path, "ram", NULL);
-	g_autofree char *path = double_commas(ram);
-	g_autofree char *object = NULL, *machine = NULL;
-
-	if (!p->vm || !p->vm->memory_size)
-		return snap_fail(error, EINVAL,
-				 "--way=memory-file needs %s/" SNAP_VM_FILE
-				 " with the size of memory",
-				 p->path);
-	if (snap_command_has(p->command, "machine", "memory-backend") ||
-	    snap_command_has(p->command, "M", "memory-backend"))
-		return snap_fail(error, EINVAL,
-				 "--way=memory-file: the command line has a "
-				 "memory-backend of its own");
-	object = g_strdup_printf(
-		"memory-backend-file,id=%s,size=%" G_GUINT64_FORMAT
-		",mem-path=%s,share=off,readonly=on,rom=off,align=2M",
-		id, p->vm->memory_size, path);
-	machine = g_strconcat("memory-backend=", id, NULL);
-	snap_command_add(p->command, "-object", object, "-machine", machine,
-			 NULL);
-	return 0;
-}
-
 static int make_command(SnapRevertPlan *p, const struct snap_revert_opts *o,
 			GError **error)
 {
-	g_autofree char *socket = double_commas(o->socket);
+	g_autofree char *socket = snap_command_value(o->socket);
 	g_autofree char *qmp =
 		g_strconcat("unix:", socket, ",server=on,wait=off", NULL);
 	bool given = o->n_command > 0;
@@ -222,8 +189,13 @@ static int make_command(SnapRevertPlan *p, const struct snap_revert_opts *o,
 	if (!given)
 		p->stopped = false;
 	p->stopped = p->stopped || (p->vm && !snap_vm_ran(p->vm));
+	if (p->way == SNAP_WAY_MEMORY_FILE && p->mounted)
+		snap_print_error("revert: the guest needs the mount as long as "
+				 "it runs: if mount.snapfs ends, even to be "
+				 "started again, the guest is lost (SIGBUS)");
 	if (p->way == SNAP_WAY_MEMORY_FILE)
-		r = add_memory_file(p, error);
+		r = snap_revert_memory_map(p->command, p->path, p->vm,
+					   &p->bridge_options, error);
 	if (!given && p->vm->machine) {
 		g_autofree char *type =
 			g_strconcat("type=", p->vm->machine, NULL);
@@ -322,22 +294,24 @@ static char *bridge_path(void)
 
 char *snap_revert_plan_uri(const SnapRevertPlan *p, guint qemu)
 {
-	const char *id =
-		p->vm && p->vm->memory_id ? p->vm->memory_id : MEMORY_DEFAULT;
 	g_autofree char *stream = g_build_filename(p->path, "stream", NULL);
-	g_autofree char *mapped = g_strconcat("--mapped=", id, NULL);
 	g_autofree char *bridge = bridge_path();
 	g_autofree char *program = g_shell_quote(bridge);
-	g_autofree char *option = g_shell_quote(mapped);
 	g_autofree char *folder = g_shell_quote(p->path);
 	g_autofree char *file = g_shell_quote(stream);
+	GString *uri;
 
-	if (p->way == SNAP_WAY_BRIDGE)
-		return g_strjoin(" ", "exec:exec", program, folder, NULL);
-	if (p->way == SNAP_WAY_MEMORY_FILE)
-		return g_strjoin(" ", "exec:exec", program, option, folder,
-				 NULL);
-	if (qemu >= SNAP_QEMU_WITH_FILE)
+	if (p->way == SNAP_WAY_EAGER && qemu >= SNAP_QEMU_WITH_FILE)
 		return g_strconcat("file:", stream, NULL);
-	return g_strjoin(" ", "exec:exec cat", file, NULL);
+	if (p->way == SNAP_WAY_EAGER)
+		return g_strjoin(" ", "exec:exec cat", file, NULL);
+	uri = g_string_new("exec:exec ");
+	g_string_append(uri, program);
+	for (char **word = p->bridge_options; word && *word; word++) {
+		g_autofree char *quoted = g_shell_quote(*word);
+
+		g_string_append_printf(uri, " %s", quoted);
+	}
+	g_string_append_printf(uri, " %s", folder);
+	return g_string_free(uri, FALSE);
 }

@@ -12,13 +12,15 @@ const char *snap_way_name(enum snap_way way);
 
 typedef struct {
 	char *path;	 /* of the snapshot's folder, absolute */
+	bool mounted;	 /* the folder is in a mount of snapfs */
 	SnapVm *vm;	 /* NULL if there is no vm.json */
 	bool has_stream; /* the folder has a file `stream`, listed or not */
 	enum snap_way way;
-	bool stopped;	     /* the guest stays stopped */
-	char *folder;	     /* where QEMU is started; NULL: the current one */
-	GPtrArray *command;  /* QEMU's command line; NULL is the last */
-	GPtrArray *overlays; /* paths of overlays that were made */
+	bool stopped;	      /* the guest stays stopped */
+	char *folder;	      /* where QEMU is started; NULL: the current one */
+	GStrv bridge_options; /* or NULL */
+	GPtrArray *command;   /* QEMU's command line; NULL is the last */
+	GPtrArray *overlays;  /* paths of overlays that were made */
 } SnapRevertPlan;
 
 /* Looks at the snapshot in the folder `path`. `way` is the user's choice, or

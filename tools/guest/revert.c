@@ -15,6 +15,7 @@
 #include "tools/cli/signals.h"
 #include "tools/guest/migrate.h"
 #include "tools/guest/qemu-run.h"
+#include "tools/guest/revert-memory.h"
 #include "tools/guest/revert-plan.h"
 #include "tools/guest/revert-wait.h"
 #include "tools/guest/run-state.h"
@@ -69,16 +70,22 @@ static int handle_event(const char *name, gint64 time, JsonObject *about,
 	return snap_revert_wait_stalled(data, error);
 }
 
-static int set_postcopy(struct revert *r, GError **error)
+static int set_up_bridge(struct revert *r, GError **error)
 {
 	static const char *const names[] = { "postcopy-ram", "events", NULL };
+	SnapRevertPlan *p = r->plan;
+	int e = snap_revert_memory_pages(r->run->qmp, p->path, p->folder,
+					 &p->bridge_options, error);
 
+	if (e < 0)
+		return e;
 	snap_qmp_listen(r->run->qmp, handle_event, r->plan);
 	return snap_migrate_switch(r->run->qmp, names, true, error);
 }
 
-/* Sets up QEMU for the way. If it refuses postcopy (there is no userfaultfd)
- * and the user chose no way, changes to eager. */
+/* Sets up QEMU for the way. If the bridge cannot serve it (there is no
+ * userfaultfd, or pages are too large) and the user chose no way, changes to
+ * eager. */
 static int set_up_way(struct revert *r, GError **error)
 {
 	g_autoptr(GError) cause = NULL;
@@ -86,10 +93,11 @@ static int set_up_way(struct revert *r, GError **error)
 
 	if (r->plan->way != SNAP_WAY_BRIDGE)
 		return 0;
-	e = set_postcopy(r, &cause);
+	e = set_up_bridge(r, &cause);
 	if (e == 0)
 		return 0;
-	if (way_text || e != -EREMOTEIO || !r->plan->has_stream) {
+	if (way_text || !r->plan->has_stream ||
+	    (e != -EREMOTEIO && e != -EOPNOTSUPP)) {
 		g_propagate_error(error, g_steal_pointer(&cause));
 		return e;
 	}
