@@ -12,6 +12,7 @@
 
 #include "format/base/error.h"
 #include "format/base/log.h"
+#include "format/base/start.h"
 #include "fs/catalog/catalog.h"
 #include "fs/fuse/session.h"
 #include "fs/load/pages.h"
@@ -193,7 +194,11 @@ int main(int argc, char **argv)
 {
 	struct mount m = { .tell = -1, .errors = 2 };
 	g_autoptr(GError) error = NULL;
-	int code = command(&m, argc, argv, &error);
+	int code;
+
+	if (snap_start() < 0)
+		return SNAP_MOUNT_SYSTEM;
+	code = command(&m, argc, argv, &error);
 
 	if (error)
 		complain(m.errors, error);

@@ -97,6 +97,14 @@ static void raise_limits(void)
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+static rlim_t file_size_limit(void)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_FSIZE, &limit) < 0 ? RLIM_INFINITY
+						   : limit.rlim_cur;
+}
+
 /* Blocks the signals that end the mount, in this thread and all later ones. A
  * thread of fs/fuse waits for them. */
 static void block_signals(void)
@@ -108,7 +116,6 @@ static void block_signals(void)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
 }
 
 int snap_process_prepare(const struct snap_mount_opts *opts, int *ret_stderr,
@@ -139,6 +146,10 @@ int snap_process_prepare(const struct snap_mount_opts *opts, int *ret_stderr,
 	mallopt(M_MMAP_THRESHOLD, 256 * 1024);
 #endif
 	raise_limits();
+	if (!opts->read_only && file_size_limit() == 0)
+		return snap_fail(error, EFBIG,
+				 "the limit of file sizes (ulimit -f) is 0: "
+				 "nothing can be written");
 	block_signals();
 	umask(0);
 	return 0;

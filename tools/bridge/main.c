@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* snapfs-bridge: the command line. */
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "format/base/error.h"
+#include "format/base/start.h"
 #include "format/base/units.h"
 #include "tools/bridge/bridge.h"
 
@@ -110,7 +110,8 @@ int main(int argc, char **argv)
 	int status = 2; /* wrong usage */
 
 	bridge.begin = g_get_monotonic_time();
-	(void)signal(SIGPIPE, SIG_IGN);
+	if (snap_start() < 0)
+		return 1;
 	if (parse(&argc, &argv, &error) < 0)
 		wire_refuse();
 	else

@@ -6,13 +6,13 @@
 #include "tools/cli/cli.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 #include <sys/stat.h>
 
+#include "format/base/start.h"
 #include "tools/cli/log.h"
 #include "tools/cli/print.h"
 
@@ -181,8 +181,8 @@ int snap_cli_run(const struct snap_verb *const *verbs, int argc, char **argv)
 	const struct snap_verb *verb;
 	int r;
 
-	/* If the reader of a pipe goes away, write(2) fails; no signal. */
-	signal(SIGPIPE, SIG_IGN);
+	if (snap_start() < 0)
+		return SNAP_EXIT_FAILED;
 	snap_log_keep();
 	if (!parse(NULL, main_options, TRUE, &argc, &argv, &error))
 		return fail(NULL, error);

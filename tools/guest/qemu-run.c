@@ -10,6 +10,7 @@
 
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
+#include "format/base/start.h"
 #include "tools/cli/print.h"
 #include "tools/cli/signals.h"
 
@@ -49,7 +50,7 @@ static void set_up_child(gpointer data)
 
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	signal(SIGPIPE, SIG_DFL);
+	snap_start_undo();
 	setsid();
 }
 
