@@ -8,7 +8,11 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
+
+/* The size of stats is a multiple of this, which all its lines fit in. */
+#define FILLED_TO 8192u
 
 static const char *const count_names[SNAP_COUNTS] = {
 	[SNAP_COUNT_LOOKUP] = "lookup",	  [SNAP_COUNT_GETATTR] = "getattr",
@@ -87,6 +91,19 @@ static void put_loader(GString *text, SnapLoader *loader)
 	    "Bytes read from snapshot files.", s.bytes_read);
 }
 
+/* A program that copies a file asks for its size, and then reads that many
+ * bytes of a text that was made at another moment. So the size stays as the
+ * numbers grow: a comment fills the text up. */
+static void fill(GString *text)
+{
+	gsize size = (text->len + 2 + FILLED_TO - 1) / FILLED_TO * FILLED_TO;
+
+	g_string_append_c(text, '#');
+	while (text->len < size - 1)
+		g_string_append_c(text, ' ');
+	g_string_append_c(text, '\n');
+}
+
 static void put_stats(GString *text, SnapTree *tree)
 {
 	g_string_append(text, "# HELP snapfs_operations_total Requests of the "
@@ -104,6 +121,7 @@ static void put_stats(GString *text, SnapTree *tree)
 	put(text, "hot_bytes_total", "counter",
 	    "Bytes given to the kernel before they were asked for.",
 	    snap_hot_pages_pushed(tree->hot));
+	fill(text);
 }
 
 static void put_version(GString *text, SnapTree *tree)
@@ -115,9 +133,10 @@ static void put_version(GString *text, SnapTree *tree)
 static const struct {
 	const char *name;
 	void (*put)(GString *text, SnapTree *tree);
+	bool changes;
 } files[] = {
-	{ "stats", put_stats },
-	{ "version", put_version },
+	{ "stats", put_stats, true },
+	{ "version", put_version, false },
 };
 
 /* ---- nodes ---- */
@@ -138,19 +157,46 @@ static uint64_t service_ino(uint64_t number)
 	return (uint64_t)3 << 62 | number;
 }
 
+/* The text of a file at this moment. */
+static GString *make_text(const ServiceNode *s)
+{
+	GString *text = g_string_new(NULL);
+
+	files[s->number - 1].put(text, s->tree);
+	return text;
+}
+
+static void get_file_attr(const ServiceNode *s, struct stat *st)
+{
+	GString *text = make_text(s);
+
+	st->st_mode = S_IFREG | 0444;
+	st->st_nlink = 1;
+	st->st_size = (off_t)text->len;
+	st->st_blocks = (st->st_size + 511) / 512;
+	/* The time of change of the status stays: tar takes another one for a
+	 * sign that the file grows while it is read. */
+	if (files[s->number - 1].changes)
+		(void)clock_gettime(CLOCK_REALTIME, &st->st_mtim);
+	g_string_free(text, TRUE);
+}
+
 static int service_getattr(SnapNode *node, SnapHandle *handle,
 			   struct snap_attr *ret_attr)
 {
 	struct stat *st = &ret_attr->st;
-	bool folder = service(node)->number == 0;
 
 	st->st_ino = service_ino(service(node)->number);
-	st->st_mode = folder ? S_IFDIR | 0555 : S_IFREG | 0444;
-	st->st_nlink = folder ? 2 : 1;
 	st->st_uid = geteuid();
 	st->st_gid = getegid();
 	st->st_blksize = 4096;
 	st->st_atim = st->st_mtim = st->st_ctim = service(node)->tree->began;
+	if (service(node)->number > 0) {
+		get_file_attr(service(node), st);
+		return 0;
+	}
+	st->st_mode = S_IFDIR | 0555;
+	st->st_nlink = 2;
 	return 0;
 }
 
@@ -193,8 +239,7 @@ static int service_open(SnapNode *node, int flags,
 	if ((flags & O_ACCMODE) != O_RDONLY)
 		return -EPERM;
 	h = snap_handle_new(sizeof(*h), &service_handle_ops, node);
-	h->text = g_string_new(NULL);
-	files[service(node)->number - 1].put(h->text, service(node)->tree);
+	h->text = make_text(service(node));
 	*ret_handle = &h->handle;
 	return 0;
 }
