@@ -2,7 +2,11 @@
 /*
  * Extended attributes. Those of ordinary files and folders are the store's.
  * user.snapfs.* are snapfs's own; views, streams on their way in, and folders
- * have them, and nobody can set them.
+ * have them, and nobody can change them.
+ *
+ * Programs that bring a copy back also set the attributes that its original
+ * had, some before the snapshot is there and some after it: this succeeds and
+ * changes nothing, as long as it agrees with what the snapshot holds.
  */
 #include "fs/tree/tree-internal.h"
 
@@ -89,37 +93,53 @@ ssize_t snap_tree_listxattr(SnapTree *tree, SnapNode *node, char *ret,
 	return n;
 }
 
-/* True when the attribute has the value already: a copy sets them all. */
-static bool has_value(SnapTree *tree, SnapNode *node, const char *name,
+/* Accepts a value for one of snapfs's own, which does not change: 0, -EPERM. */
+static int accept_own(SnapTree *tree, SnapNode *node, const char *name,
 		      const void *value, size_t size)
+{
+	g_autoptr(SnapSealed) sealed = NULL;
+	SnapNode *folder = find_folder(tree, node, &sealed);
+	g_autofree char *has = NULL;
+
+	if (!sealed || snap_attribute_is_local(name))
+		return 0;
+	has = snap_attribute_get(sealed, folder, name);
+	if (has && strlen(has) == size && !memcmp(has, value, size))
+		return 0;
+	return snap_name_refuse(folder, name,
+				"not set: the snapshot here has another value");
+}
+
+/* Nobody takes one of snapfs's own away: -EPERM, -ENODATA. */
+static int refuse_removal(SnapTree *tree, SnapNode *node, const char *name)
 {
 	g_autofree char *has = get_own(tree, node, name);
 
-	return has && strlen(has) == size && !memcmp(has, value, size);
+	return has ? -EPERM : -ENODATA;
 }
 
-/* May an attribute be changed? */
-static int check_change(SnapTree *tree, const char *name)
+/* May anything be changed? */
+static int check_change(SnapTree *tree)
 {
 	snap_nodes_count(tree->nodes, SNAP_COUNT_XATTR);
-	if (tree->read_only)
-		return -EROFS;
-	return snap_attribute_is(name) ? -EPERM : 0;
+	return tree->read_only ? -EROFS : 0;
 }
 
 int snap_tree_setxattr(SnapTree *tree, SnapNode *node, const char *name,
 		       const void *value, size_t size, int flags)
 {
-	int r = check_change(tree, name);
+	int r = check_change(tree);
 
-	if (r == -EPERM && has_value(tree, node, name, value, size))
-		return 0;
+	if (r == 0 && snap_attribute_is(name))
+		return accept_own(tree, node, name, value, size);
 	return r < 0 ? r : snap_store_setxattr(node, name, value, size, flags);
 }
 
 int snap_tree_removexattr(SnapTree *tree, SnapNode *node, const char *name)
 {
-	int r = check_change(tree, name);
+	int r = check_change(tree);
 
+	if (r == 0 && snap_attribute_is(name))
+		return refuse_removal(tree, node, name);
 	return r < 0 ? r : snap_store_removexattr(node, name);
 }

@@ -137,17 +137,28 @@ static char *get_error(const struct about *a)
 	return snap_catalog_noted(snap_folder_fd(a->folder));
 }
 
-static const struct {
+struct attribute {
 	const char *name; /* without OURS */
 	char *(*get)(const struct about *a);
-} attributes[] = {
-	{ "form", get_form },	    { "why", get_why },
-	{ "uuid", get_uuid },	    { "created", get_created },
-	{ "machine", get_machine }, { "preamble", get_preamble },
-	{ "logical", get_logical }, { "physical", get_physical },
-	{ "ratio", get_ratio },	    { "ram", get_ram },
-	{ "pages", get_pages },	    { "pages_zero", get_pages_zero },
-	{ "error", get_error },
+	bool local;
+};
+
+/* The preamble is local, as it may be copied after the rest; and so is
+ * `logical`, which counts it. */
+static const struct attribute attributes[] = {
+	{ "form", get_form },
+	{ "why", get_why },
+	{ "uuid", get_uuid, .local = true },
+	{ "created", get_created, .local = true },
+	{ "machine", get_machine },
+	{ "preamble", get_preamble, .local = true },
+	{ "logical", get_logical, .local = true },
+	{ "physical", get_physical, .local = true },
+	{ "ratio", get_ratio, .local = true },
+	{ "ram", get_ram },
+	{ "pages", get_pages },
+	{ "pages_zero", get_pages_zero },
+	{ "error", get_error, .local = true },
 };
 
 static struct about about(const SnapSealed *sealed, SnapNode *folder)
@@ -162,16 +173,30 @@ bool snap_attribute_is(const char *name)
 	return g_str_has_prefix(name, OURS);
 }
 
+static const struct attribute *find(const char *name)
+{
+	if (!snap_attribute_is(name))
+		return NULL;
+	for (guint i = 0; i < G_N_ELEMENTS(attributes); i++)
+		if (!strcmp(name + strlen(OURS), attributes[i].name))
+			return &attributes[i];
+	return NULL;
+}
+
+bool snap_attribute_is_local(const char *name)
+{
+	const struct attribute *attribute = find(name);
+
+	return attribute && attribute->local;
+}
+
 char *snap_attribute_get(const SnapSealed *sealed, SnapNode *folder,
 			 const char *name)
 {
+	const struct attribute *attribute = find(name);
 	struct about a = about(sealed, folder);
 
-	for (guint i = 0; i < G_N_ELEMENTS(attributes); i++)
-		if (snap_attribute_is(name) &&
-		    !strcmp(name + strlen(OURS), attributes[i].name))
-			return attributes[i].get(&a);
-	return NULL;
+	return attribute ? attribute->get(&a) : NULL;
 }
 
 void snap_attribute_list(const SnapSealed *sealed, SnapNode *folder,

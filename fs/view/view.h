@@ -130,6 +130,10 @@ bool snap_attribute_is(const char *name);
 char *snap_attribute_get(const SnapSealed *sealed, SnapNode *folder,
 			 const char *name);
 
+/* True for an attribute that tells how a snapshot rests here, and not what it
+ * holds: a copy of the snapshot has another value. */
+bool snap_attribute_is_local(const char *name);
+
 /* Appends the full names of all attributes that have a value, each with its
  * NUL. */
 void snap_attribute_list(const SnapSealed *sealed, SnapNode *folder,

@@ -105,7 +105,7 @@ class RefusedTest(CopiedCase):
         self.check()
 
     def test_attributes_that_it_has(self):
-        for name in ('form', 'uuid', 'machine'):
+        for name in ('form', 'pages', 'machine'):
             name = f'user.snapfs.{name}'
             for path in (self.ram, self.snaps('source')):
                 os.setxattr(path, name, os.getxattr(path, name))
