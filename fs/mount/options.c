@@ -101,6 +101,12 @@ static const struct option_row table[] = {
 	{ "default_permissions", IGNORE },
 	{ "fsname=", IGNORE },
 	{ "subtype=", IGNORE },
+	/* As /proc/mounts lists the mount. */
+	{ "user_id=", IGNORE },
+	{ "group_id=", IGNORE },
+	{ "rootmode=", IGNORE },
+	{ "blksize=", IGNORE },
+	{ "seclabel", IGNORE },
 	{ "max_idle_threads=", IGNORE },
 	{ "defaults", IGNORE },
 	{ "_netdev", IGNORE },

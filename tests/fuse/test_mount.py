@@ -121,6 +121,37 @@ class BackgroundTest(BackgroundCase):
         self.run_ok('mount', '-f', '-t', 'snapfs', self.store, self.snaps)
         self.assertFalse(is_mounted(self.snaps))
 
+    # What a private mount namespace sees as /sbin also has both helpers.
+    FSTAB_SCRIPT = """
+        mkdir "$1/real" "$1/sbin"
+        mount --bind "$(realpath /sbin)" "$1/real"
+        ln -s "$1"/real/* "$1/sbin/"
+        ln -sf "$2" "$1/sbin/mount.snapfs"
+        ln -sf mount.snapfs "$1/sbin/mount.fuse.snapfs"
+        mount --bind "$1/sbin" "$(realpath /sbin)"
+        mount -t fuse.snapfs "$1/store" "$1/snaps" -o allow_other,max_read=65536
+        line=$(grep " $1/snaps fuse.snapfs " /proc/mounts)
+        end() { umount "$1/snaps"; flock "$1/store/.snapfs/lock" true; }
+        end "$1"
+        for type in fuse.snapfs snapfs; do
+            echo "$line" | sed "s/ fuse.snapfs / $type /" >"$1/fstab"
+            mount -T "$1/fstab" "$1/snaps"
+            grep " $1/snaps fuse.snapfs " /proc/mounts
+            mkdir "$1/snaps/by-$type"
+            end "$1"
+        done
+        echo "$line"
+    """
+
+    def test_line_of_proc_mounts_works_in_fstab(self):
+        harness.need_root()
+        lines = self.run_ok(harness.need_program('unshare'), '-m', 'sh', '-euc',
+                            self.FSTAB_SCRIPT, 'sh', self.work, program()).splitlines()
+        self.assertEqual(lines, [lines[0]] * 3)
+        self.assertIn('user_id=0,group_id=0,default_permissions,allow_other,max_read=65536',
+                      lines[0])
+        self.assertEqual(sorted(os.listdir(self.store)), ['.snapfs', 'by-fuse.snapfs', 'by-snapfs'])
+
     def test_umount_and_mount_again_at_once(self):
         for _ in range(10):
             harness.wait_until(
