@@ -327,7 +327,6 @@ class MeanwhileTest(CopiedCase):
         path = self.snaps('vm1', 'devstate')
         # As a view, it keeps none but those of snapfs.
         self.assert_errno(errno.EOPNOTSUPP, os.setxattr, path, 'user.mine', b'x')
-        self.assert_errno(errno.EPERM, os.setxattr, path, 'user.snapfs.form', b'classic')
         self.assert_errno(errno.EXDEV, os.rename, path, self.snaps('vm1', 'other'))
         self.assert_errno(errno.EPERM, os.link, path, self.snaps('vm1', 'other'))
         os.chmod(path, 0o600)
