@@ -154,7 +154,8 @@ static_assert(sizeof(struct snap_disk_property) == 8, "property");
 #define SNAP_DISK_BLOCK_STREAM 3u   /* a stream kept verbatim */
 #define SNAP_DISK_BLOCK_PREAMBLE 4u /* stands before the stream; last */
 #define SNAP_DISK_BLOCKS_MAX 8192u
-/* The stream did not carry the block's memory (QEMU's x-ignore-shared). */
+/* The stream did not carry the block's memory: QEMU shares it with the QEMU
+ * that loads the stream (x-ignore-shared, cpr modes). */
 #define SNAP_DISK_BLOCK_IGNORED 1u
 struct snap_disk_block {
 	le64 base;	/* byte offset in the page space */

@@ -238,7 +238,7 @@ static int caps_apply(SnapParser *p, const struct caps *caps)
 				       "the capability mapped-ram in a stream "
 				       "without pages");
 	p->caps_seen = true;
-	p->ignore_shared = caps->shared;
+	p->info.ignore_shared = caps->shared;
 	p->info.mapped = caps->mapped;
 	p->info.caps_at = p->info.state_size;
 	return 0;

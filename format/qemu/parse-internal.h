@@ -118,8 +118,7 @@ struct SnapParser {
 	struct snap_stream_info info;
 	GError *error; /* every later step returns it again */
 
-	bool devstate;	    /* no pages will come */
-	bool ignore_shared; /* x-ignore-shared is on */
+	bool devstate; /* no pages will come */
 	struct snap_section sections[SNAP_SECTION_KINDS];
 	enum snap_section_kind kind; /* of the current section */
 	uint8_t type;		     /* its element: START, PART or END */

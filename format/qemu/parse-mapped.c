@@ -74,8 +74,8 @@ static int mapped_read(SnapParser *p, const uint8_t *data,
 		.bitmap = snap_get_be64(data + 12),
 		.pages = snap_get_be64(data + 20),
 	};
-	/* A shared block, whose memory QEMU does not send. */
-	if (p->ignore_shared && !ret->bitmap && !ret->pages)
+	/* A block whose memory QEMU does not send. */
+	if (!ret->bitmap && !ret->pages)
 		return 0;
 	return mapped_check(p, block, ret);
 }

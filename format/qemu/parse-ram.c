@@ -47,6 +47,7 @@ static int block_add(SnapParser *p, uint64_t page_size, uint64_t gpa,
 		     size_t extra)
 {
 	struct snap_ramlist *ram = &p->info.ram;
+	struct snap_ram_block *block;
 	g_autoptr(GError) error = NULL;
 	int r;
 
@@ -54,8 +55,12 @@ static int block_add(SnapParser *p, uint64_t page_size, uint64_t gpa,
 			     p->info.target_page, &error);
 	if (r < 0)
 		return snap_parse_fail(p, -r, "%s", error->message);
-	ram->blocks[ram->n - 1].ignored = p->ignore_shared;
-	ram->blocks[ram->n - 1].listed = p->info.state_size + extra;
+	block = &ram->blocks[ram->n - 1];
+	/* Until a record of it comes. QEMU sends each page of a block that it
+	 * sends at all, also zero pages: all are dirty at first
+	 * (migration/ram.c, ram_list_init_bitmaps). */
+	block->ignored = block->length && !p->devstate && !p->info.mapped;
+	block->listed = p->info.state_size + extra;
 	g_clear_pointer(&p->ram_name, g_free);
 	return 0;
 }
@@ -125,17 +130,17 @@ int snap_phase_block_extra(SnapParser *p, struct snap_event *ev)
 
 	if (!data)
 		return SNAP_PHASE_MORE;
-	if (p->ignore_shared || p->info.mapped || data[0] == 0) {
+	if (p->info.ignore_shared || p->info.mapped || data[0] == 0) {
 		data = snap_parse_peek(p, 8);
 		if (!data)
 			return SNAP_PHASE_MORE;
 		value = snap_get_be64(data);
 	}
-	if (!p->ignore_shared)
+	if (!p->info.ignore_shared)
 		r = block_page_size(p, value, &listed);
 	if (r < 0)
 		return r;
-	if (!p->ignore_shared && !listed) {
+	if (!p->info.ignore_shared && !listed) {
 		p->phase = next;
 		r = block_add(p, 0, 0, 0);
 		return r < 0 ? r : SNAP_PHASE_AGAIN;

@@ -79,6 +79,7 @@ struct snap_stream_info {
 	uint64_t size;
 	bool tail;   /* only device state follows */
 	bool mapped; /* mapped-ram: the file has a place for each page */
+	bool ignore_shared; /* x-ignore-shared: each block lists an address */
 	/* devstate has RAM PART sections, which are empty: the stream was
 	 * mapped-ram. QEMU sends at least one, since all RAM is dirty at first
 	 * (migration/migration.c, migration_iteration_run) */

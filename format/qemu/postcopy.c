@@ -310,11 +310,11 @@ static int find_all(SnapPostcopy *p, GError **error)
 
 	if (r < 0)
 		return r;
-	for (guint i = 0; i < p->info->ram.n; i++)
-		if (p->info->ram.blocks[i].ignored)
-			return snap_fail(error, EOPNOTSUPP,
-					 "saved with x-ignore-shared: shared "
-					 "memory is not in the snapshot");
+	/* QEMU refuses the capability together with postcopy-ram. */
+	if (p->info->ignore_shared)
+		return snap_fail(error, EOPNOTSUPP,
+				 "saved with x-ignore-shared, which QEMU does "
+				 "not load by postcopy");
 	find_config(p);
 	put_ram_header(p, header);
 	found = p->rest_at < p->ram_end

@@ -34,8 +34,11 @@ struct snap_ram_block {
 	/* mapped-ram: offset in the file of its pages, `length` bytes. `bitmap`
 	 * and `pages` are 0 for a block without them */
 	uint64_t pages;
-	/* x-ignore-shared: its memory is not in the stream, and QEMU refuses
-	 * pages of it */
+	/* its memory is not in the stream, and QEMU refuses pages of it: other
+	 * memory is shared with the QEMU that loads it (x-ignore-shared, or a
+	 * cpr mode). In a classic stream such a block has no record; in a
+	 * mapped-ram stream its header names no bitmap. A devstate does not
+	 * say it */
 	bool ignored;
 };
 

@@ -12,7 +12,7 @@
  *		end of records, footer            literal
  *	devstate from pages_at to its end
  *
- * (A block that x-ignore-shared left out has no section.)
+ * (A block that QEMU left out has no section.)
  *
  * A record is a header of 8 bytes (the first one of a block also names the
  * block) and the page, or one zero byte for a zero page. So the offset of a
@@ -32,7 +32,7 @@
  *		devstate up to the next block's entry
  *	devstate to its end
  *
- * (A block that x-ignore-shared left out has only a header.)
+ * (A block that QEMU left out has only a header.)
  */
 #pragma once
 

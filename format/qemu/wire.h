@@ -46,7 +46,7 @@
 /* migration/ram.c: MappedRamHeader, after each block of the list where
  * mapped-ram is on: be32 version, be64 target page, be64 offset of the bitmap,
  * be64 offset of the pages, both in the file; 0 and 0 for a block that
- * x-ignore-shared leaves out (since 11.0). The stream goes on after the
+ * is left out (migrate_ram_is_ignored(), since 11.0). The stream goes on after the
  * pages. */
 #define WIRE_MAPPED_HEADER 28u
 #define WIRE_MAPPED_VERSION 1u

@@ -181,7 +181,7 @@ static int take_state(SnapIngest *in, const struct snap_event *e,
 	}
 	if (in->early->len + e->size > EARLY_MAX &&
 	    snap_parser_info(in->parser)->pages_at) {
-		/* RAM has ended without a page (x-ignore-shared). */
+		/* RAM has ended without a page (QEMU left all blocks out). */
 		space_decide(in, SPACE_SPLIT);
 		state_put(in, e->data, e->size);
 		return 0;

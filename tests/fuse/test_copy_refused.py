@@ -200,6 +200,54 @@ class ListedTest(FuseCase):
         self.run_ok('cp', '-a', self.path('copy'), self.snaps('vm1'))
         self.assertTrue(read_file(self.snaps('vm1', 'stream')) == data)
 
+    def left_out(self, absent, **how):
+        """The stream of a guest of which QEMU sent no page of a block."""
+        guest = makestream.Guest({'pc.ram': 4 * MIB, 'empty': 0, 'shared': 2 * MIB}, seed=5)
+        sent = [record for record in makestream.records(guest) if record[0] != absent]
+        return b''.join([makestream.header(), makestream.ram_start(guest), *(
+            makestream.ram_section([record for record in sent if record[0] == name])
+            for name in guest.sizes if name not in ('empty', absent)),
+            makestream.ram_section([], kind=3), makestream.device_state()])
+
+    def test_a_block_without_records_is_left_out(self):
+        """QEMU says 'block should not be migrated' when it gets a record of it,
+        and the guest is lost."""
+        data = self.left_out('shared')
+        self.put('vm1', data)
+        self.assertEqual(self.listed(), ['stream'])
+        for view in ('ram', 'mapped'):
+            self.assert_errno(errno.ENOENT, os.stat, self.snaps('vm1', view))
+        self.assertTrue(read_file(self.snaps('vm1', 'stream')) == data)
+        self.put('vm2', read_file(self.snaps('vm1', 'stream')))
+        self.assertTrue(read_file(self.snaps('vm2', 'stream')) == data)
+        # A block without bytes has no records either, and lacks nothing.
+        data = self.left_out(None)
+        self.put('vm3', data)
+        self.assertEqual(self.listed('vm3'), LISTED)
+        self.assertTrue(read_file(self.snaps('vm3', 'stream')) == data)
+
+    def test_a_copy_of_whole_memory_that_was_saved_with_ignore_shared(self):
+        """No block was shared, so all memory was in the stream."""
+        sizes = {'pc.ram': 2 * MIB, 'rom': MIB}
+        guest = makestream.Guest(sizes, seed=6)
+        blocks = b''.join(makestream.str8(name) + struct.pack('>QQ', size, 0)
+                          for name, size in sizes.items())
+        self.put('vm1', b''.join(
+            [mappedram.header('x-ignore-shared'), b'\x01' + struct.pack('>I', 1),
+             makestream.str8('ram'), struct.pack('>IIQ', 0, 4, sum(sizes.values()) | 4), blocks,
+             struct.pack('>Q', makestream.EOS), makestream.footer(1),
+             *(makestream.ram_section([r for r in makestream.records(guest) if r[0] == name])
+               for name in sizes),
+             makestream.ram_section([], kind=3), makestream.device_state()]))
+        self.assertEqual(self.listed(), LISTED)
+        self.run_ok('cp', '-a', self.snaps('vm1'), self.path('copy'))
+        self.run_ok('cp', '-a', self.path('copy'), self.snaps('vm2'))
+        self.assertEqual(self.listed('vm2'), LISTED)
+        for view in ('ram', 'stream', 'mapped'):
+            self.assertTrue(read_file(self.snaps('vm1', view)) ==
+                            read_file(self.snaps('vm2', view)), view)
+        self.assertTrue(read_file(self.snaps('vm2', 'ram')) == guest.flat())
+
     def test_while_it_is_written(self):
         for view in ('stream', 'mapped'):
             os.mkdir(self.snaps('new'))

@@ -155,9 +155,8 @@ static int check_snapshot(SnapOpenTree *t, const char *path, const char *title,
 		if (meta->blocks[i].ignored &&
 		    (!strcmp(form, "ram") || !strcmp(form, "mapped")))
 			return snap_fail(error, ENOENT,
-					 "%s has no %s: the memory of its "
-					 "block %s is not in the snapshot "
-					 "(x-ignore-shared)",
+					 "%s has no %s: QEMU left the memory "
+					 "of its block %s out of the stream",
 					 title, form, meta->blocks[i].name);
 	return 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The figures of a snapshot, the same in every verb. RAM blocks that lie
- * outside of the snapshot (x-ignore-shared) do not count. */
+ * outside of the snapshot (QEMU left them out) do not count. */
 #pragma once
 
 #include "format/image/image.h"

@@ -168,9 +168,6 @@ static void refuses_parts_that_overlap(void **state)
 	refuses_header(PAGE, 1, PAGE, 0, PAGE, EPROTO,
 		       "offset 1102: RAM block pc.ram: its bitmap at 0x0 "
 		       "begins before its header ends (0x46a)");
-	refuses_header(PAGE, 1, PAGE, 0, 0, EPROTO,
-		       "offset 1102: RAM block pc.ram: its bitmap at 0x0 "
-		       "begins before its header ends (0x46a)");
 	refuses_header(65 * PAGE, 1, PAGE, PAGE - 15, PAGE, EPROTO,
 		       "offset 1102: RAM block pc.ram: its pages at 0x1000 "
 		       "begin before its bitmap ends (0xff1 and 0x10 bytes)");

@@ -157,6 +157,7 @@ static const struct how hows[] = {
 	{ 4711, PAGE, false, false, true, true },
 	{ 92, PAGE, true, false, false, true },
 	{ 1, PAGE, true, true, true, false },
+	{ 0, PAGE, false, true, false, false },
 };
 
 static void assert_bytes(const GByteArray *found, const GByteArray *expected)
@@ -350,6 +351,7 @@ static void lays_out_the_largest_guest(void **state)
 	stream_split(&split, s->data, s->len, 0, 0);
 	info = *split.info;
 	info.ram.blocks[0].stored = SNAP_RAM_BYTES_MAX;
+	info.ram.blocks[0].ignored = false;
 	assert_int_equal(stream_layout_mapped(&split, &info, (uint64_t)1 << 46,
 					      &layout, NULL),
 			 0);

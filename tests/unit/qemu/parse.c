@@ -253,6 +253,45 @@ static void reads_the_configuration(void **state)
 	stream_split_clear(&split);
 }
 
+/* A background snapshot has no end of RAM either. */
+static void a_block_without_records_is_left_out(void **state)
+{
+	static const uint8_t page[PAGE] = { 1 };
+
+	for (int ends = 0; ends < 2; ends++) {
+		GByteArray *s = g_byte_array_new();
+		struct stream_split split;
+
+		stream_magic(s);
+		stream_configuration(s, "pc");
+		stream_start(s, WIRE_SECTION_START, 2, WIRE_RAM,
+			     WIRE_RAM_VERSION);
+		stream_total(s, 3 * PAGE);
+		stream_block(s, "sent", PAGE);
+		stream_block(s, "shared", PAGE);
+		stream_block(s, "empty", 0);
+		stream_block(s, "zero", PAGE);
+		stream_eos(s);
+		stream_footer(s, 2);
+		stream_more(s, WIRE_SECTION_PART, 2);
+		stream_fill(s, "zero", 0, 0);
+		stream_page(s, "sent", 0, page, PAGE);
+		stream_eos(s);
+		stream_footer(s, 2);
+		if (ends) {
+			stream_more(s, WIRE_SECTION_END, 2);
+			stream_eos(s);
+			stream_footer(s, 2);
+		}
+		stream_split(&split, s->data, s->len, 0, 0);
+		for (guint i = 0; i < 4; i++)
+			assert_int_equal(split.info->ram.blocks[i].ignored,
+					 i == 1);
+		stream_split_clear(&split);
+		g_byte_array_unref(s);
+	}
+}
+
 static void reads_listed_page_sizes(void **state)
 {
 	struct stream_split split;
@@ -450,6 +489,7 @@ int main(void)
 		cmocka_unit_test(devstate_is_the_stream_without_pages),
 		cmocka_unit_test(reads_a_devstate),
 		cmocka_unit_test(reads_the_configuration),
+		cmocka_unit_test(a_block_without_records_is_left_out),
 		cmocka_unit_test(reads_listed_page_sizes),
 		cmocka_unit_test(reads_target_pages_of_64_kib),
 		cmocka_unit_test(knows_machines_with_other_target_pages),
