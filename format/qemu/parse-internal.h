@@ -67,6 +67,7 @@ enum snap_phase {
 	SNAP_AT_HTAB,
 	SNAP_AT_HTAB_ENTRIES,
 	SNAP_AT_STATTRIB,
+	SNAP_AT_VIRTIO_MEM,
 };
 
 /* What each phase does. */
@@ -93,6 +94,7 @@ int snap_phase_dirty_bitmap(SnapParser *p, struct snap_event *ev);
 int snap_phase_htab(SnapParser *p, struct snap_event *ev);
 int snap_phase_htab_entries(SnapParser *p, struct snap_event *ev);
 int snap_phase_stattrib(SnapParser *p, struct snap_event *ev);
+int snap_phase_virtio_mem(SnapParser *p, struct snap_event *ev);
 
 /* The sections whose payload this parser can read. */
 enum snap_section_kind {
@@ -100,6 +102,7 @@ enum snap_section_kind {
 	SNAP_SECTION_DIRTY_BITMAP,
 	SNAP_SECTION_HTAB,
 	SNAP_SECTION_STATTRIB,
+	SNAP_SECTION_VIRTIO_MEM, /* a FULL, of which there may be several */
 	SNAP_SECTION_KINDS,
 };
 

@@ -27,6 +27,8 @@ static const struct {
 	[SNAP_SECTION_HTAB] = { WIRE_HTAB, WIRE_HTAB_VERSION, SNAP_AT_HTAB },
 	[SNAP_SECTION_STATTRIB] = { WIRE_STATTRIB, WIRE_STATTRIB_VERSION,
 				    SNAP_AT_STATTRIB },
+	[SNAP_SECTION_VIRTIO_MEM] = { WIRE_VIRTIO_MEM, WIRE_VIRTIO_MEM_VERSION,
+				      SNAP_AT_VIRTIO_MEM },
 };
 
 /* The fields of the header of a START or FULL. */
@@ -60,6 +62,13 @@ static bool section_header(SnapParser *p, struct section_header *ret)
 	return true;
 }
 
+/* True when the pages do not stand between the sections: they lie elsewhere in
+ * a mapped-ram file, and a devstate has none. */
+static bool pages_elsewhere(const SnapParser *p)
+{
+	return p->info.mapped || p->devstate;
+}
+
 static enum snap_section_kind section_kind(const struct section_header *h)
 {
 	enum snap_section_kind kind;
@@ -84,6 +93,24 @@ static enum snap_section_kind section_find(const SnapParser *p, uint32_t id)
 	return kind;
 }
 
+/* Handles a section of unknown length before the pages. Where the pages do not
+ * lie between the sections, the rest is device state. */
+static int section_unknown(SnapParser *p, struct snap_event *ev,
+			   const struct section_header *h)
+{
+	g_autofree char *name = snap_parse_printable(h->name, h->name_length);
+	g_autofree char *why = g_strdup_printf(
+		"section \"%s\" (version %" PRIu32 ") is of unknown length",
+		name, h->version);
+
+	if (!p->sections[SNAP_SECTION_RAM].begun || !pages_elsewhere(p))
+		return snap_parse_opaque(p, ev, "%s", why);
+	g_free(p->why);
+	p->info.unknown = p->why = g_steal_pointer(&why);
+	p->info.ram_parts = true;
+	return snap_parse_devices(p);
+}
+
 static int section_start(SnapParser *p, struct snap_event *ev)
 {
 	struct section_header h;
@@ -92,15 +119,8 @@ static int section_start(SnapParser *p, struct snap_event *ev)
 	if (!section_header(p, &h))
 		return SNAP_PHASE_MORE;
 	kind = section_kind(&h);
-	if (kind == SNAP_SECTION_KINDS) {
-		g_autofree char *name =
-			snap_parse_printable(h.name, h.name_length);
-
-		return snap_parse_opaque(p, ev,
-					 "section \"%s\" (version %" PRIu32
-					 ") is of unknown length",
-					 name, h.version);
-	}
+	if (kind == SNAP_SECTION_KINDS)
+		return section_unknown(p, ev, &h);
 	if (p->sections[kind].begun)
 		return snap_parse_fail(p, EPROTO,
 				       "section \"%s\" begins a second time",
@@ -118,6 +138,19 @@ static int section_start(SnapParser *p, struct snap_event *ev)
 	return snap_parse_state(p, ev, h.size, section_known[kind].payload);
 }
 
+/* True for the early state of virtio-mem. Elsewhere than in a mapped-ram stream
+ * it may not be split off: QEMU sends no record of memory that is not plugged
+ * in, but the records of a snapshot are those of all pages. */
+static bool is_virtio_mem(const SnapParser *p, const struct section_header *h)
+{
+	static const char name[] = WIRE_VIRTIO_MEM;
+	size_t n = sizeof(name) - 1;
+
+	return pages_elsewhere(p) && !p->pages_begun &&
+	       h->version == WIRE_VIRTIO_MEM_VERSION && h->name_length >= n &&
+	       memcmp(h->name + h->name_length - n, name, n) == 0;
+}
+
 /* Handles a device before any RAM PART or END. Either the stream has no pages,
  * or it is mapped-ram, or the device's state comes early; then the next section
  * cannot be found. */
@@ -126,12 +159,17 @@ static int section_full(SnapParser *p, struct snap_event *ev)
 	g_autofree char *name = NULL;
 	struct section_header h;
 
-	if (p->sections[SNAP_SECTION_RAM].begun &&
-	    (p->pages_begun || p->devstate || p->info.mapped ||
-	     p->info.ram.n == 0))
-		return snap_parse_devices(p);
 	if (!section_header(p, &h))
 		return SNAP_PHASE_MORE;
+	if (is_virtio_mem(p, &h)) {
+		p->kind = SNAP_SECTION_VIRTIO_MEM;
+		p->type = WIRE_SECTION_FULL;
+		p->sections[p->kind].id = h.id;
+		return snap_parse_state(p, ev, h.size, SNAP_AT_VIRTIO_MEM);
+	}
+	if (p->sections[SNAP_SECTION_RAM].begun &&
+	    (p->pages_begun || pages_elsewhere(p) || p->info.ram.n == 0))
+		return snap_parse_devices(p);
 	name = snap_parse_printable(h.name, h.name_length);
 	return snap_parse_opaque(p, ev,
 				 "section \"%s\" is of unknown length and "
@@ -217,10 +255,10 @@ int snap_phase_element(SnapParser *p, struct snap_event *ev)
 
 	if (!data)
 		return SNAP_PHASE_MORE;
-	/* A devstate has no PARTs. They could stand after the STARTs, so their
-	 * place is here. */
+	/* A devstate has no PARTs. They could stand after the STARTs and the
+	 * early state of devices, so their place is here. */
 	if (p->sections[SNAP_SECTION_RAM].begun &&
-	    data[0] != WIRE_SECTION_START)
+	    data[0] != WIRE_SECTION_START && data[0] != WIRE_SECTION_FULL)
 		snap_parse_place_seen(p);
 	switch (data[0]) {
 	case WIRE_EOF:

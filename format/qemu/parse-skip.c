@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "format/base/units.h"
 #include "format/qemu/wire.h"
 
 /* The size of the flags of a dirty-bitmap chunk, from its first two bytes. */
@@ -108,6 +109,25 @@ int snap_phase_htab_entries(SnapParser *p, struct snap_event *ev)
 	valid = (uint64_t)data[4] << 8 | data[5];
 	snap_parse_skip(p, valid * WIRE_HTAB_ENTRY, SNAP_AT_HTAB_ENTRIES);
 	return snap_parse_state(p, ev, 8, SNAP_AT_SKIP);
+}
+
+int snap_phase_virtio_mem(SnapParser *p, struct snap_event *ev)
+{
+	const uint8_t *data = snap_parse_peek(p, WIRE_VIRTIO_MEM_FIELDS);
+	uint64_t region, block;
+
+	if (!data)
+		return SNAP_PHASE_MORE;
+	region = snap_get_be64(data + 8);
+	block = snap_get_be64(data + 16);
+	if (!block || region % block)
+		return snap_parse_fail(p, EPROTO,
+				       "virtio-mem with 0x%" PRIx64
+				       " bytes in blocks of 0x%" PRIx64,
+				       region, block);
+	snap_parse_skip(p, snap_div_up(region / block, 64) * 8,
+			SNAP_AT_SECTION_END);
+	return snap_parse_state(p, ev, WIRE_VIRTIO_MEM_FIELDS, SNAP_AT_SKIP);
 }
 
 int snap_phase_stattrib(SnapParser *p, struct snap_event *ev)

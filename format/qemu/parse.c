@@ -47,6 +47,8 @@ static const struct {
 	[SNAP_AT_HTAB_ENTRIES] = { snap_phase_htab_entries,
 				   "entries of the guest's hash table" },
 	[SNAP_AT_STATTRIB] = { snap_phase_stattrib, "storage attributes" },
+	[SNAP_AT_VIRTIO_MEM] = { snap_phase_virtio_mem,
+				 "the early state of virtio-mem" },
 };
 
 SnapParser *snap_parser_new(void)

@@ -77,13 +77,16 @@ struct snap_stream_info {
 	/* offset in the file that was reached: `begin` and the bytes read so
 	 * far, or after a jump its target */
 	uint64_t size;
-	bool tail;   /* only device state follows */
-	bool mapped; /* mapped-ram: the file has a place for each page */
+	bool tail;	    /* only device state follows */
+	bool mapped;	    /* mapped-ram: the file has a place for each page */
 	bool ignore_shared; /* x-ignore-shared: each block lists an address */
 	/* devstate has RAM PART sections, which are empty: the stream was
 	 * mapped-ram. QEMU sends at least one, since all RAM is dirty at first
 	 * (migration/migration.c, migration_iteration_run) */
 	bool ram_parts;
+	/* why the sections after RAM's list cannot be told apart, which a
+	 * stream without pages between them can do without; NULL */
+	const char *unknown;
 	uint64_t begin; /* offset in the file where the stream begins */
 	/* offset in devstate of the list of capabilities, or where it would be;
 	 * 0 without a configuration, the only place for it */

@@ -310,6 +310,9 @@ static int find_all(SnapPostcopy *p, GError **error)
 
 	if (r < 0)
 		return r;
+	if (p->info->unknown)
+		return snap_fail(error, EOPNOTSUPP, "it cannot be split: %s",
+				 p->info->unknown);
 	/* QEMU refuses the capability together with postcopy-ram. */
 	if (p->info->ignore_shared)
 		return snap_fail(error, EOPNOTSUPP,

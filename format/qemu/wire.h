@@ -64,6 +64,14 @@
 		"sun4u", "sun4v", "niagara", "clipper", "or1k-sim"             \
 	}
 
+/* hw/virtio/virtio-mem.c: vmstate_virtio_mem_device_early, a FULL before or
+ * after RAM's START, whose name follows the device's path: be64 address, be64
+ * size of the region, be64 size of a block, be32 node, be64 size; then a bit
+ * for each block of the region, in be64 words. Since machine types 8.0. */
+#define WIRE_VIRTIO_MEM "virtio-mem-device-early"
+#define WIRE_VIRTIO_MEM_VERSION 1u
+#define WIRE_VIRTIO_MEM_FIELDS 36u
+
 /* migration/ram.c: ram_mig_init() registers "ram" with version 4;
  * RAM_SAVE_FLAG_* are the low bits of each be64 of its payload. */
 #define WIRE_RAM "ram"

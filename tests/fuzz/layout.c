@@ -102,15 +102,17 @@ static void check_classic(const struct stream_split *first, uint8_t from)
 	stream_split(&second, one->data, one->len, 0, 0);
 	two = put_together(&second, (uint8_t)~from);
 	/* Without pages, and without an end of RAM, nothing says that RAM
-	 * came. */
-	g_assert(!second.why || !has_memory(first));
+	 * came. A mapped-ram stream may have sections that no classic stream
+	 * can be split behind; its snapshot has no classic form. */
+	g_assert(!second.why || !has_memory(first) || first->info->ram_parts);
 	/* RAM's empty sections do not come back from a classic stream. */
 	if (!first->info->mapped && !second.why) {
 		g_assert(one->len == two->len);
 		g_assert(memcmp(one->data, two->data, one->len) == 0);
 		same_state(first, &second);
 	}
-	same_ram(first, &second);
+	if (!second.why)
+		same_ram(first, &second);
 	g_byte_array_unref(one);
 	g_byte_array_unref(two);
 	stream_split_clear(&second);

@@ -150,7 +150,14 @@ def mapped(caps, blocks, uuid=True, begin=0, sparse=True):
 
 def mapped_streams(**how):
     shared = ((b'a', 0x10000, be64(0x40000000)), (b'b', 0x20000, be64(0), 'ignored'))
+    plain = mapped([b'mapped-ram'], BLOCKS, **how)
+    early = start(7, b'p/virtio-mem-device-early', 1, be64(0) + be64(0x400000) + be64(0x200000) + be32(0)
+                  + be64(0x200000) + be64(2), kind=4) + footer(7)
+    vfio = start(9, b'vfio', 1, be64(0xffffffffef100001)) + footer(9)
+    end = EOS + footer(2) + b'\x02'
     return {
+        'mapped-virtio-mem': plain.replace(end, end[:-1] + early + b'\x02'),
+        'mapped-vfio': plain.replace(end, end[:-1] + vfio + b'\x02'),
         'mapped-ram': mapped([b'mapped-ram'], BLOCKS, **how),
         'mapped-shared': mapped([b'x-ignore-shared', b'mapped-ram'], shared, uuid=False, **how),
         'mapped-new': mapped([b'x-new', b'mapped-ram'], BLOCKS, **how),

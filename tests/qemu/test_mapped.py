@@ -141,6 +141,35 @@ class Background(MappedCase):
         self.assertIn('background-snapshot', self.mount.log())
 
 
+class VirtioMem(MappedCase):
+    """The early state of virtio-mem, which no other stream can be split behind."""
+    guest = CountGuest(memory=40, end=16, fill=True, blink=8)
+    args = ('-m', 'maxmem=1G', '-object', 'memory-backend-ram,id=more,size=256M',
+            '-device', 'virtio-mem-pci,memdev=more,requested-size=64M')
+
+    def test_a_guest_with_virtio_mem_comes_back_in_every_way(self):
+        qemu = self.boot(args=self.args)
+        for name, caps, params in (('plain', MAPPED, {}), ('multifd', MULTIFD, DIRECT)):
+            with self.subTest(name):
+                saved = self.save(qemu, name, caps, params, stopped=True)
+                qemu.cont()
+                self.assertEqual(MappedFile(self.stream(name)).capabilities, ['mapped-ram'])
+                for view in ('stream', 'mapped')[:1 if plain() else 2]:
+                    back = self.loaded(f'file:{self.mount.path(name, view)}', caps, params, self.args)
+                    self.assert_back(back, saved, f'{name}/{view}')
+                if not plain():
+                    back = self.loaded(f'exec:{bridge_path()} {self.mount.path(name)}', POSTCOPY,
+                                       args=self.args)
+                    self.assert_back(back, saved, f'{name} by the bridge')
+
+    def test_another_stream_of_it_is_kept_as_it_came(self):
+        qemu = self.boot(args=self.args)
+        saved = self.save(qemu, 'vm1', {}, stopped=True)
+        if not plain():
+            self.assertEqual(os.getxattr(self.mount.path('vm1'), 'user.snapfs.form'), b'verbatim')
+        self.assert_back(self.loaded(f'file:{self.stream()}', args=self.args), saved, 'vm1')
+
+
 class Load(MappedCase):
     """How it is brought back, after a remount, whichever way it was saved."""
     guest = CountGuest(memory=40, end=16, fill=True, blink=8)

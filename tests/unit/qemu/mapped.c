@@ -34,7 +34,25 @@ struct how {
 	bool left_out;	/* and without vga */
 	bool page_bits; /* with the target page's bits before the list */
 	bool behind;	/* and the uuid after it */
+	bool early;	/* with early state before and behind RAM's list */
+	bool unknown;	/* with a section of unknown length behind it */
 };
+
+/* The early state of virtio-mem with 130 blocks. */
+static void make_early(GByteArray *s, uint32_t id)
+{
+	static const uint8_t bits[3 * 8] = { 0x7e, 0, 0, 0, 9 };
+
+	stream_start(s, WIRE_SECTION_FULL, id,
+		     "0000:00:03.0/virtio-mem-device-early", 1);
+	stream_be64(s, (uint64_t)1 << 32);
+	stream_be64(s, 130 * SNAP_REGION);
+	stream_be64(s, SNAP_REGION);
+	stream_be32(s, 0);
+	stream_be64(s, 3 * SNAP_REGION);
+	stream_bytes(s, bits, sizeof(bits));
+	stream_footer(s, id);
+}
 
 /* Counts the bytes since `from` as devstate too. */
 static void keep(struct made *m, size_t from)
@@ -77,6 +95,8 @@ static void make_head(struct made *m, const struct how *how)
 		stream_subsection(m->file, WIRE_CONFIG_UUID);
 		stream_bytes(m->file, uuid, sizeof(uuid));
 	}
+	if (how->early)
+		make_early(m->file, 41);
 	stream_start(m->file, WIRE_SECTION_START, 2, WIRE_RAM,
 		     WIRE_RAM_VERSION);
 	stream_total(m->file, ROOM + sizeof(m->vga));
@@ -106,15 +126,25 @@ static void make_section(GByteArray *s, uint8_t type)
 	stream_footer(s, 2);
 }
 
-static void make_tail(struct made *m)
+static void make_tail(struct made *m, const struct how *how)
 {
 	size_t from = m->file->len;
 
 	stream_eos(m->file);
 	stream_footer(m->file, 2);
+	if (how->early) {
+		make_early(m->file, 42);
+		make_early(m->file, 43);
+	}
 	keep(m, from);
 	m->pages_at = m->state->len;
 	from = m->file->len;
+	if (how->unknown) {
+		stream_start(m->file, WIRE_SECTION_START, 9,
+			     "0000:00:04.0/vfio", 1);
+		stream_be64(m->file, 0xffffffffef100001);
+		stream_footer(m->file, 9);
+	}
 	make_section(m->file, WIRE_SECTION_PART);
 	make_section(m->file, WIRE_SECTION_PART);
 	stream_command(m->file, WIRE_CMD_SWITCHOVER, NULL, 0);
@@ -141,7 +171,7 @@ static struct made *make(struct how how)
 	make_block(m, &how, 0, "pc.ram", m->ram, ROOM);
 	make_block(m, &how, 1, "none", NULL, 0);
 	make_block(m, &how, 2, "vga.vram", m->vga, sizeof(m->vga));
-	make_tail(m);
+	make_tail(m, &how);
 	return m;
 }
 
@@ -158,6 +188,9 @@ static const struct how hows[] = {
 	{ 92, PAGE, true, false, false, true },
 	{ 1, PAGE, true, true, true, false },
 	{ 0, PAGE, false, true, false, false },
+	{ 0, PAGE, .early = true },
+	{ 92, PAGE, .unknown = true },
+	{ 4711, PAGE, .page_bits = true, .early = true, .unknown = true },
 };
 
 static void assert_bytes(const GByteArray *found, const GByteArray *expected)
@@ -177,6 +210,8 @@ static void takes_out_headers_and_the_capability(void **state)
 		assert_null(s.error);
 		assert_int_equal(s.end, 0);
 		assert_true(s.complete);
+		assert_true(s.info->ram_parts);
+		assert_int_equal(!s.info->unknown, !hows[i].unknown);
 		assert_int_equal(s.jumps, hows[i].left_out ? 2 : 3);
 		assert_bytes(s.state, m->state);
 		assert_memory_equal(s.ram, m->ram, ROOM);
