@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The disk is full, or fails."""
+import errno
+import mmap
+import os
+import struct
+
+from deeds import prepared
+from kind import Kind, clear
+from truth import need
+from world import MIB, World
+import harness
+
+LIBRARY = ('tests', 'soak', 'bad-disk.so')
+# As enum call and struct order of bad-disk.c have them.
+CALLS = {'read': 0, 'write': 1, 'sync': 2, 'rename': 3, 'create': 4, 'remove': 5, 'truncate': 6}
+ORDER = struct.Struct('=IiiiIIQ')
+FOR_EVER = 1 << 30
+
+
+class Disturbed(Kind):
+    """Does a deed with something wrong, then once more with nothing wrong."""
+
+    def attempt(self, rng):
+        world = self.world
+        deed = prepared(world, rng)
+        error, outcome = None, None
+        self.disturb(rng, deed)
+        try:
+            deed.act()
+        except OSError as told:
+            error = told
+        finally:
+            outcome = self.repair()
+        if error and (deed.hides or rng.random() < 0.3):
+            world.remount()
+        world.check(*(deed.failed if error else deed.done))
+        clear(world)
+        again = prepared(world, rng, [type(deed)])
+        again.act()
+        world.check(*again.done)
+        clear(world)
+        return outcome if error is None else errno.errorcode[error.errno]
+
+    def disturb(self, rng, deed):
+        raise NotImplementedError
+
+    def repair(self):
+        raise NotImplementedError
+
+
+class Full(Disturbed):
+    name = 'full'
+    what = 'a full disk at any moment, and space again after it'
+    SIZE = 64
+
+    def make_world(self, folder):
+        return World(folder, self.truths, self.SIZE)
+
+    def disturb(self, rng, deed):
+        """Leaves so much room that it ends at any moment of the deed."""
+        need_bytes = len(getattr(deed.new, 'stream', '')) * 1.2
+        room = int(rng.random() * need_bytes) // 4096 * 4096
+        with open(self.world.store('fill'), 'wb') as file:
+            os.posix_fallocate(file.fileno(), 0, self.world.free_bytes() - room)
+
+    def repair(self):
+        os.unlink(self.world.store('fill'))
+        return 'there was room'
+
+
+class Failing(Disturbed):
+    name = 'fail'
+    what = 'calls of the daemon to the disk that fail: EIO, ENOSPC, EDQUOT; once or on and on'
+
+    def make_world(self, folder):
+        control = os.path.join(folder, 'orders')
+        with open(control, 'wb') as file:
+            file.write(bytes(ORDER.size))
+        with open(control, 'r+b') as file:
+            self.orders = mmap.mmap(file.fileno(), ORDER.size)
+        env = {'LD_PRELOAD': harness.build_path(*LIBRARY), 'BAD_DISK': control}
+        return World(folder, self.truths, env=env)
+
+    def disturb(self, rng, deed):
+        call = rng.choice(list(CALLS))
+        error = rng.choice((errno.EIO, errno.EIO, errno.ENOSPC, errno.EDQUOT))
+        times = FOR_EVER if rng.random() < 0.3 else 1
+        self.orders[:] = ORDER.pack(1 << CALLS[call], rng.choice((0, 0, 1, 2, 3, 5, 9)), times,
+                                    error, 0, 0, os.stat(self.world.mount.store).st_dev)
+
+    def repair(self):
+        hits = ORDER.unpack(self.orders)[4]
+        self.orders[:] = bytes(ORDER.size)
+        return 'done all the same' if hits else 'not met'

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The daemon ends, or stands still, while something is done."""
+import errno
+import os
+import signal
+import subprocess
+import time
+
+from deeds import CopyIn, Save, prepared
+from kind import Kind, clear
+from truth import need
+from world import WAIT, Actor
+import harness
+
+# What the kernel answers by itself when there is no daemon any more: the one
+# who did something does not know what became of it.
+NOBODY = (errno.ENOTCONN, errno.ECONNABORTED, errno.ENOENT)
+
+
+class Timed(Kind):
+    """Begins a deed, and goes on at some moment of it."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.usual = {}     # kind of deed and size: seconds
+
+    def begin(self, rng, kinds=None):
+        deed = prepared(self.world, rng, kinds)
+        actor = Actor(deed)
+        size = (type(deed), len(getattr(deed.new, 'stream', '')))
+        moment = rng.random() * self.usual.get(size, 0.3)
+        began = time.monotonic()
+        actor.start()
+        actor.join(moment)
+        if not actor.is_alive():
+            self.usual[size] = time.monotonic() - began
+        return deed, actor
+
+    def half_made(self):
+        """Folders that a file in the store's tmp is meant for."""
+        folder = self.world.store('.snapfs', 'tmp')
+        names = set(os.listdir(folder))
+        return [os.readlink(os.path.join(folder, name)) for name in names
+                if name.endswith('.for') and name.removesuffix('.for') in names]
+
+    @staticmethod
+    def state_of(deed, error, cut):
+        """The states that are good after a deed that was told this."""
+        if error is None:
+            return deed.done
+        return deed.cut if cut else deed.failed
+
+
+class Killed(Timed):
+    name = 'kill'
+    what = 'kill -9 of the daemon at any moment of a save, a copy, a renaming, a removal or reads'
+
+    def attempt(self, rng):
+        world = self.world
+        deed, actor = self.begin(rng)
+        world.mount.crash()
+        error = actor.finish()
+        noted = self.half_made()
+        world.start()
+        found = world.check(*self.state_of(deed, error, cut=True))
+        for name in noted:
+            need(b'cut off' in os.getxattr(world.snaps(name), 'user.snapfs.error'),
+                 f'{name} has no note that its save was cut off')
+        clear(world)
+        if error is None:
+            return 'done before'
+        return 'the new state' if found == deed.done[0] else 'the old state'
+
+
+class Ended(Timed):
+    name = 'end'
+    what = 'end of the mount (SIGTERM, SIGINT, SIGHUP, umount, umount -l) while something is done'
+
+    def attempt(self, rng):
+        world = self.world
+        # A folder that is held: no deed can come to lie below the mount.
+        held = os.open(world.mount.point, os.O_RDONLY)
+        try:
+            deed, actor = self.begin(rng)
+            how = rng.choice((self.by_signal, self.busy, self.lazily))
+            ended = how(rng)
+            if ended and how == self.lazily:
+                os.close(held)
+                held = None
+            error = actor.finish()
+        finally:
+            if held is not None:
+                os.close(held)
+        if ended:
+            code = world.mount.process.wait(WAIT)
+            need(code == 0, f'the daemon ended with {code}')
+            world.mount.kill()
+            world.start()
+        else:
+            need(error is None, f'{deed}, {how.__name__}: {error}')
+        cut = ended and error is not None and error.errno in NOBODY
+        world.check(*self.state_of(deed, error, cut))
+        clear(world)
+        return how.__doc__
+
+    def by_signal(self, rng):
+        """signal"""
+        self.world.mount.process.send_signal(
+            rng.choice((signal.SIGTERM, signal.SIGINT, signal.SIGHUP)))
+        return True
+
+    def busy(self, rng):
+        """umount refused"""
+        done = harness.run('umount', self.world.mount.point)
+        need(done.returncode != 0, 'a mount that is in use was unmounted')
+        return False
+
+    def lazily(self, rng):
+        """umount -l"""
+        done = harness.run('umount', '-l', self.world.mount.point)
+        need(done.returncode == 0, f'umount -l: {done.stderr}')
+        return True
+
+
+class Stopped(Timed):
+    name = 'stop'
+    what = 'the daemon, or a writer, stopped (SIGSTOP) and continued or killed'
+
+    def attempt(self, rng):
+        return self.writer(rng) if rng.random() < 0.5 else self.daemon(rng)
+
+    def daemon(self, rng):
+        world = self.world
+        deed, actor = self.begin(rng)
+        world.mount.process.send_signal(signal.SIGSTOP)
+        time.sleep(rng.random() * 0.3)
+        world.mount.process.send_signal(signal.SIGCONT)
+        error = actor.finish()
+        need(error is None, f'{deed}: {error}')
+        world.check(*deed.done)
+        clear(world)
+        return 'daemon'
+
+    def writer(self, rng):
+        """While one writer stands still, others are served."""
+        world = self.world
+        deed = prepared(world, rng, [Save])
+        os.rename(world.snaps('vm1'), world.snaps('slow'))
+        source = os.path.join(world.work, 'stream')
+        with open(source, 'wb') as file:
+            file.write(deed.new.stream)
+        with open(world.snaps('slow', 'stream'), 'r+b' if deed.old else 'wb') as stream:
+            cat = subprocess.Popen(['cat', source], stdout=stream,
+                                   preexec_fn=harness.die_with_parent)
+        try:
+            time.sleep(rng.random() * 0.1)
+            cat.send_signal(signal.SIGSTOP)
+            other = prepared(world, rng, [Save, CopyIn])
+            other.act()
+            need(world.what('vm1') == other.new, 'a save beside one that stands still is whole')
+            cat.send_signal(end := rng.choice((signal.SIGCONT, signal.SIGKILL)))
+            code = cat.wait(WAIT)
+        finally:
+            cat.kill()
+            cat.wait()
+        if end == signal.SIGCONT:
+            need(code == 0, f'cat ended with {code}')
+        states = [deed.new] if code == 0 else [deed.old, deed.new]
+        world.check(*({'slow': state, 'vm1': other.new} for state in states))
+        clear(world)
+        return 'writer'

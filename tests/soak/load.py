@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Many do everything at once."""
+import errno
+import os
+import random
+import threading
+import time
+
+from damage import PAGE
+from deeds import write_at
+from kind import Kind, clear
+from truth import Loss, need
+
+FOLDERS = 6
+# The folder or the snapshot went, came, or is being written by another.
+EXPECTED = (errno.ENOENT, errno.EBUSY, errno.EEXIST, errno.ENOTEMPTY, errno.ECANCELED,
+            errno.EXDEV, errno.ESTALE, errno.EPERM)
+
+
+class Load(Kind):
+    name = 'load'
+    what = '6 readers, 3 savers, 2 movers and 1 remover at once, for 5 seconds'
+    SECONDS = 5
+    CROWD = (('read', 6), ('save', 3), ('move', 2), ('remove', 1))
+
+    def attempt(self, rng):
+        world = self.world
+        self.until, self.wrong, self.count = time.monotonic() + self.SECONDS, [], 0
+        threads = [threading.Thread(target=self.loop, daemon=True,
+                                    args=(getattr(self, name), random.Random(rng.random())))
+                   for name, number in self.CROWD for _ in range(number)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self.wrong:
+            raise self.wrong[0]
+        for name in os.listdir(world.snaps()):
+            world.what(name)
+        world.check_daemon()
+        clear(world)
+        return 'done'
+
+    def loop(self, act, rng):
+        """Does it until the time is over, or something is wrong."""
+        while time.monotonic() < self.until and not self.wrong:
+            try:
+                act(rng)
+                self.count += 1
+            except Loss as loss:
+                self.wrong.append(loss)
+            except OSError as error:
+                if error.errno not in EXPECTED:
+                    self.wrong.append(Loss(f'{act.__name__}: {error}'))
+
+    def folder(self, rng):
+        return self.world.snaps(f'vm{rng.randrange(FOLDERS)}')
+
+    def save(self, rng):
+        folder = self.folder(rng)
+        os.makedirs(folder, exist_ok=True)
+        write_at(os.path.join(folder, 'stream'), rng.choice(self.world.truths).writes(rng))
+
+    def move(self, rng):
+        os.rename(self.folder(rng), self.folder(rng))
+        time.sleep(0.01)
+
+    def remove(self, rng):
+        folder = self.folder(rng)
+        for name in os.listdir(folder):
+            os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)
+        time.sleep(0.1)
+
+    def read(self, rng):
+        """What was opened is one snapshot to its end."""
+        path = os.path.join(self.folder(rng), rng.choice(('ram', 'mapped', 'devstate', 'stream')))
+        view = os.path.basename(path)
+        flags = rng.choice((0, os.O_DIRECT))
+        with os.fdopen(os.open(path, os.O_RDONLY | flags), 'rb', buffering=0) as file:
+            os.getxattr(file.fileno(), 'user.snapfs.uuid')
+            size = os.fstat(file.fileno()).st_size
+            places = [(at, rng.choice((PAGE, 1 << 20))) for at in range(0, size, 1 << 20)]
+            rng.shuffle(places)
+            fits = [one.views[view] for one in self.world.truths
+                    if len(one.views.get(view, '')) == size]
+            for at, some in places:
+                data = os.pread(file.fileno(), some, at)
+                fits = [whole for whole in fits if whole[at:at + some] == data]
+                need(fits, f'{view} has wrong bytes at {at}, or those of two snapshots')
