@@ -9,10 +9,13 @@ from truth import need
 from fusecase import write_all
 
 
-def write_at(path, writes):
-    """Writes a file as QEMU does, through one descriptor."""
+def write_at(path, writes, anew=True):
+    """Writes a file as QEMU does, through one descriptor, from its beginning or
+    into what is there."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        if anew:
+            os.ftruncate(fd, 0)
         for offset, data in writes:
             while data:
                 done = os.pwrite(fd, data, offset)
@@ -25,6 +28,7 @@ class Deed:
     """`old` is there before, `new` may come."""
     # Names are hidden after it failed half way, until the store is mounted again.
     hides = False
+    takes = 0.3     # at most this share of the stream's bytes, on disk
 
     def __init__(self, world, rng):
         self.world, self.rng = world, rng
@@ -58,7 +62,9 @@ class Save(Deed):
 
 
 class CopyIn(Deed):
-    """The listed files of a snapshot come back from a backup."""
+    """The listed files of a snapshot come back from a backup. `preamble` is not
+    the last one: without it, the snapshot would be whole already."""
+    takes = 1.2
 
     def prepare(self):
         os.mkdir(self.world.snaps('vm1'))
@@ -66,7 +72,10 @@ class CopyIn(Deed):
         self.failed = self.cut = [{'vm1': None}, {'vm1': self.new}]
 
     def act(self):
-        for view in self.rng.sample(self.new.listed, len(self.new.listed)):
+        views = self.rng.sample(self.new.listed, len(self.new.listed))
+        if views[-1] == 'preamble':
+            views.reverse()
+        for view in views:
             with open(self.world.snaps('vm1', view), 'wb', buffering=0) as file:
                 write_all(file.fileno(), self.new.views[view])
 
@@ -110,7 +119,7 @@ class Rewrite(Deed):
         self.failed = self.cut = [{'vm1': self.old}, *self.done]
 
     def act(self):
-        write_at(self.world.snaps('vm1', 'stream'), [(0, self.new.preamble)])
+        write_at(self.world.snaps('vm1', 'stream'), [(0, self.new.preamble)], anew=False)
 
 
 class Read(Deed):

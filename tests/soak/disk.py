@@ -5,21 +5,24 @@ import mmap
 import os
 import struct
 
-from deeds import prepared
+from deeds import Read, prepared
 from kind import Kind, clear
 from truth import need
-from world import MIB, World
+from world import World
 import harness
 
 LIBRARY = ('tests', 'soak', 'bad-disk.so')
 # As enum call and struct order of bad-disk.c have them.
 CALLS = {'read': 0, 'write': 1, 'sync': 2, 'rename': 3, 'create': 4, 'remove': 5, 'truncate': 6}
 ORDER = struct.Struct('=IiiiIIQ')
+OFTEN = ('write', 'sync', 'rename', 'create') * 2
 FOR_EVER = 1 << 30
 
 
 class Disturbed(Kind):
     """Does a deed with something wrong, then once more with nothing wrong."""
+    # What could not be removed goes when the store is mounted again.
+    leaves = False
 
     def attempt(self, rng):
         world = self.world
@@ -32,7 +35,7 @@ class Disturbed(Kind):
             error = told
         finally:
             outcome = self.repair()
-        if error and (deed.hides or rng.random() < 0.3):
+        if deed.hides and error or self.leaves or rng.random() < 0.2:
             world.remount()
         world.check(*(deed.failed if error else deed.done))
         clear(world)
@@ -59,8 +62,7 @@ class Full(Disturbed):
 
     def disturb(self, rng, deed):
         """Leaves so much room that it ends at any moment of the deed."""
-        need_bytes = len(getattr(deed.new, 'stream', '')) * 1.2
-        room = int(rng.random() * need_bytes) // 4096 * 4096
+        room = int(rng.random() * deed.takes * len(deed.new.stream)) // 4096 * 4096
         with open(self.world.store('fill'), 'wb') as file:
             os.posix_fallocate(file.fileno(), 0, self.world.free_bytes() - room)
 
@@ -83,8 +85,9 @@ class Failing(Disturbed):
         return World(folder, self.truths, env=env)
 
     def disturb(self, rng, deed):
-        call = rng.choice(list(CALLS))
+        call = 'read' if isinstance(deed, Read) else rng.choice((*CALLS, *OFTEN))
         error = rng.choice((errno.EIO, errno.EIO, errno.ENOSPC, errno.EDQUOT))
+        self.leaves = call == 'remove'
         times = FOR_EVER if rng.random() < 0.3 else 1
         self.orders[:] = ORDER.pack(1 << CALLS[call], rng.choice((0, 0, 1, 2, 3, 5, 9)), times,
                                     error, 0, 0, os.stat(self.world.mount.store).st_dev)

@@ -22,18 +22,19 @@ class Timed(Kind):
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        self.usual = {}     # kind of deed and size: seconds
+        self.usual = {}     # kind of deed: seconds that a byte takes it
 
     def begin(self, rng, kinds=None):
         deed = prepared(self.world, rng, kinds)
         actor = Actor(deed)
-        size = (type(deed), len(getattr(deed.new, 'stream', '')))
-        moment = rng.random() * self.usual.get(size, 0.3)
+        like = (type(deed), deed.new.image is not None)
+        size = len(deed.new.stream) if isinstance(deed, (Save, CopyIn)) else 1
+        moment = rng.random() * size * self.usual.get(like, 0.05 / size)
         began = time.monotonic()
         actor.start()
         actor.join(moment)
         if not actor.is_alive():
-            self.usual[size] = time.monotonic() - began
+            self.usual[like] = (time.monotonic() - began) / size
         return deed, actor
 
     def half_made(self):

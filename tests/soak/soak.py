@@ -33,6 +33,7 @@ import harness
 KINDS = [Killed, Ended, Stopped, Full, Failing, Damaged, Lying, Hostile, Load]
 # A try that takes so long hangs.
 HANG = 120
+ALONE = 'SNAPFS_SOAK_ALONE'
 LOSSES_MAX = 5      # of one kind; it is not tried any more then
 
 PAGE = '''# Reliability
@@ -167,8 +168,17 @@ def parse():
     return parser.parse_args()
 
 
+def be_alone():
+    """Goes into a mount namespace of its own, as root: one that another program
+    makes meanwhile would else get the mounts, and keep them."""
+    if os.geteuid() == 0 and not os.environ.get(ALONE):
+        os.environ[ALONE] = '1'
+        os.execvp('unshare', ['unshare', '--mount', sys.executable, *sys.argv])
+
+
 def main():
     options = parse()
+    be_alone()
     harness.need_fuse()
     print(f'seed {options.seed}, {options.minutes:g} minutes', flush=True)
     work = tempfile.mkdtemp(prefix='snapfs-soak-', dir=os.environ.get('SNAPFS_TEST_DIR'))
