@@ -3,6 +3,7 @@
 something in its way. It names the states that the store may be in after that:
 `done` if all went well, `failed` if the one who did it was told an error, and
 `cut` if nobody was told anything."""
+import contextlib
 import os
 
 from truth import need
@@ -127,15 +128,14 @@ class Read(Deed):
     READS = 200
 
     def act(self):
-        views = {view: os.open(self.world.snaps('vm1', view), os.O_RDONLY | os.O_DIRECT)
-                 for view in self.old.views}
-        try:
+        with contextlib.ExitStack() as opened:
+            views = {}
+            for view in self.old.views:
+                views[view] = os.open(self.world.snaps('vm1', view), os.O_RDONLY | os.O_DIRECT)
+                opened.callback(os.close, views[view])
             for _ in range(self.READS):
                 view = self.rng.choice(list(views))
                 check_range(self.rng, views[view], self.old.views[view], view)
-        finally:
-            for fd in views.values():
-                os.close(fd)
 
 
 def check_range(rng, fd, data, view):
