@@ -13,6 +13,7 @@
  *	ENOMSG      there is nothing to save yet; inside fs only
  *	ESTALE      replaced or changed while it was in use
  *	EROFS       the view or the store is read-only
+ *	EUCLEAN     done, but a crash of the machine may undo it
  *	EBUSY       in use by another mount or another writer
  *	EPERM       a name or an operation that snapfs reserves for itself
  */

@@ -148,9 +148,13 @@ static int write_and_rename(int fd, const struct snap_replace *how,
 		return folder;
 	if (how->durable && fsync(fd) < 0)
 		return -errno;
-	if (renameat(how->tmp_dirfd, how->tmp_name, how->dirfd, how->name) < 0)
-		return -errno;
-	return how->durable ? snap_sync_folder(folder) : 0;
+	if (how->durable)
+		return snap_rename_durably(how->tmp_dirfd, how->tmp_name,
+					   folder, how->name);
+	return renameat(how->tmp_dirfd, how->tmp_name, how->dirfd, how->name) <
+			       0
+		       ? -errno
+		       : 0;
 }
 
 int snap_replace_file(const struct snap_replace *how, const void *data,
@@ -182,6 +186,59 @@ int snap_sync_folder(int fd)
 	/* Some file systems, FUSE ones among them, cannot fsync a folder. */
 	if (fsync(fd) < 0 && errno != EINVAL && errno != ENOSYS)
 		return -errno;
+	return 0;
+}
+
+/* What has become of an older file of the name. */
+enum former {
+	FORMER_NONE,	 /* there was none */
+	FORMER_KEPT,	 /* it has the other name */
+	FORMER_REPLACED, /* it is gone: the file system cannot exchange */
+};
+
+/* Gives a file its name. rename(2): RENAME_EXCHANGE fails with ENOENT where one
+ * of the names is missing, and with EINVAL where the file system cannot do
+ * it. */
+static int take_name(int from, const char *old, int to, const char *name,
+		     enum former *ret_former)
+{
+	struct stat st;
+
+	*ret_former = FORMER_NONE;
+	if (fstatat(to, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+		*ret_former = FORMER_REPLACED;
+		if (S_ISREG(st.st_mode) &&
+		    renameat2(from, old, to, name, RENAME_EXCHANGE) == 0) {
+			*ret_former = FORMER_KEPT;
+			return 0;
+		}
+	}
+	return renameat(from, old, to, name) < 0 ? -errno : 0;
+}
+
+/* Puts the older file back, or takes the name away where there was none. */
+static int give_name_back(int from, const char *old, int to, const char *name,
+			  enum former former)
+{
+	if (former == FORMER_KEPT)
+		return renameat2(to, name, from, old, RENAME_EXCHANGE);
+	return former == FORMER_NONE ? renameat(to, name, from, old) : -1;
+}
+
+int snap_rename_durably(int from, const char *old, int to, const char *name)
+{
+	enum former former;
+	int r = take_name(from, old, to, name, &former);
+
+	if (r < 0)
+		return r;
+	r = snap_sync_folder(to);
+	if (r < 0)
+		return give_name_back(from, old, to, name, former) < 0
+			       ? -EUCLEAN
+			       : r;
+	if (former == FORMER_KEPT)
+		unlinkat(from, old, 0);
 	return 0;
 }
 

@@ -56,8 +56,8 @@ struct snap_replace {
 };
 
 /* Replaces a file, or makes it: writes the temporary file, which replaces an
- * older one of its name, and renames it. Returns 0, or -errno; then the old
- * file is as it was, unless only the last fsync of the folder failed. */
+ * older one of its name, and renames it. Returns 0, or -errno as
+ * snap_rename_durably. */
 int snap_replace_file(const struct snap_replace *how, const void *data,
 		      size_t size);
 
@@ -68,6 +68,12 @@ int snap_open_folder(int dirfd);
 /* Makes the names in an open folder durable. Returns 0, also where the file
  * system has no fsync of folders, or -errno. */
 int snap_sync_folder(int fd);
+
+/* Renames `old` in the folder `from` to `name` in the open folder `to`, where
+ * it replaces a file, and makes `to` durable. Returns 0, or -errno; then the
+ * file that had the name has it again. -EUCLEAN: it could not be put back. The
+ * new file has the name, but a crash of the machine may lose it. */
+int snap_rename_durably(int from, const char *old, int to, const char *name);
 
 /* Finds the first run of data in [at, end): *ret_from is its first byte,
  * *ret_to the byte after its last. Both are `end` where no data follows. On a

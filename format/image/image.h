@@ -265,8 +265,8 @@ int snap_writer_compact(SnapWriter *w, SnapFile *fresh, SnapCodec *codec,
  * order, and publishes the file as `name` in the folder `dirfd`. The writer
  * fills in meta->uuid and the `stored` of the blocks. Returns 0, -EINVAL where
  * `meta` and the pages contradict each other, or -errno. After an error nothing
- * is published, with one exception: if only the last fsync of the folder fails,
- * the name exists but may vanish in a crash. */
+ * is published, and the file that had the name has it, except with -EUCLEAN:
+ * then the name exists but may vanish in a crash. */
 int snap_writer_commit(SnapWriter *w, struct snap_meta *meta, int dirfd,
 		       const char *name, GError **error);
 

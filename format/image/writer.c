@@ -352,6 +352,11 @@ int snap_writer_commit(SnapWriter *w, struct snap_meta *meta, int dirfd,
 		return snap_fail_errno(error, -snap_writer_fail(w, r),
 				       "writing the snapshot to disk");
 	r = w->file->ops->publish(w->file, dirfd, name);
+	if (r == -EUCLEAN)
+		return snap_fail(error, -snap_writer_fail(w, r),
+				 "its folder cannot be synced: the new "
+				 "snapshot is there in place of the older one, "
+				 "but a crash of the machine may lose it");
 	if (r < 0)
 		return snap_fail_errno(error, -snap_writer_fail(w, r),
 				       "publishing the snapshot");

@@ -97,11 +97,14 @@ int snap_plain_publish(SnapFile *f, int dirfd, const char *name)
 	to = snap_open_folder(dirfd);
 	if (to < 0)
 		return to;
-	if (renameat(from, p->name, to, name) < 0)
-		return -errno;
+	r = snap_rename_durably(from, p->name, to, name);
+	if (r < 0)
+		return r;
 	g_clear_pointer(&p->name, g_free);
-	r = snap_sync_folder(to);
-	return r < 0 ? r : snap_sync_folder(from);
+	/* Not an error if it fails: the file is there, and a temporary name
+	 * that comes back is removed by the next mount. */
+	snap_sync_folder(from);
+	return 0;
 }
 
 void snap_plain_close(SnapFile *f)

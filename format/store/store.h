@@ -43,8 +43,8 @@ struct snap_file_ops {
 	 * cache counts. May be NULL: never known. */
 	uint64_t (*on_disk)(SnapFile *f);
 	/* Renames the file to `name` in the folder `dirfd`, replacing a file of
-	 * that name, and makes that durable (fsync of the folders). -ENOENT
-	 * where the folder was removed. */
+	 * that name, and makes that durable. -ENOENT where the folder was
+	 * removed; other errors are those of snap_rename_durably(). */
 	int (*publish)(SnapFile *f, int dirfd, const char *name);
 	/* Closes the file. Removes it if it was created but not published. */
 	void (*close)(SnapFile *f);

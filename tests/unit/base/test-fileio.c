@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "format/base/beneath.h"
 #include "format/base/cleanup.h"
@@ -219,6 +220,96 @@ static void replaces_a_file_with_owner_and_mode_of_another(void **state)
 	assert_memory_equal(buf, "old", 3);
 }
 
+/* The linker puts this in the place of fsync(2) (--wrap). */
+static guint syncs_left = G_MAXUINT;
+static bool exchange_fails;
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __real_renameat2(int from, const char *old, int to, const char *name,
+		     unsigned flags);
+int __wrap_renameat2(int from, const char *old, int to, const char *name,
+		     unsigned flags);
+
+int __wrap_fsync(int fd)
+{
+	if (syncs_left) {
+		syncs_left--;
+		return __real_fsync(fd);
+	}
+	errno = EIO;
+	return -1;
+}
+
+int __wrap_renameat2(int from, const char *old, int to, const char *name,
+		     unsigned flags)
+{
+	if (!exchange_fails)
+		return __real_renameat2(from, old, to, name, flags);
+	errno = EINVAL;
+	return -1;
+}
+
+static void put(struct folder *f, const char *name, const char *text)
+{
+	close(make_file(f, name, text, strlen(text)));
+}
+
+/* Renames "new" to "name" while the folder cannot be made durable. */
+static int rename_unsynced(struct folder *f)
+{
+	snap_autofd int fd = snap_open_folder(f->fd);
+	int r;
+
+	assert_true(fd >= 0);
+	syncs_left = 0;
+	r = snap_rename_durably(f->fd, "new", fd, "name");
+	syncs_left = G_MAXUINT;
+	return r;
+}
+
+static void assert_holds(struct folder *f, const char *name, const char *want)
+{
+	g_autofree char *text = NULL;
+
+	assert_int_equal(snap_read_file(f->fd, name, 100, &text, NULL), 0);
+	assert_string_equal(text, want);
+}
+
+static void a_rename_that_is_not_durable_is_taken_back(void **state)
+{
+	struct folder *f = *state;
+
+	put(f, "new", "new bytes");
+	assert_int_equal(rename_unsynced(f), -EIO);
+	assert_int_equal(faccessat(f->fd, "name", F_OK, 0), -1);
+	assert_holds(f, "new", "new bytes");
+	put(f, "name", "old bytes");
+	assert_int_equal(rename_unsynced(f), -EIO);
+	assert_holds(f, "name", "old bytes");
+	assert_holds(f, "new", "new bytes");
+	exchange_fails = true;
+	assert_int_equal(rename_unsynced(f), -EUCLEAN);
+	exchange_fails = false;
+	assert_holds(f, "name", "new bytes");
+	unlinkat(f->fd, "name", 0);
+}
+
+static void a_file_replaced_in_vain_is_the_old_one(void **state)
+{
+	struct folder *f = *state;
+	struct snap_replace how = {
+		f->fd, "name", f->fd, "tmp", -1, 0600, true
+	};
+
+	put(f, "name", "old bytes");
+	syncs_left = 1; /* the file's own */
+	assert_int_equal(snap_replace_file(&how, "new", 3), -EIO);
+	syncs_left = G_MAXUINT;
+	assert_holds(f, "name", "old bytes");
+	assert_int_equal(faccessat(f->fd, "tmp", F_OK, 0), -1);
+	unlinkat(f->fd, "name", 0);
+}
+
 static void a_file_that_cannot_be_replaced_stays(void **state)
 {
 	struct folder *f = *state;
@@ -288,6 +379,8 @@ int main(void)
 		IN_A_FOLDER(opens_regular_files_alone),
 		IN_A_FOLDER(replaces_a_file_with_owner_and_mode_of_another),
 		IN_A_FOLDER(a_file_that_cannot_be_replaced_stays),
+		IN_A_FOLDER(a_rename_that_is_not_durable_is_taken_back),
+		IN_A_FOLDER(a_file_replaced_in_vain_is_the_old_one),
 		IN_A_FOLDER(finds_the_next_run_of_data),
 		cmocka_unit_test(all_is_data_where_holes_are_unknown),
 	};
