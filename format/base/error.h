@@ -15,6 +15,7 @@
  *	EROFS       the view or the store is read-only
  *	EUCLEAN     done, but a crash of the machine may undo it
  *	EBUSY       in use by another mount or another writer
+ *	ETIMEDOUT   a save into which nobody has written for long
  *	EPERM       a name or an operation that snapfs reserves for itself
  */
 #pragma once

@@ -65,7 +65,7 @@ static void on_over(void *data, SnapSave *save)
 }
 
 /* Begins the save. */
-static int begin_locked(SnapIncoming *in)
+static int begin_locked(SnapIncoming *in, const struct snap_writer *writer)
 {
 	SnapIncomingTable *table = in->table;
 	g_autofree char *path = snap_folder_path(in->folder, NULL);
@@ -74,6 +74,7 @@ static int begin_locked(SnapIncoming *in)
 				       .path = path,
 				       .name = snap_incoming_name(in),
 				       .owner = in->former.owner,
+				       .uid = writer->uid,
 				       .hole = in->hole,
 				       .over = on_over,
 				       .over_data = in };
@@ -111,7 +112,8 @@ static int refuse_place(SnapIncoming *in, uint64_t offset, uint64_t stands)
 	return snap_incoming_refuse_locked(in, EINVAL, why);
 }
 
-ssize_t snap_incoming_first_locked(SnapIncoming *in, const void *writer,
+ssize_t snap_incoming_first_locked(SnapIncoming *in,
+				   const struct snap_writer *writer,
 				   const uint8_t *buf, size_t size,
 				   uint64_t offset, size_t *ret_skip)
 {
@@ -132,7 +134,7 @@ ssize_t snap_incoming_first_locked(SnapIncoming *in, const void *writer,
 		return (ssize_t)size;
 	}
 	in->hole = offset + zeros;
-	r = begin_locked(in);
+	r = begin_locked(in, writer);
 	if (r == 0)
 		in->writer = writer;
 	*ret_skip = zeros;

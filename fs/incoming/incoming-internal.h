@@ -30,8 +30,8 @@ struct SnapIncoming {
 
 	GMutex lock; /* protects all below, and former.owner */
 	enum snap_incoming_state state;
-	SnapSave *save;	    /* from SAVING on */
-	const void *writer; /* that wrote the first byte */
+	SnapSave *save;			  /* from SAVING on */
+	const struct snap_writer *writer; /* that wrote the first byte */
 	guint writers;
 	uint64_t hole;	/* zeros that the file begins with */
 	uint64_t solid; /* where the last byte that is not 0 ends */
@@ -70,7 +70,8 @@ SnapIncoming *snap_incoming_new(SnapIncomingTable *table, SnapNode *folder,
 /* A write before any byte that is not 0 has come (first.c). 0: the save has
  * begun, and takes the write without its first *ret_skip bytes; else what is to
  * be answered. */
-ssize_t snap_incoming_first_locked(SnapIncoming *in, const void *writer,
+ssize_t snap_incoming_first_locked(SnapIncoming *in,
+				   const struct snap_writer *writer,
 				   const uint8_t *buf, size_t size,
 				   uint64_t offset, size_t *ret_skip);
 

@@ -121,7 +121,7 @@ static struct snap_pending *pending_new_locked(SnapIncoming *in,
 
 /* What is answered to a write without the save; 0: the save takes all but the
  * first *ret_skip bytes. */
-static ssize_t accept_locked(SnapIncoming *in, const void *writer,
+static ssize_t accept_locked(SnapIncoming *in, const struct snap_writer *writer,
 			     const uint8_t *buf, size_t size, uint64_t offset,
 			     size_t *ret_skip)
 {
@@ -143,8 +143,8 @@ static ssize_t accept_locked(SnapIncoming *in, const void *writer,
 
 /* Of two requests in flight at once (AIO), the second may reach the save first.
  * Then it is not where the stream goes on, unless that is mapped-ram. */
-void snap_incoming_write(SnapIncoming *in, const void *writer, const void *buf,
-			 size_t size, uint64_t offset,
+void snap_incoming_write(SnapIncoming *in, const struct snap_writer *writer,
+			 const void *buf, size_t size, uint64_t offset,
 			 snap_handle_answer answer, void *data)
 {
 	struct snap_pending *p = NULL;
@@ -171,14 +171,15 @@ void snap_incoming_write(SnapIncoming *in, const void *writer, const void *buf,
  * answer, but mv and cp do not: mv deletes its source afterwards. Of several
  * writers only the first one gets it. With mapped-ram, where all of them write,
  * none gets it, as asking would end the stream. */
-static bool close_asks_locked(const SnapIncoming *in, const void *writer)
+static bool close_asks_locked(const SnapIncoming *in,
+			      const struct snap_writer *writer)
 {
 	return in->save && in->state != SNAP_INCOMING_REMOVED &&
 	       writer == in->writer &&
 	       (in->writers == 1 || !snap_save_scattered(in->save));
 }
 
-void snap_incoming_flush(SnapIncoming *in, const void *writer,
+void snap_incoming_flush(SnapIncoming *in, const struct snap_writer *writer,
 			 snap_handle_answer answer, void *data)
 {
 	struct snap_pending *p = NULL;
@@ -227,8 +228,8 @@ static void begin_anew_locked(SnapIncoming *in, uint64_t hole)
 }
 
 /* Cuts a stream whose save has begun. */
-static int truncate_save_locked(SnapIncoming *in, const void *writer,
-				uint64_t size)
+static int truncate_save_locked(SnapIncoming *in,
+				const struct snap_writer *writer, uint64_t size)
 {
 	uint64_t bytes;
 	bool running = snap_save_state(in->save, &bytes) == SNAP_SAVE_RUNNING;
@@ -249,7 +250,8 @@ static int truncate_save_locked(SnapIncoming *in, const void *writer,
 	return 0;
 }
 
-int snap_incoming_truncate(SnapIncoming *in, const void *writer, uint64_t size)
+int snap_incoming_truncate(SnapIncoming *in, const struct snap_writer *writer,
+			   uint64_t size)
 {
 	SNAP_LOCKED(&in->lock);
 
@@ -292,7 +294,7 @@ static SnapSave *last_left_locked(SnapIncoming *in)
 	return NULL;
 }
 
-void snap_incoming_leave(SnapIncoming *in, const void *writer)
+void snap_incoming_leave(SnapIncoming *in, const struct snap_writer *writer)
 {
 	g_autoptr(SnapSave) ended = NULL;
 

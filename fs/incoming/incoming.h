@@ -98,24 +98,30 @@ int snap_incoming_refuse(SnapIncoming *in, int code, const char *why);
 
 /* ---- writers of a stream (incoming.c) ---- */
 
-/* One more writer; false when nobody may join any more. The other functions
- * take a pointer of the caller's that identifies the writer. */
+/* An open file by which a stream is written. Its address tells it from
+ * others. */
+struct snap_writer {
+	uid_t uid; /* of the process that opened it */
+};
+
+/* One more writer; false when nobody may join any more. */
 bool snap_incoming_enter(SnapIncoming *in);
 
 /* A writer closes the file. When the last one does, the stream has ended. */
-void snap_incoming_leave(SnapIncoming *in, const void *writer);
+void snap_incoming_leave(SnapIncoming *in, const struct snap_writer *writer);
 
 /* Requests of a writer; as those of handles (fs/node/node.h). A flush answers
  * -EPROTO when the stream is not whole, but 0 to everybody who writes
  * mapped-ram: QEMU aborts when it cannot close a channel. */
-void snap_incoming_write(SnapIncoming *in, const void *writer, const void *buf,
-			 size_t size, uint64_t offset,
+void snap_incoming_write(SnapIncoming *in, const struct snap_writer *writer,
+			 const void *buf, size_t size, uint64_t offset,
 			 snap_handle_answer answer, void *data);
-void snap_incoming_flush(SnapIncoming *in, const void *writer,
+void snap_incoming_flush(SnapIncoming *in, const struct snap_writer *writer,
 			 snap_handle_answer answer, void *data);
 void snap_incoming_sync(SnapIncoming *in, snap_handle_answer answer,
 			void *data);
-int snap_incoming_truncate(SnapIncoming *in, const void *writer, uint64_t size);
+int snap_incoming_truncate(SnapIncoming *in, const struct snap_writer *writer,
+			   uint64_t size);
 
 /* ---- parts (parts.c, part-file.c) ---- */
 

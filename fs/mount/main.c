@@ -103,7 +103,8 @@ static int serve(struct mount *m, SnapCatalog *catalog, GError **error)
 	struct snap_saver_opts saver_opts = { .catalog = catalog,
 					      .buffer = o->buffer,
 					      .threads = (guint)o->threads,
-					      .level = (int)o->level };
+					      .level = (int)o->level,
+					      .idle = (guint)o->idle };
 	struct snap_loader_opts loader_opts = { .cache = o->cache,
 						.threads = (guint)o->threads };
 	g_autoptr(SnapSaver) saver =

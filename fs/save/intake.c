@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "format/base/cleanup.h"
+#include "format/base/error.h"
 #include "format/base/log.h"
 
 /* How long pages wait for neighbours when no write comes, in microseconds. */
@@ -39,6 +40,7 @@ struct parked {
 
 struct SnapIntake {
 	const char *what;
+	guint idle; /* seconds */
 	SnapPool *pool;
 	struct snap_intake_stats *stats;
 	GMutex lock;	    /* protects all below */
@@ -51,7 +53,8 @@ struct SnapIntake {
 	int result;	     /* 0 or -errno, */
 	GError *failure;     /* and why */
 	bool ended;	     /* no more writes will come */
-	bool asleep;	     /* the thread waits without a limit */
+	bool idled;	     /* because none came for long */
+	bool asleep;	     /* the thread is to be woken by the next write */
 	bool moved;	     /* a write came while the thread waited */
 	bool refused;	     /* a refused write was logged */
 	guint parked_writes; /* in `parked`; the rest are checks */
@@ -68,11 +71,12 @@ enum verdict {
 };
 
 SnapIntake *snap_intake_new(const char *what, SnapPool *pool, uint64_t hole,
-			    struct snap_intake_stats *stats)
+			    guint idle, struct snap_intake_stats *stats)
 {
 	SnapIntake *k = g_new0(SnapIntake, 1);
 
 	k->what = what;
+	k->idle = idle;
 	k->pool = pool;
 	k->stats = stats;
 	k->received = hole;
@@ -226,7 +230,7 @@ static bool enter_locked(SnapIntake *k, const void *data, size_t size,
 		return true;
 	}
 	if (size && k->ended) {
-		*ret_answer = -EBADF;
+		*ret_answer = k->idled ? -ETIMEDOUT : -EBADF;
 		return true;
 	}
 	if (!claim_locked(k, size)) {
@@ -285,27 +289,37 @@ static bool work_locked(const SnapIntake *k)
 	return k->parked.head || k->over || k->ended;
 }
 
+/* Waits until a write comes, however long that takes, or ends the stream. */
+static void sleep_locked(SnapIntake *k)
+{
+	gint64 until =
+		g_get_monotonic_time() + (gint64)k->idle * G_TIME_SPAN_SECOND;
+	bool in_time = true;
+
+	k->asleep = true;
+	if (k->idle)
+		in_time = g_cond_wait_until(&k->wake, &k->lock, until);
+	else
+		g_cond_wait(&k->wake, &k->lock);
+	k->idled = !in_time && k->asleep;
+	k->ended = k->ended || k->idled;
+	k->asleep = false;
+}
+
 /* Waits for work. When no write has come for a while, the pages that wait for
  * neighbours go to the workers. */
 static void wait_locked(SnapIntake *k)
 {
-	bool idle = false;
-
 	while (!work_locked(k)) {
 		gint64 until = g_get_monotonic_time() + PATIENCE;
-		bool late = false;
 
 		k->moved = false;
-		k->asleep = idle;
-		if (idle)
-			g_cond_wait(&k->wake, &k->lock);
-		else
-			late = !g_cond_wait_until(&k->wake, &k->lock, until);
-		if (late && !k->moved)
-			snap_ingest_idle(k->ingest);
-		idle = (idle || late) && !k->moved;
+		if (g_cond_wait_until(&k->wake, &k->lock, until) || k->moved)
+			continue;
+		snap_ingest_idle(k->ingest);
+		while (!work_locked(k) && !k->moved)
+			sleep_locked(k);
 	}
-	k->asleep = false;
 }
 
 /* Claims the memory of a write, and waits for it if need be. Returns the bytes
@@ -370,6 +384,19 @@ static void serve_locked(SnapIntake *k)
 	g_mutex_lock(&k->lock);
 }
 
+/* No more writes come. What is complete is saved, however it ended. */
+static int end_locked(SnapIntake *k)
+{
+	int r = snap_ingest_end(k->ingest, &k->failure);
+
+	if (r == 0 || !k->idled)
+		return r;
+	g_clear_error(&k->failure);
+	return snap_fail(&k->failure, ETIMEDOUT,
+			 "nobody wrote to it for %u seconds (-o idle=)",
+			 k->idle);
+}
+
 int snap_intake_run(SnapIntake *k, SnapIngest *ingest, GError **error)
 {
 	g_mutex_lock(&k->lock);
@@ -383,7 +410,7 @@ int snap_intake_run(SnapIntake *k, SnapIngest *ingest, GError **error)
 		serve_locked(k);
 	}
 	if (!k->over)
-		k->result = snap_ingest_end(ingest, &k->failure);
+		k->result = end_locked(k);
 	g_mutex_unlock(&k->lock);
 	if (k->failure)
 		g_propagate_error(error, g_steal_pointer(&k->failure));

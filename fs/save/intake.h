@@ -18,10 +18,11 @@ struct snap_intake_stats {
 typedef struct SnapIntake SnapIntake;
 
 /* An intake whose file begins with `hole` bytes of zeros. Until
- * snap_intake_run(), it parks all writes. `what` names the file in messages;
- * it, the pool and the counters are borrowed. */
+ * snap_intake_run(), it parks all writes. When no write has come for `idle`
+ * seconds, the stream ends; 0: it waits for ever. `what` names the file in
+ * messages; it, the pool and the counters are borrowed. */
 SnapIntake *snap_intake_new(const char *what, SnapPool *pool, uint64_t hole,
-			    struct snap_intake_stats *stats);
+			    guint idle, struct snap_intake_stats *stats);
 /* Frees an intake, which must be closed. */
 void snap_intake_free(SnapIntake *k);
 
@@ -39,8 +40,8 @@ void snap_intake_end(SnapIntake *k);
 
 /* Lets writes into the ingest until the stream is complete or has ended; for
  * the save's thread, which does what the threads of the writers cannot. Returns
- * 0 if the stream is complete, else -errno. After that nobody else uses the
- * ingest. */
+ * 0 if the stream is complete, -ETIMEDOUT, or -errno. After that nobody else
+ * uses the ingest. */
 int snap_intake_run(SnapIntake *k, SnapIngest *ingest, GError **error);
 
 /* The save is over: answers the request that ended the stream, and all checks,

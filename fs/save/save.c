@@ -24,25 +24,21 @@
 #include "fs/save/ingest.h"
 #include "fs/save/intake.h"
 #include "fs/save/parts.h"
+#include "fs/save/slots.h"
 
-/* The memory of a running save besides its jobs: the map, and the
- * buffers of the file in format/store. */
-#define SAVE_MEMORY (2 * SNAP_MIB)
+/* The memory of a save's map, and of one that has little memory. */
 #define SAVE_MAP_MEMORY (1 * SNAP_MIB)
-/* When the buffer has no memory left for that, so many more saves are admitted
- * with a small map that spills early. Their memory is small enough to
- * ignore. */
-#define LEAN_SAVES 16
 #define LEAN_MAP_MEMORY (128 * SNAP_KIB)
 
 struct SnapSaver {
 	SnapCatalog *catalog;
 	struct snap_intake_stats intake; /* atomic */
 	SnapPool *pool;
+	SnapSlots *slots;
+	guint idle; /* seconds */
 	GMutex lock;
 	GCond finished;
 	struct snap_saver_stats stats; /* protected by lock */
-	guint lean; /* saves with a small map; protected by lock */
 };
 
 struct SnapSave {
@@ -56,6 +52,7 @@ struct SnapSave {
 	SnapParts *parts; /* NULL: a stream is written */
 	snap_save_over_fn over;
 	void *over_data;
+	uid_t uid;
 	bool lean;
 	GMutex lock;
 	GCond changed;
@@ -89,7 +86,9 @@ SnapSaver *snap_saver_new(const struct snap_saver_opts *opts)
 	g_mutex_init(&saver->lock);
 	g_cond_init(&saver->finished);
 	saver->catalog = opts->catalog;
+	saver->idle = opts->idle;
 	saver->pool = snap_pool_new(threads, opts->level, opts->buffer);
+	saver->slots = snap_slots_new(saver->pool, opts->buffer);
 	return saver;
 }
 
@@ -108,6 +107,7 @@ void snap_saver_free(SnapSaver *saver)
 	if (!saver)
 		return;
 	snap_saver_wait(saver);
+	snap_slots_free(saver->slots);
 	snap_pool_free(saver->pool);
 	g_cond_clear(&saver->finished);
 	g_mutex_clear(&saver->lock);
@@ -127,29 +127,6 @@ struct snap_saver_stats snap_saver_stats(SnapSaver *saver)
 	stats.waits = __atomic_load_n(&in->waits, __ATOMIC_RELAXED);
 	stats.buffered = __atomic_load_n(&in->parked, __ATOMIC_RELAXED) + held;
 	return stats;
-}
-
-/* Reserves the memory of one more save. Returns false if there are too many
- * saves. */
-static bool saver_admit(SnapSaver *saver, bool *ret_lean)
-{
-	SNAP_LOCKED(&saver->lock);
-
-	*ret_lean = !snap_pool_reserve(saver->pool, SAVE_MEMORY);
-	if (*ret_lean && saver->lean == LEAN_SAVES)
-		return false;
-	saver->lean += *ret_lean;
-	return true;
-}
-
-static void saver_release(SnapSaver *saver, bool lean)
-{
-	SNAP_LOCKED(&saver->lock);
-
-	if (lean)
-		saver->lean--;
-	else
-		snap_pool_unreserve(saver->pool, SAVE_MEMORY);
 }
 
 static void saver_begin(SnapSaver *saver)
@@ -315,7 +292,7 @@ static gpointer save_thread(gpointer data)
 
 	r = save_run(save, &result, &error);
 	quiet = r < 0 && is_quiet(save, error);
-	saver_release(saver, save->lean);
+	snap_slots_give(saver->slots, save->uid, save->lean);
 	if (r < 0)
 		save_failed(save, error);
 	else
@@ -335,13 +312,18 @@ static gpointer save_thread(gpointer data)
 
 /* ---- the door ---- */
 
-/* Refuses one save too many. */
-static int refuse(int folder_fd, GError **error)
+/* Takes a slot for the save; the folder's note says why there is none. */
+static int admit(SnapSaver *saver, const struct snap_save_opts *opts,
+		 bool *ret_lean, GError **error)
 {
-	static const char why[] = "-o buffer= has no memory for one more save";
+	g_autoptr(GError) cause = NULL;
+	int r = snap_slots_take(saver->slots, opts->uid, ret_lean, &cause);
 
-	snap_catalog_note(folder_fd, why);
-	return snap_fail(error, EBUSY, "%s", why);
+	if (r < 0) {
+		snap_catalog_note(opts->folder_fd, cause->message);
+		g_propagate_error(error, g_steal_pointer(&cause));
+	}
+	return r;
 }
 
 int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
@@ -351,12 +333,13 @@ int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 	g_autoptr(GThread) thread = NULL;
 	SnapSave *save;
 	bool lean;
+	int r = fd < 0 ? snap_fail_errno(error, errno, "%s", opts->path)
+		       : admit(saver, opts, &lean, error);
 
-	if (fd < 0 || !saver_admit(saver, &lean)) {
+	if (r < 0) {
 		if (opts->parts)
 			snap_save_parts_close(opts->parts);
-		return fd < 0 ? snap_fail_errno(error, errno, "%s", opts->path)
-			      : refuse(fd, error);
+		return r;
 	}
 	save = g_new0(SnapSave, 1);
 	g_mutex_init(&save->lock);
@@ -374,15 +357,16 @@ int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 	save->what = g_strdup_printf("%s/%s", opts->path,
 				     opts->name ? opts->name : "stream");
 	save->intake = snap_intake_new(save->what, saver->pool, opts->hole,
-				       &saver->intake);
+				       saver->idle, &saver->intake);
 	save->owner = opts->owner;
+	save->uid = opts->uid;
 	save->lean = lean;
 	save->refs = 1;
 	save->thread = true;
 	saver_begin(saver);
 	thread = g_thread_try_new("save", save_thread, save, NULL);
 	if (!thread) {
-		saver_release(saver, lean);
+		snap_slots_give(saver->slots, opts->uid, lean);
 		saver_end(saver, NULL, false);
 		save_free(save);
 		return snap_fail(error, EAGAIN, "%s: cannot start a thread",

@@ -37,7 +37,11 @@ struct snap_saver_opts {
 	uint64_t buffer; /* bytes of memory that all saves together may hold */
 	guint threads;	 /* workers; 0: one per processor */
 	int level;	 /* zstd level, or SNAP_LEVEL_AUTO */
+	/* seconds without a byte after which a save is ended; 0: never */
+	guint idle;
 };
+
+#define SNAP_SAVER_IDLE_DEFAULT 3600 /* seconds */
 
 /* Starts the workers. */
 SnapSaver *snap_saver_new(const struct snap_saver_opts *opts);
@@ -106,6 +110,7 @@ struct snap_save_opts {
 	 * "stream" */
 	const char *name;
 	struct snap_catalog_owner owner; /* of the snapshot */
+	uid_t uid; /* whose save it is, of whom a share of all may run */
 	/* bytes of zeros that the file begins with, because it was truncated to
 	 * this size; the stream follows */
 	uint64_t hole;
@@ -118,7 +123,7 @@ struct snap_save_opts {
 };
 
 /* Begins a save. Returns 0, -EBUSY where the buffer has no memory for one more
- * save, or -errno. */
+ * save of this user, or -errno. */
 int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 		  SnapSave **ret_save, GError **error);
 SnapSave *snap_save_ref(SnapSave *save);
@@ -145,8 +150,9 @@ typedef void (*snap_save_answer)(void *data, ssize_t result);
  * earlier writes, or when it is the save's result. A
  * mapped-ram stream may be written at any offset, by several writers at once.
  * Any other stream is written in order: a write elsewhere is answered with
- * -EINVAL, and the save goes on without it. After a failure every write is
- * answered with that failure, and after the end of the stream with -EPROTO. */
+ * -EINVAL, and the save goes on without it. A save into which nobody writes for
+ * long fails with -ETIMEDOUT. After a failure every write is answered with that
+ * failure, and after the end of the stream with -EPROTO. */
 void snap_save_write(SnapSave *save, const void *data, size_t size,
 		     uint64_t offset, snap_save_answer answer,
 		     void *answer_data);

@@ -117,8 +117,8 @@ static int create_stream(SnapTree *tree, SnapNode *folder, const char *name,
 {
 	struct snap_former former = { .owner = snap_folder_owner(folder, mode,
 								 caller) };
-	SnapHandle *handle =
-		snap_stream_open(tree, folder, name, &former, NULL, ret_node);
+	SnapHandle *handle = snap_stream_open(tree, folder, name, &former,
+					      caller, NULL, ret_node);
 	int r = snap_node_getattr(*ret_node, handle, ret_attr);
 
 	if (r < 0) {

@@ -134,7 +134,7 @@ static int open_to_write(SnapTree *tree, SnapNode *node,
 		return r;
 	*ret_handle =
 		snap_stream_open(tree, of->folder, snap_view_name(of->view),
-				 &former, node, NULL);
+				 &former, caller, node, NULL);
 	return 0;
 }
 
@@ -156,9 +156,9 @@ int snap_tree_open(SnapTree *tree, SnapNode *node, int flags,
 	if (!writes)
 		return -EBUSY;
 	former = snap_incoming_former(in);
-	*ret_handle =
-		snap_stream_open(tree, snap_incoming_folder(in),
-				 snap_incoming_name(in), &former, node, NULL);
+	*ret_handle = snap_stream_open(tree, snap_incoming_folder(in),
+				       snap_incoming_name(in), &former, caller,
+				       node, NULL);
 	return 0;
 }
 

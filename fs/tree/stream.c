@@ -13,6 +13,7 @@
 
 struct stream_handle {
 	SnapHandle handle;
+	struct snap_writer writer;
 	SnapTree *tree;
 	SnapIncoming *in; /* a reference; handle.node may be another node */
 };
@@ -86,7 +87,8 @@ static void stream_write(SnapHandle *handle, const void *buf, size_t size,
 	if (n)
 		answer(data, n);
 	else
-		snap_incoming_write(h->in, h, buf, size, offset, answer, data);
+		snap_incoming_write(h->in, &h->writer, buf, size, offset,
+				    answer, data);
 }
 
 static void stream_flush(SnapHandle *handle, snap_handle_answer answer,
@@ -94,7 +96,7 @@ static void stream_flush(SnapHandle *handle, snap_handle_answer answer,
 {
 	struct stream_handle *h = stream_of(handle);
 
-	snap_incoming_flush(h->in, h, answer, data);
+	snap_incoming_flush(h->in, &h->writer, answer, data);
 }
 
 /* Of a complete stream, it answers when that is on disk. */
@@ -108,14 +110,14 @@ static int stream_truncate(SnapHandle *handle, uint64_t size)
 {
 	struct stream_handle *h = stream_of(handle);
 
-	return snap_incoming_truncate(h->in, h, size);
+	return snap_incoming_truncate(h->in, &h->writer, size);
 }
 
 static void stream_clear(SnapHandle *handle)
 {
 	struct stream_handle *h = stream_of(handle);
 
-	snap_incoming_leave(h->in, h);
+	snap_incoming_leave(h->in, &h->writer);
 	snap_node_unref(snap_incoming_node(h->in), 1);
 }
 
@@ -148,7 +150,8 @@ int snap_stream_former(SnapSealed *sealed, struct snap_former *ret)
 }
 
 SnapHandle *snap_stream_open(SnapTree *tree, SnapNode *folder, const char *name,
-			     const struct snap_former *former, SnapNode *node,
+			     const struct snap_former *former,
+			     const struct snap_caller *caller, SnapNode *node,
 			     SnapNode **ret_node)
 {
 	SnapIncoming *in = NULL;
@@ -163,6 +166,7 @@ SnapHandle *snap_stream_open(SnapTree *tree, SnapNode *folder, const char *name,
 	h = snap_handle_new(sizeof(*h), &stream_handle_ops,
 			    node ? node : snap_incoming_node(in));
 	h->tree = tree;
+	h->writer.uid = caller->uid;
 	h->in = in;
 	if (ret_node)
 		*ret_node = snap_node_ref(h->handle.node);

@@ -103,7 +103,8 @@ bool snap_hidden_has(SnapHidden *hidden, const SnapSealed *sealed,
 /* Opens the stream that a writer joins, by `node` or, with NULL, by its own
  * node. *ret_node, unless NULL, is that node: a new reference. */
 SnapHandle *snap_stream_open(SnapTree *tree, SnapNode *folder, const char *name,
-			     const struct snap_former *former, SnapNode *node,
+			     const struct snap_former *former,
+			     const struct snap_caller *caller, SnapNode *node,
 			     SnapNode **ret_node);
 
 /* What a stream replaces: the snapshot's `stream`. -errno. */

@@ -68,7 +68,7 @@ class FuseCase(harness.Case):
             os.close(fd)
         except OSError as error:
             self.assertIn(error.errno, (errno.EBADF, errno.EPROTO, errno.ECANCELED,
-                                        errno.ENOTCONN))
+                                        errno.ENOTCONN, errno.ETIMEDOUT))
 
     def check_log(self):
         self.assertEqual(self.mount.suspicious(), [])

@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Saves of several users: one user's leave room for the others', and one that
+stands still is ended."""
+import errno
+import multiprocessing
+import os
+import re
+import time
+
+from fusecase import FuseCase, read_file, setUpModule  # noqa: F401
+import harness
+
+
+def begin_saves(uid, folder, beginning, pipe):
+    """Is a user: begins a save at each message, answers with its errno or 0, and
+    lets them stand until the pipe ends."""
+    harness.die_with_parent()
+    os.setgroups([])
+    os.setgid(uid)
+    os.setuid(uid)
+    held = []
+    while pipe.recv():
+        path = os.path.join(folder, str(len(held) + 1))
+        os.mkdir(path)
+        held.append(os.open(os.path.join(path, 'stream'), os.O_WRONLY | os.O_CREAT, 0o600))
+        try:
+            os.write(held[-1], beginning)
+            pipe.send(0)
+        except OSError as error:
+            pipe.send(error.errno)
+
+
+class Saver:
+    """A process of a user that begins saves."""
+
+    def __init__(self, case, uid, beginning):
+        self.folder = case.snaps(f'user{uid}')
+        os.makedirs(self.folder, exist_ok=True)
+        os.chown(self.folder, uid, uid)
+        # Forked: another user may not be able to run this Python.
+        context = multiprocessing.get_context('fork')
+        self.pipe, end = context.Pipe()
+        self.process = context.Process(target=begin_saves,
+                                       args=(uid, self.folder, beginning, end))
+        self.process.start()
+        end.close()
+        case.addCleanup(self.end)
+
+    def begin(self):
+        """Begins one more save: 0, or the errno of its first write."""
+        self.pipe.send(True)
+        return self.pipe.recv()
+
+    def begin_all(self):
+        """Begins saves until one is refused: how many were not."""
+        for count in range(1000):
+            refused = self.begin()
+            if refused:
+                assert refused == errno.EBUSY, refused
+                return count
+        raise AssertionError('no save was refused')
+
+    def end(self):
+        self.process.kill()
+        self.process.join()
+
+
+class SharesTest(FuseCase):
+    options = ('allow_other', 'buffer=16m')
+
+    def setUp(self):
+        harness.need_root()
+        super().setUp()
+        os.chmod(self.work, 0o755)
+
+    def saver(self, uid):
+        return Saver(self, uid, self.data[:100])
+
+    def test_one_users_saves_leave_room_for_the_next_and_for_root(self):
+        # 6 with 2 MiB each of three quarters of 16 MiB, and 16 small ones.
+        first, second, third = (self.saver(uid) for uid in (2001, 2002, 2003))
+        self.assertEqual(first.begin_all(), 11)
+        self.assertEqual(second.begin_all(), 5)
+        self.assertEqual(third.begin_all(), 3)
+        self.assertIn(b'user 2001 has 11 saves under way',
+                      os.getxattr(os.path.join(first.folder, '12'), 'user.snapfs.error'))
+        self.save('root')
+        self.check_snapshot('root')
+
+    def test_a_user_has_room_again_when_saves_end(self):
+        first = self.saver(2001)
+        self.assertEqual(first.begin_all(), 11)
+        first.end()
+        self.wait_metric('snapfs_saves_running', 0)
+        self.run_ok('rm', '-r', first.folder)
+        self.assertEqual(self.saver(2001).begin_all(), 11)
+
+    def wait_metric(self, name, value):
+        def now():
+            text = read_file(self.snaps('.snapfs', 'stats')).decode()
+            return float(re.search(rf'^{name} (\S+)$', text, re.M)[1]) == value
+        harness.wait_until(now, 20, f'{name} is {value}')
+
+
+class IdleCase(FuseCase):
+    def begin(self, data):
+        os.makedirs(self.snaps('vm1'), exist_ok=True)
+        fd = os.open(self.snaps('vm1', 'stream'), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.addCleanup(self.close, fd)
+        os.write(fd, data)
+        return fd
+
+
+class IdleTest(IdleCase):
+    options = ('idle=1', 'buffer=16m')
+
+    def test_a_save_that_stands_still_is_ended(self):
+        self.save('vm1')
+        fd = self.begin(self.data[:100])
+        self.wait_log('vm1/stream: not saved: nobody wrote to it for 1 seconds (-o idle=)')
+        self.assertEqual(self.wait_error(os.write, fd, b'x'), errno.ETIMEDOUT)
+        self.assertIn(b'nobody wrote', os.getxattr(self.snaps('vm1'), 'user.snapfs.error'))
+        self.check_snapshot()
+        self.check_no_leftovers()
+
+
+class SlowTest(IdleCase):
+    options = ('idle=4', 'buffer=16m')
+
+    def test_one_that_goes_on_is_not(self):
+        fd = self.begin(self.data[:100])
+        # Longer in all than a save may stand still; the pauses are shorter.
+        for at in range(100, 112):
+            time.sleep(0.4)
+            os.write(fd, self.data[at:at + 1])
+        os.write(fd, self.data[112:])
+        self.check_snapshot()
+
+
+if __name__ == '__main__':
+    harness.main()
