@@ -17,9 +17,9 @@ extern const struct fuse_lowlevel_ops snap_fuse_ops;
 /* The tree that a request is about. */
 SnapTree *snap_inode_tree(fuse_req_t req);
 
-/* The node that the kernel knows as `ino`; and its number. */
-SnapNode *snap_inode_node(fuse_req_t req, fuse_ino_t ino);
-fuse_ino_t snap_inode_number(SnapNode *node);
+/* The node that the kernel knows as `ino`: a reference. NULL where there is
+ * none; the request is then answered. */
+SnapNode *snap_inode_get(fuse_req_t req, fuse_ino_t ino);
 
 /* What the kernel may believe of a node, and for how long. Takes no
  * reference. */

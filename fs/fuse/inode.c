@@ -2,9 +2,10 @@
 /*
  * The numbers by which the kernel knows nodes.
  *
- * A node stays one object while it has references, so its address is its
- * number. Each lookup that the kernel counts is one reference; FORGET gives
- * them back. A node's serial, which is never used again, is the generation.
+ * A node's number is never used again, so all have one generation. It tells
+ * nothing about the daemon's memory: any user can see it
+ * (name_to_handle_at(2)). Each lookup that the kernel counts is one reference;
+ * FORGET gives them back.
  *
  * The kernel looks a name up every time: a snapshot may replace another without
  * a request. It may keep the attributes of a sealed view, which never change.
@@ -23,15 +24,13 @@ SnapTree *snap_inode_tree(fuse_req_t req)
 	return opts->tree;
 }
 
-SnapNode *snap_inode_node(fuse_req_t req, fuse_ino_t ino)
+SnapNode *snap_inode_get(fuse_req_t req, fuse_ino_t ino)
 {
-	return ino == FUSE_ROOT_ID ? snap_tree_root(snap_inode_tree(req))
-				   : (SnapNode *)(uintptr_t)ino;
-}
+	SnapNode *node = snap_tree_node(snap_inode_tree(req), ino);
 
-fuse_ino_t snap_inode_number(SnapNode *node)
-{
-	return (fuse_ino_t)(uintptr_t)node;
+	if (!node)
+		fuse_reply_err(req, ESTALE);
+	return node;
 }
 
 double snap_inode_attr_timeout(const struct snap_attr *attr)
@@ -43,8 +42,7 @@ void snap_inode_entry(SnapNode *node, const struct snap_attr *attr,
 		      struct fuse_entry_param *ret_entry)
 {
 	*ret_entry = (struct fuse_entry_param){
-		.ino = snap_inode_number(node),
-		.generation = snap_node_serial(node),
+		.ino = snap_node_number(node),
 		.attr = attr->st,
 		.attr_timeout = snap_inode_attr_timeout(attr),
 	};
@@ -53,12 +51,15 @@ void snap_inode_entry(SnapNode *node, const struct snap_attr *attr,
 void snap_inode_reply(fuse_req_t req, SnapNode *node,
 		      const struct snap_attr *attr)
 {
+	SnapTree *tree = snap_inode_tree(req);
 	struct fuse_entry_param entry;
 
 	snap_inode_entry(node, attr, &entry);
-	/* The process may be gone: then the kernel has taken no reference. */
+	/* Before the answer: the kernel may use the number at once. If the
+	 * process is gone, the kernel has taken no reference. */
+	snap_node_known(node);
 	if (fuse_reply_entry(req, &entry) < 0)
-		snap_node_unref(node, 1);
+		snap_tree_forget(tree, entry.ino, 1);
 }
 
 struct snap_caller snap_inode_caller(fuse_req_t req)

@@ -23,34 +23,43 @@ static void fill_info(SnapHandle *handle, struct fuse_file_info *fi)
 void snap_op_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 		    mode_t mode, struct fuse_file_info *fi)
 {
+	g_autoptr(SnapNode) folder = snap_inode_get(req, parent);
 	struct snap_caller caller = snap_inode_caller(req);
+	SnapTree *tree = snap_inode_tree(req);
 	struct fuse_entry_param entry;
 	struct snap_attr attr;
 	SnapHandle *handle;
 	SnapNode *node;
-	int r = snap_tree_create(snap_inode_tree(req),
-				 snap_inode_node(req, parent), name, fi->flags,
-				 mode, &caller, &node, &attr, &handle);
+	int r;
 
+	if (!folder)
+		return;
+	r = snap_tree_create(snap_inode_tree(req), folder, name, fi->flags,
+			     mode, &caller, &node, &attr, &handle);
 	if (r < 0) {
 		snap_inode_reply_result(req, r);
 		return;
 	}
 	snap_inode_entry(node, &attr, &entry);
 	fill_info(handle, fi);
+	snap_node_known(node);
 	if (fuse_reply_create(req, &entry, fi) < 0) {
 		snap_handle_close(handle);
-		snap_node_unref(node, 1);
+		snap_tree_forget(tree, entry.ino, 1);
 	}
 }
 
 void snap_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	g_autoptr(SnapNode) node = snap_inode_get(req, ino);
 	struct snap_caller caller = snap_inode_caller(req);
 	SnapHandle *handle;
-	int r = snap_tree_open(snap_inode_tree(req), snap_inode_node(req, ino),
-			       fi->flags, &caller, &handle);
+	int r;
 
+	if (!node)
+		return;
+	r = snap_tree_open(snap_inode_tree(req), node, fi->flags, &caller,
+			   &handle);
 	if (r < 0) {
 		snap_inode_reply_result(req, r);
 		return;
@@ -184,10 +193,13 @@ static void folder_free(struct folder_handle *f)
 
 void snap_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	g_autoptr(SnapNode) node = snap_inode_get(req, ino);
 	struct folder_handle *f = g_new0(struct folder_handle, 1);
-	int r = snap_tree_list(snap_inode_tree(req), snap_inode_node(req, ino),
-			       &f->list);
+	int r;
 
+	if (!node)
+		return;
+	r = snap_tree_list(snap_inode_tree(req), node, &f->list);
 	if (r < 0) {
 		g_free(f);
 		snap_inode_reply_result(req, r);
@@ -220,12 +232,15 @@ static int folder_rewind(fuse_req_t req, struct folder_handle *f,
 void snap_op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		     struct fuse_file_info *fi)
 {
+	g_autoptr(SnapNode) node = snap_inode_get(req, ino);
 	struct folder_handle *f = folder_of(fi);
 	char *buf = answer_buffer(size);
 	struct snap_listed listed;
 	size_t used = 0;
-	int r = off == 0 ? folder_rewind(req, f, snap_inode_node(req, ino)) : 0;
+	int r = off == 0 ? folder_rewind(req, f, node) : 0;
 
+	if (!node)
+		return;
 	if (r < 0) {
 		snap_inode_reply_result(req, r);
 		return;
@@ -254,6 +269,10 @@ void snap_op_releasedir(fuse_req_t req, fuse_ino_t ino,
 void snap_op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
 		      struct fuse_file_info *fi)
 {
-	snap_inode_reply_result(req, snap_tree_sync(snap_inode_tree(req),
-						    snap_inode_node(req, ino)));
+	g_autoptr(SnapNode) node = snap_inode_get(req, ino);
+
+	if (!node)
+		return;
+	snap_inode_reply_result(req,
+				snap_tree_sync(snap_inode_tree(req), node));
 }

@@ -43,20 +43,29 @@ static void reply_node(fuse_req_t req, int r, SnapNode *node,
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+	g_autoptr(SnapNode) folder = snap_inode_get(req, parent);
 	struct snap_caller caller = snap_inode_caller(req);
 	struct snap_attr attr;
 	SnapNode *node = NULL;
-	int r = snap_tree_lookup(snap_inode_tree(req),
-				 snap_inode_node(req, parent), name, &caller,
-				 &node, &attr);
+	int r;
 
+	if (!folder)
+		return;
+	r = snap_tree_lookup(snap_inode_tree(req), folder, name, &caller, &node,
+			     &attr);
 	reply_node(req, r, node, &attr);
+}
+
+static void forget(fuse_req_t req, fuse_ino_t ino, uint64_t n)
+{
+	/* The kernel keeps the root without a reference. */
+	if (ino != FUSE_ROOT_ID)
+		snap_tree_forget(snap_inode_tree(req), ino, n);
 }
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 {
-	if (ino != FUSE_ROOT_ID)
-		snap_node_unref(snap_inode_node(req, ino), nlookup);
+	forget(req, ino, nlookup);
 	fuse_reply_none(req);
 }
 
@@ -64,9 +73,7 @@ static void op_forget_multi(fuse_req_t req, size_t count,
 			    struct fuse_forget_data *forgets)
 {
 	for (size_t i = 0; i < count; i++)
-		if (forgets[i].ino != FUSE_ROOT_ID)
-			snap_node_unref(snap_inode_node(req, forgets[i].ino),
-					forgets[i].nlookup);
+		forget(req, forgets[i].ino, forgets[i].nlookup);
 	fuse_reply_none(req);
 }
 
@@ -78,10 +85,13 @@ static SnapHandle *handle_of(struct fuse_file_info *fi)
 static void op_getattr(fuse_req_t req, fuse_ino_t ino,
 		       struct fuse_file_info *fi)
 {
+	g_autoptr(SnapNode) node = snap_inode_get(req, ino);
 	struct snap_attr attr;
-	int r = snap_node_getattr(snap_inode_node(req, ino), handle_of(fi),
-				  &attr);
+	int r;
 
+	if (!node)
+		return;
+	r = snap_node_getattr(node, handle_of(fi), &attr);
 	if (r < 0)
 		snap_inode_reply_result(req, r);
 	else
@@ -115,12 +125,15 @@ static unsigned translate_set(int to_set, struct stat *st)
 static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 		       int to_set, struct fuse_file_info *fi)
 {
+	g_autoptr(SnapNode) node = snap_inode_get(req, ino);
 	struct stat want = *st;
 	unsigned set = translate_set(to_set, &want);
 	struct snap_attr attr;
-	int r = snap_node_setattr(snap_inode_node(req, ino), handle_of(fi), set,
-				  &want, &attr);
+	int r;
 
+	if (!node)
+		return;
+	r = snap_node_setattr(node, handle_of(fi), set, &want, &attr);
 	if (r < 0)
 		snap_inode_reply_result(req, r);
 	else
@@ -129,11 +142,14 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 
 static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 {
+	g_autoptr(SnapNode) node = snap_inode_get(req, ino);
 	char target[PATH_MAX];
-	int r = snap_tree_readlink(snap_inode_tree(req),
-				   snap_inode_node(req, ino), target,
-				   sizeof(target));
+	int r;
 
+	if (!node)
+		return;
+	r = snap_tree_readlink(snap_inode_tree(req), node, target,
+			       sizeof(target));
 	if (r < 0)
 		snap_inode_reply_result(req, r);
 	else
@@ -143,76 +159,99 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name,
 		     mode_t mode, dev_t rdev)
 {
+	g_autoptr(SnapNode) folder = snap_inode_get(req, parent);
 	struct snap_caller caller = snap_inode_caller(req);
 	struct snap_attr attr;
 	SnapNode *node = NULL;
-	int r = snap_tree_mknod(snap_inode_tree(req),
-				snap_inode_node(req, parent), name, mode, rdev,
-				&caller, &node, &attr);
+	int r;
 
+	if (!folder)
+		return;
+	r = snap_tree_mknod(snap_inode_tree(req), folder, name, mode, rdev,
+			    &caller, &node, &attr);
 	reply_node(req, r, node, &attr);
 }
 
 static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name,
 		     mode_t mode)
 {
+	g_autoptr(SnapNode) folder = snap_inode_get(req, parent);
 	struct snap_caller caller = snap_inode_caller(req);
 	struct snap_attr attr;
 	SnapNode *node = NULL;
-	int r = snap_tree_mkdir(snap_inode_tree(req),
-				snap_inode_node(req, parent), name, mode,
-				&caller, &node, &attr);
+	int r;
 
+	if (!folder)
+		return;
+	r = snap_tree_mkdir(snap_inode_tree(req), folder, name, mode, &caller,
+			    &node, &attr);
 	reply_node(req, r, node, &attr);
 }
 
 static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
 		       const char *name)
 {
+	g_autoptr(SnapNode) folder = snap_inode_get(req, parent);
 	struct snap_caller caller = snap_inode_caller(req);
 	struct snap_attr attr;
 	SnapNode *node = NULL;
-	int r = snap_tree_symlink(snap_inode_tree(req),
-				  snap_inode_node(req, parent), name, target,
-				  &caller, &node, &attr);
+	int r;
 
+	if (!folder)
+		return;
+	r = snap_tree_symlink(snap_inode_tree(req), folder, name, target,
+			      &caller, &node, &attr);
 	reply_node(req, r, node, &attr);
 }
 
 static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent,
 		    const char *name)
 {
+	g_autoptr(SnapNode) old = snap_inode_get(req, ino);
+	g_autoptr(SnapNode) folder = old ? snap_inode_get(req, parent) : NULL;
 	struct snap_attr attr;
 	SnapNode *node = NULL;
-	int r = snap_tree_link(snap_inode_tree(req), snap_inode_node(req, ino),
-			       snap_inode_node(req, parent), name, &node,
-			       &attr);
+	int r;
 
+	if (!folder)
+		return;
+	r = snap_tree_link(snap_inode_tree(req), old, folder, name, &node,
+			   &attr);
 	reply_node(req, r, node, &attr);
 }
 
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+	g_autoptr(SnapNode) folder = snap_inode_get(req, parent);
+
+	if (!folder)
+		return;
 	snap_inode_reply_result(
-		req, snap_tree_unlink(snap_inode_tree(req),
-				      snap_inode_node(req, parent), name));
+		req, snap_tree_unlink(snap_inode_tree(req), folder, name));
 }
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+	g_autoptr(SnapNode) folder = snap_inode_get(req, parent);
+
+	if (!folder)
+		return;
 	snap_inode_reply_result(
-		req, snap_tree_rmdir(snap_inode_tree(req),
-				     snap_inode_node(req, parent), name));
+		req, snap_tree_rmdir(snap_inode_tree(req), folder, name));
 }
 
 static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 		      fuse_ino_t newparent, const char *newname, unsigned flags)
 {
-	snap_inode_reply_result(
-		req, snap_tree_rename(snap_inode_tree(req),
-				      snap_inode_node(req, parent), name,
-				      snap_inode_node(req, newparent), newname,
-				      flags));
+	g_autoptr(SnapNode) folder = snap_inode_get(req, parent);
+	g_autoptr(SnapNode) to_folder =
+		folder ? snap_inode_get(req, newparent) : NULL;
+
+	if (!to_folder)
+		return;
+	snap_inode_reply_result(req, snap_tree_rename(snap_inode_tree(req),
+						      folder, name, to_folder,
+						      newname, flags));
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
@@ -240,39 +279,49 @@ static void reply_xattr(fuse_req_t req, ssize_t n, const void *buf, size_t size)
 static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 			size_t size)
 {
+	g_autoptr(SnapNode) node = snap_inode_get(req, ino);
 	g_autofree char *buf = size ? g_malloc(size) : NULL;
 
-	reply_xattr(req,
-		    snap_tree_getxattr(snap_inode_tree(req),
-				       snap_inode_node(req, ino), name, buf,
-				       size),
-		    buf, size);
+	if (!node)
+		return;
+	reply_xattr(
+		req,
+		snap_tree_getxattr(snap_inode_tree(req), node, name, buf, size),
+		buf, size);
 }
 
 static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
+	g_autoptr(SnapNode) node = snap_inode_get(req, ino);
 	g_autofree char *buf = size ? g_malloc(size) : NULL;
 
+	if (!node)
+		return;
 	reply_xattr(req,
-		    snap_tree_listxattr(snap_inode_tree(req),
-					snap_inode_node(req, ino), buf, size),
+		    snap_tree_listxattr(snap_inode_tree(req), node, buf, size),
 		    buf, size);
 }
 
 static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 			const char *value, size_t size, int flags)
 {
+	g_autoptr(SnapNode) node = snap_inode_get(req, ino);
+
+	if (!node)
+		return;
 	snap_inode_reply_result(req,
-				snap_tree_setxattr(snap_inode_tree(req),
-						   snap_inode_node(req, ino),
+				snap_tree_setxattr(snap_inode_tree(req), node,
 						   name, value, size, flags));
 }
 
 static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
+	g_autoptr(SnapNode) node = snap_inode_get(req, ino);
+
+	if (!node)
+		return;
 	snap_inode_reply_result(
-		req, snap_tree_removexattr(snap_inode_tree(req),
-					   snap_inode_node(req, ino), name));
+		req, snap_tree_removexattr(snap_inode_tree(req), node, name));
 }
 
 const struct fuse_lowlevel_ops snap_fuse_ops = {

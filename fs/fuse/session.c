@@ -47,7 +47,7 @@ static int on_push(void *data, SnapNode *node, uint64_t offset, void *buf,
 	struct session *s = data;
 
 	bytes.buf[0].mem = buf;
-	return fuse_lowlevel_notify_store(s->se, snap_inode_number(node),
+	return fuse_lowlevel_notify_store(s->se, snap_node_number(node),
 					  (off_t)offset, &bytes, 0);
 }
 
@@ -86,19 +86,14 @@ static void on_change(void *data, SnapNode *folder, const char *name)
 static gpointer notifier_thread(gpointer data)
 {
 	struct session *s = data;
-	SnapNode *root = snap_tree_root(s->opts->tree);
-
 	for (;;) {
 		struct change *c = g_async_queue_pop(s->changes);
 		bool last = !c->folder;
 
 		if (!last && !g_atomic_int_get(&s->ending))
 			fuse_lowlevel_notify_inval_entry(
-				s->se,
-				c->folder == root
-					? FUSE_ROOT_ID
-					: snap_inode_number(c->folder),
-				c->name, strlen(c->name));
+				s->se, snap_node_number(c->folder), c->name,
+				strlen(c->name));
 		change_free(c);
 		if (last)
 			return NULL;

@@ -36,7 +36,7 @@ struct snap_former snap_incoming_former(SnapIncoming *in)
 
 uint64_t snap_incoming_ino(const SnapIncoming *in)
 {
-	return in->node.serial | (uint64_t)1 << 62;
+	return in->node.number | (uint64_t)1 << 62;
 }
 
 int snap_incoming_refuse_locked(SnapIncoming *in, int code, const char *why)

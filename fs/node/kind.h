@@ -37,10 +37,11 @@ struct snap_node_key {
 struct SnapNode {
 	const struct snap_node_ops *ops;
 	SnapNodes *nodes;
-	uint64_t serial;
+	uint64_t number;
 	struct snap_node_key key;
-	uint64_t refs;	/* protected by the lock of `nodes` */
-	GQueue handles; /* protected by the lock of `nodes` */
+	uint64_t refs; /* protected by the lock of `nodes`, as the rest */
+	uint64_t known; /* those of them that the kernel holds */
+	GQueue handles;
 };
 
 /* The operations of an open file. A missing one answers -EBADF (read, write),

@@ -10,8 +10,9 @@ struct SnapNodes {
 	void *changed_data;
 	uint64_t counts[SNAP_COUNTS]; /* atomic */
 	GMutex lock;	   /* protects all below, and what kind.h says */
-	uint64_t serial;   /* of the newest node */
-	GHashTable *table; /* nodes by key; not references */
+	uint64_t newest;     /* number */
+	GHashTable *table;   /* nodes by key; not references */
+	GHashTable *numbers; /* the same by number */
 };
 
 /* The handle opened last that truncates on open and was not written to or

@@ -35,11 +35,13 @@ SnapNodes *snap_nodes_new(const struct snap_nodes_opts *opts)
 	nodes->opts = *opts;
 	g_mutex_init(&nodes->lock);
 	nodes->table = g_hash_table_new(key_hash, key_equal);
+	nodes->numbers = g_hash_table_new(g_int64_hash, g_int64_equal);
 	return nodes;
 }
 
 void snap_nodes_free(SnapNodes *nodes)
 {
+	g_hash_table_destroy(nodes->numbers);
 	g_hash_table_destroy(nodes->table);
 	g_mutex_clear(&nodes->lock);
 	g_free(nodes);
@@ -105,8 +107,10 @@ void snap_node_unref(SnapNode *node, uint64_t n)
 	g_assert(node->refs >= n);
 	node->refs -= n;
 	gone = node->refs == 0;
-	if (gone)
+	if (gone) {
 		g_hash_table_remove(nodes->table, &node->key);
+		g_hash_table_remove(nodes->numbers, &node->number);
+	}
 	g_mutex_unlock(&nodes->lock);
 	if (gone)
 		node_free(node);
@@ -131,8 +135,9 @@ SnapNode *snap_node_intern(SnapNode *fresh)
 	node = g_hash_table_lookup(nodes->table, &fresh->key);
 	if (!node) {
 		node = fresh;
-		node->serial = ++nodes->serial;
+		node->number = ++nodes->newest;
 		g_hash_table_insert(nodes->table, &node->key, node);
+		g_hash_table_insert(nodes->numbers, &node->number, node);
 	}
 	node->refs++;
 	g_mutex_unlock(&nodes->lock);
@@ -141,7 +146,41 @@ SnapNode *snap_node_intern(SnapNode *fresh)
 	return node;
 }
 
-uint64_t snap_node_serial(const SnapNode *node)
+/* ---- what the kernel knows ---- */
+
+uint64_t snap_node_number(const SnapNode *node)
 {
-	return node->serial;
+	return node->number;
+}
+
+void snap_node_known(SnapNode *node)
+{
+	SNAP_LOCKED(&node->nodes->lock);
+
+	node->known++;
+}
+
+SnapNode *snap_nodes_get(SnapNodes *nodes, uint64_t number)
+{
+	SNAP_LOCKED(&nodes->lock);
+	SnapNode *node = g_hash_table_lookup(nodes->numbers, &number);
+
+	if (!node || !node->known)
+		return NULL;
+	node->refs++;
+	return node;
+}
+
+void snap_nodes_forget(SnapNodes *nodes, uint64_t number, uint64_t n)
+{
+	SnapNode *node;
+
+	g_mutex_lock(&nodes->lock);
+	node = g_hash_table_lookup(nodes->numbers, &number);
+	n = node ? MIN(n, node->known) : 0;
+	if (n)
+		node->known -= n;
+	g_mutex_unlock(&nodes->lock);
+	if (n)
+		snap_node_unref(node, n);
 }

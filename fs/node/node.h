@@ -4,7 +4,8 @@
  *
  * A node is a file or a folder, a handle is an open file. A node stays one
  * object for as long as anybody holds a reference to it, under whatever name it
- * is looked up, so its address can serve as its inode number.
+ * is looked up. The kernel knows it by a number, and holds references too, which
+ * are counted apart from those of other nodes and handles.
  *
  * All functions may be called from any thread. They return 0 (or a count) or
  * -errno, and have logged what a person should know. What a kind of file
@@ -33,9 +34,9 @@ struct snap_nodes_opts {
 /* An empty table of nodes. */
 SnapNodes *snap_nodes_new(const struct snap_nodes_opts *opts);
 
-/* Closes the handles and drops the nodes that the kernel still holds. It keeps
- * them when a mount ends while files are open. The nodes' rooms must still be
- * there. */
+/* Closes the handles and drops the references that the kernel still holds. It
+ * keeps them when a mount ends while files are open. The nodes' rooms must still
+ * be there. */
 void snap_nodes_drop(SnapNodes *nodes);
 
 /* Frees the table, which is empty. */
@@ -95,9 +96,26 @@ SnapNode *snap_node_ref(SnapNode *node);
 
 /* Gives `n` references back. */
 void snap_node_unref(SnapNode *node, uint64_t n);
+static inline void snap_node_drop(SnapNode *node)
+{
+	snap_node_unref(node, 1);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapNode, snap_node_drop)
 
-/* A number that no other node of this mount ever has. */
-uint64_t snap_node_serial(const SnapNode *node);
+/* A number that no other node of this mount ever has. The first node, which is
+ * the root, has 1. */
+uint64_t snap_node_number(const SnapNode *node);
+
+/* The kernel knows the node from now on: it takes over the caller's reference.
+ */
+void snap_node_known(SnapNode *node);
+
+/* The node of a number: a new reference, or NULL where the kernel does not know
+ * it. */
+SnapNode *snap_nodes_get(SnapNodes *nodes, uint64_t number);
+
+/* The kernel gives up to `n` references back; no more than it has. */
+void snap_nodes_forget(SnapNodes *nodes, uint64_t number, uint64_t n);
 
 /* The attributes of a node; `handle` is an open one of it, or NULL. */
 int snap_node_getattr(SnapNode *node, SnapHandle *handle,

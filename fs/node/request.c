@@ -111,19 +111,25 @@ static void close_handles(SnapNodes *nodes, bool outlive)
 }
 
 /* Drops the references that the kernel never gave back. */
-static void drop_nodes(SnapNodes *nodes, bool outlive)
+static void forget_all(SnapNodes *nodes)
 {
-	g_autoptr(GPtrArray) list = list_nodes(nodes, outlive);
+	g_autoptr(GArray) numbers = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+	GHashTableIter iter;
+	gpointer number;
 
-	for (guint i = 0; i < list->len; i++)
-		snap_node_unref(list->pdata[i],
-				((SnapNode *)list->pdata[i])->refs);
+	g_mutex_lock(&nodes->lock);
+	g_hash_table_iter_init(&iter, nodes->numbers);
+	while (g_hash_table_iter_next(&iter, &number, NULL))
+		g_array_append_vals(numbers, number, 1);
+	g_mutex_unlock(&nodes->lock);
+	for (guint i = 0; i < numbers->len; i++)
+		snap_nodes_forget(nodes, g_array_index(numbers, uint64_t, i),
+				  UINT64_MAX);
 }
 
 void snap_nodes_drop(SnapNodes *nodes)
 {
 	close_handles(nodes, false);
 	close_handles(nodes, true);
-	drop_nodes(nodes, false);
-	drop_nodes(nodes, true);
+	forget_all(nodes);
 }

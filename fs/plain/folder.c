@@ -82,6 +82,7 @@ int snap_plain_open(SnapNodes *nodes, SnapCatalog *catalog,
 	plain = g_new0(SnapPlain, 1);
 	snap_plain_init(plain, nodes, catalog);
 	plain->root = folder_node(plain, snap_steal_fd(&fd), &st);
+	snap_node_known(snap_node_ref(plain->root));
 	*ret_plain = plain;
 	return 0;
 }

@@ -103,6 +103,8 @@ void snap_plain_free(SnapPlain *plain)
 {
 	if (!plain)
 		return;
+	if (plain->root)
+		snap_node_unref(plain->root, 1);
 	g_mutex_clear(&plain->lock);
 	g_free(plain);
 }

@@ -61,6 +61,16 @@ SnapNode *snap_tree_root(SnapTree *tree)
 	return snap_plain_root(tree->plain);
 }
 
+SnapNode *snap_tree_node(SnapTree *tree, uint64_t number)
+{
+	return snap_nodes_get(tree->nodes, number);
+}
+
+void snap_tree_forget(SnapTree *tree, uint64_t number, uint64_t n)
+{
+	snap_nodes_forget(tree->nodes, number, n);
+}
+
 int snap_tree_statfs(SnapTree *tree, struct statvfs *ret)
 {
 	int fd = snap_catalog_fd(tree->opts.catalog);

@@ -43,6 +43,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapTree, snap_tree_free)
 /* The folder that the mount shows; not a new reference. */
 SnapNode *snap_tree_root(SnapTree *tree);
 
+/* The node that the kernel knows by a number: a new reference, or NULL. */
+SnapNode *snap_tree_node(SnapTree *tree, uint64_t number);
+/* The kernel gives `n` references to it back. */
+void snap_tree_forget(SnapTree *tree, uint64_t number, uint64_t n);
+
 /* The numbers of statfs. */
 int snap_tree_statfs(SnapTree *tree, struct statvfs *ret);
 
