@@ -25,7 +25,7 @@ struct SnapHotPages {
 /* ---- the file `hot` (list.c) ---- */
 
 /* Reads the list in a folder; empty where there is none. g_array_unref(). */
-GArray *snap_hot_read(int folder_fd, const struct snap_ramlist *ram);
+GArray *snap_hot_read(SnapNode *folder, const struct snap_ramlist *ram);
 
 /* Adds runs to the list in the folder, as long as it holds the same snapshot.
  * On failure the old list stays. */

@@ -9,7 +9,7 @@
 #pragma once
 
 #include "fs/load/pages.h"
-#include "fs/node/node.h"
+#include "fs/plain/plain.h"
 #include "format/qemu/ramlist.h"
 
 /* What all `ram` files of a mount share. */
@@ -41,18 +41,23 @@ void snap_hot_pages_end(SnapHotPages *hot);
 /* Bytes given to the kernel since the start. */
 uint64_t snap_hot_pages_pushed(SnapHotPages *hot);
 
-/* A `ram` file; its node embeds it. Descriptors and pointers are borrowed and
- * live as long as the node. */
+/* What the open files of a `ram` share; its node embeds it. Protected by the
+ * lock of SnapHotPages. */
+struct snap_hot_state {
+	bool pushed;   /* its hot pages were given */
+	guint watches; /* processes that have it open */
+};
+
+/* An open `ram` file. All is borrowed, and lives as long as the open file. */
 struct snap_hot_file {
 	SnapHotPages *hot;
 	SnapNode *node;
-	int folder_fd;	 /* where `hot` lies; O_PATH */
-	int snapshot_fd; /* the snapshot's file; O_PATH */
-	uint64_t ino;	 /* of `ram`, in the mount */
+	struct snap_hot_state *state;
+	SnapNode *folder; /* where `hot` lies */
+	int snapshot_fd;  /* the snapshot's file; O_PATH */
+	uint64_t ino;	  /* of `ram`, in the mount */
 	const struct snap_ramlist *ram;
 	SnapPages *pages;
-	bool pushed;   /* its hot pages; protected by the lock of `hot` */
-	guint watches; /* processes that have it open; likewise */
 };
 
 /* Gives the kernel the hot pages of a file, in the background, once. */
@@ -62,7 +67,7 @@ void snap_hot_give(struct snap_hot_file *file);
 typedef struct SnapLearner SnapLearner;
 
 /* `thread` is the thread that opened the file; 0 where it is not known. The
- * file's node must outlive the learner. */
+ * open file must outlive the learner. */
 SnapLearner *snap_learner_new(struct snap_hot_file *file, pid_t thread);
 
 /* Notes a read of `size` bytes. */

@@ -114,8 +114,8 @@ static void watch_begin(SnapLearner *l, pid_t thread)
 
 	g_mutex_lock(&hot->lock);
 	device = hot->device;
-	l->ignored = file->watches >= WATCHED_MAX;
-	file->watches++;
+	l->ignored = file->state->watches >= WATCHED_MAX;
+	file->state->watches++;
 	g_mutex_unlock(&hot->lock);
 	if (!l->ignored && hot->tmp_fd >= 0)
 		l->watch = snap_watch_new(thread, device, file->ino,
@@ -126,7 +126,7 @@ static void watch_forget(SnapLearner *l)
 {
 	SNAP_LOCKED(&l->file->hot->lock);
 
-	l->file->watches--;
+	l->file->state->watches--;
 }
 
 SnapLearner *snap_learner_new(struct snap_hot_file *file, pid_t thread)

@@ -33,7 +33,7 @@ void snap_hot_pages_mounted(SnapHotPages *hot, dev_t device)
 	hot->device = device;
 }
 
-GArray *snap_hot_read(int folder_fd, const struct snap_ramlist *ram)
+static GArray *read_list(int folder_fd, const struct snap_ramlist *ram)
 {
 	g_autofree char *text = NULL;
 	size_t size;
@@ -44,37 +44,45 @@ GArray *snap_hot_read(int folder_fd, const struct snap_ramlist *ram)
 	return snap_hot_parse(text, size, ram);
 }
 
+GArray *snap_hot_read(SnapNode *folder, const struct snap_ramlist *ram)
+{
+	snap_autofd int fd = snap_store_open(folder);
+
+	return read_list(fd, ram);
+}
+
 /* True while the folder holds the snapshot that was learnt from, and `hot` is
  * no other kind of file. */
-static bool may_write(const struct snap_hot_file *file)
+static bool may_write(const struct snap_hot_file *file, int folder_fd)
 {
 	struct stat st, now;
 
-	if (fstatat(file->folder_fd, SNAP_CATALOG_HOT, &now,
-		    AT_SYMLINK_NOFOLLOW) == 0 &&
+	if (fstatat(folder_fd, SNAP_CATALOG_HOT, &now, AT_SYMLINK_NOFOLLOW) ==
+		    0 &&
 	    !S_ISREG(now.st_mode))
 		return false;
 	return fstat(file->snapshot_fd, &st) == 0 &&
-	       fstatat(file->folder_fd, SNAP_CATALOG_SNAPSHOT, &now,
+	       fstatat(folder_fd, SNAP_CATALOG_SNAPSHOT, &now,
 		       AT_SYMLINK_NOFOLLOW) == 0 &&
 	       st.st_ino == now.st_ino && st.st_dev == now.st_dev;
 }
 
 void snap_hot_add_runs(const struct snap_hot_file *file, const GArray *runs)
 {
-	g_autoptr(GArray) known = snap_hot_read(file->folder_fd, file->ram);
+	snap_autofd int folder_fd = snap_store_open(file->folder);
+	g_autoptr(GArray) known = read_list(folder_fd, file->ram);
 	g_autoptr(GArray) merged = snap_hot_merge(known, runs, file->ram);
 	g_autofree char *text = snap_hot_format(merged, file->ram);
 	g_autofree char *temporary = g_uuid_string_random();
 	/* Not in the snapshot's folder: a killed mount would leave it there,
 	 * where nobody sees it and `rm -r` fails. */
-	struct snap_replace how = { .dirfd = file->folder_fd,
+	struct snap_replace how = { .dirfd = folder_fd,
 				    .name = SNAP_CATALOG_HOT,
 				    .tmp_dirfd = file->hot->tmp_fd,
 				    .tmp_name = temporary,
 				    .like_fd = file->snapshot_fd,
 				    .mode = 0666 };
 
-	if (may_write(file))
+	if (may_write(file, folder_fd))
 		snap_replace_file(&how, text, strlen(text));
 }

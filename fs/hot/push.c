@@ -16,9 +16,13 @@
 #define PUSH_THREADS 3u
 #define PUSHES_MAX 4u
 
-/* The units of a file to give, in their order. Some threads share it. */
+/* The units of a file to give, in their order. Some threads share it. It may
+ * outlive the open file. */
 struct push {
-	struct snap_hot_file *file; /* and a reference to its node */
+	SnapHotPages *hot;
+	SnapNode *node;	  /* a reference */
+	SnapPages *pages; /* a reference */
+	uint64_t size;	  /* of `ram` */
 	GArray *units;
 	guint next; /* protected by the lock of SnapHotPages, as the next */
 	guint threads;
@@ -49,7 +53,7 @@ static GArray *units_of(const GArray *runs, const struct snap_ramlist *ram)
 /* Takes the next units that follow one another; false at the end. */
 static bool push_take(struct push *p, uint64_t *ret_at, size_t *ret_size)
 {
-	SnapHotPages *hot = p->file->hot;
+	SnapHotPages *hot = p->hot;
 	const uint64_t *units = (const uint64_t *)p->units->data;
 	SNAP_LOCKED(&hot->lock);
 	guint n = 1;
@@ -69,14 +73,13 @@ static bool push_take(struct push *p, uint64_t *ret_at, size_t *ret_size)
 static int push_units(const struct push *p, uint64_t at, size_t size,
 		      uint8_t *buf)
 {
-	const struct snap_hot_file *file = p->file;
-	SnapHotPages *hot = file->hot;
+	SnapHotPages *hot = p->hot;
 	int r;
 
-	size = MIN(size, file->ram->flat_size - at);
-	r = snap_pages_read(file->pages, buf, size, at, NULL);
+	size = MIN(size, p->size - at);
+	r = snap_pages_read(p->pages, buf, size, at, NULL);
 	if (r == 0)
-		r = hot->push(hot->push_data, file->node, at, buf, size);
+		r = hot->push(hot->push_data, p->node, at, buf, size);
 	if (r == 0)
 		__atomic_fetch_add(&hot->pushed, size, __ATOMIC_RELAXED);
 	return r;
@@ -85,8 +88,7 @@ static int push_units(const struct push *p, uint64_t at, size_t size,
 /* `n` threads have ended; the last one frees the push. */
 static void push_ended(struct push *p, guint n)
 {
-	SnapNode *node = p->file->node;
-	SnapHotPages *hot = p->file->hot;
+	SnapHotPages *hot = p->hot;
 	bool last;
 
 	g_mutex_lock(&hot->lock);
@@ -96,8 +98,9 @@ static void push_ended(struct push *p, guint n)
 	if (!last)
 		return;
 	g_array_unref(p->units);
+	snap_pages_unref(p->pages);
+	snap_node_unref(p->node, 1);
 	g_free(p);
-	snap_node_unref(node, 1);
 	g_mutex_lock(&hot->lock);
 	hot->pushes--;
 	g_cond_broadcast(&hot->idle);
@@ -145,9 +148,9 @@ static bool push_admit(struct snap_hot_file *file)
 	SnapHotPages *hot = file->hot;
 	SNAP_LOCKED(&hot->lock);
 
-	if (file->pushed || hot->ending || hot->pushes >= PUSHES_MAX)
+	if (file->state->pushed || hot->ending || hot->pushes >= PUSHES_MAX)
 		return false;
-	file->pushed = true;
+	file->state->pushed = true;
 	hot->pushes++;
 	return true;
 }
@@ -158,8 +161,10 @@ static void push_begin(struct snap_hot_file *file, GArray *units)
 	struct push *p = g_new0(struct push, 1);
 	guint failed = 0;
 
-	snap_node_ref(file->node);
-	p->file = file;
+	p->hot = file->hot;
+	p->node = snap_node_ref(file->node);
+	p->pages = snap_pages_ref(file->pages);
+	p->size = file->ram->flat_size;
 	p->units = units;
 	p->threads = PUSH_THREADS;
 	for (guint i = 0; i < PUSH_THREADS; i++) {
@@ -179,7 +184,7 @@ static bool was_pushed(struct snap_hot_file *file)
 {
 	SNAP_LOCKED(&file->hot->lock);
 
-	return file->pushed;
+	return file->state->pushed;
 }
 
 void snap_hot_give(struct snap_hot_file *file)
@@ -188,7 +193,7 @@ void snap_hot_give(struct snap_hot_file *file)
 
 	if (!file->hot->push || was_pushed(file))
 		return;
-	runs = snap_hot_read(file->folder_fd, file->ram);
+	runs = snap_hot_read(file->folder, file->ram);
 	if (runs->len && push_admit(file))
 		push_begin(file, units_of(runs, file->ram));
 }

@@ -69,7 +69,8 @@ static int begin_locked(SnapIncoming *in, const struct snap_writer *writer)
 {
 	SnapIncomingTable *table = in->table;
 	g_autofree char *path = snap_folder_path(in->folder, NULL);
-	snap_autofd int fd = snap_open_folder(snap_folder_fd(in->folder));
+	snap_autofd int at = snap_store_open(in->folder);
+	snap_autofd int fd = at < 0 ? at : snap_open_folder(at);
 	struct snap_save_opts opts = { .folder_fd = fd,
 				       .path = path,
 				       .name = snap_incoming_name(in),

@@ -77,10 +77,11 @@ static int incoming_getattr(SnapNode *node, SnapHandle *handle,
 {
 	SnapIncoming *in = (SnapIncoming *)node;
 	struct stat *st = &ret_attr->st;
+	int r = snap_store_getattr(in->folder, NULL, ret_attr);
 	SNAP_LOCKED(&in->lock);
 
-	if (fstatat(snap_folder_fd(in->folder), "", st, AT_EMPTY_PATH) < 0)
-		return -errno;
+	if (r < 0)
+		return r;
 	st->st_size = (off_t)size_locked(in);
 	if (in->former.owner.uid != (uid_t)-1)
 		st->st_uid = in->former.owner.uid;
@@ -100,8 +101,10 @@ static int incoming_getattr(SnapNode *node, SnapHandle *handle,
 static int set_snapshot(SnapIncoming *in, uid_t owner, unsigned set,
 			const struct stat *st)
 {
-	snap_autofd int fd = snap_open_below(snap_folder_fd(in->folder),
-					     SNAP_CATALOG_SNAPSHOT, O_PATH, 0);
+	snap_autofd int at = snap_store_open(in->folder);
+	snap_autofd int fd =
+		at < 0 ? at
+		       : snap_open_below(at, SNAP_CATALOG_SNAPSHOT, O_PATH, 0);
 	struct stat now;
 
 	if (fd < 0)
@@ -140,16 +143,16 @@ static int incoming_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
 	return over ? set_snapshot(in, owner, set, st) : 0;
 }
 
-static void incoming_clear(SnapNode *node)
+static SnapNode *incoming_clear(SnapNode *node)
 {
 	SnapIncoming *in = (SnapIncoming *)node;
 
 	snap_incoming_drop(in);
 	if (in->save)
 		snap_save_unref(in->save);
-	snap_node_unref(in->folder, 1);
 	g_free(in->spare);
 	g_mutex_clear(&in->lock);
+	return in->folder;
 }
 
 static const struct snap_node_ops incoming_ops = {

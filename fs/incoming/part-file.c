@@ -11,7 +11,7 @@
 typedef struct {
 	SnapStoreNode store;
 	SnapIncomingTable *table;
-	SnapNode *folder; /* a reference */
+	SnapNode *folder; /* its parent */
 	enum snap_part part;
 } PartNode;
 
@@ -162,48 +162,40 @@ static int part_open(SnapNode *node, int flags,
 	return 0;
 }
 
-static void part_clear(SnapNode *node)
-{
-	PartNode *p = (PartNode *)node;
-
-	close(p->store.fd);
-	snap_node_unref(p->folder, 1);
-}
-
 static const struct snap_node_ops part_ops = {
 	.getattr = snap_store_getattr,
 	.setattr = snap_ordinary_setattr,
 	.open = part_open,
-	.clear = part_clear,
+	.clear = snap_store_clear,
 };
 
 int snap_part_lookup(SnapIncomingTable *table, SnapNode *folder,
 		     const char *name, SnapNode **ret_node)
 {
-	snap_autofd int fd =
-		snap_open_below(snap_folder_fd(folder), name, O_PATH, 0);
-	struct stat st;
+	snap_autofd int at = snap_store_open(folder);
+	snap_autofd int fd = -1;
+	struct snap_store_look look;
 	PartNode *p;
+	int r;
 
-	if (fd < 0)
-		return fd;
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	if (!S_ISREG(st.st_mode) || !snap_part_is_name(name))
+	if (at < 0)
+		return at;
+	fd = snap_open_below(at, name, O_PATH, 0);
+	r = fd < 0 ? fd : snap_store_look(fd, "", &look);
+	if (r < 0)
+		return r;
+	if (!S_ISREG(look.mode) || !snap_part_is_name(name))
 		return -ENOENT;
 	p = g_new0(PartNode, 1);
 	p->store.node.ops = &part_ops;
-	p->store.node.nodes = folder->nodes;
-	p->store.node.key = snap_store_key(&st);
+	p->store.node.key = snap_store_key(&look);
 	p->store.node.key.kind = &part_ops;
-	p->store.node.key.words[2] = folder->key.words[0];
-	p->store.node.key.words[3] = folder->key.words[1];
-	p->store.plain = table->opts.plain;
-	p->store.fd = snap_steal_fd(&fd);
+	p->store.node.key.words[SNAP_STORE_WORDS] = snap_node_number(folder);
 	p->store.type = S_IFREG;
 	p->table = table;
-	p->folder = snap_node_ref(folder);
+	p->folder = folder;
 	p->part = snap_part_of(name);
-	*ret_node = snap_node_intern(&p->store.node);
+	*ret_node = snap_store_intern(table->opts.plain, &p->store,
+				      snap_steal_fd(&fd), folder, name);
 	return 0;
 }

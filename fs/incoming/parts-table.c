@@ -26,10 +26,13 @@ bool snap_part_is_name(const char *name)
 
 bool snap_part_stat(SnapNode *folder, const char *name, struct stat *ret)
 {
+	snap_autofd int at = -1;
 	struct stat st;
 
-	if (!snap_part_is_name(name) ||
-	    fstatat(snap_folder_fd(folder), name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+	if (!snap_part_is_name(name))
+		return false;
+	at = snap_store_open(folder);
+	if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return false;
 	if (ret)
 		*ret = st;

@@ -49,10 +49,11 @@ static void answer_all(GArray *closings, int result)
 
 static bool has_snapshot(SnapNode *folder)
 {
+	snap_autofd int at = snap_store_open(folder);
 	struct stat st;
 
-	return fstatat(snap_folder_fd(folder), SNAP_CATALOG_SNAPSHOT, &st,
-		       AT_SYMLINK_NOFOLLOW) == 0;
+	return fstatat(at, SNAP_CATALOG_SNAPSHOT, &st, AT_SYMLINK_NOFOLLOW) ==
+	       0;
 }
 
 /* Ends writing to a part that is gone: the bytes would be lost. */
@@ -67,13 +68,21 @@ static void end_writing(struct snap_parts *p, enum snap_part part)
 	}
 }
 
+/* Removes the name of a part: false where that fails. */
+static bool remove_name(struct snap_parts *p, enum snap_part part)
+{
+	snap_autofd int at = snap_store_open(p->folder);
+
+	return unlinkat(at, snap_part_names[part], 0) == 0;
+}
+
 /* Removes a part that a snapshot has replaced. */
 static void remove_replaced(struct snap_parts *p, enum snap_part part)
 {
 	g_autofree char *path =
 		snap_folder_path(p->folder, snap_part_names[part]);
 
-	if (unlinkat(snap_folder_fd(p->folder), snap_part_names[part], 0) < 0)
+	if (!remove_name(p, part))
 		return;
 	end_writing(p, part);
 	snap_log(SNAP_LOG_WARNING,
@@ -84,7 +93,7 @@ static void remove_replaced(struct snap_parts *p, enum snap_part part)
 /* Gives the snapshot the preamble that was copied in after it. */
 static int read_and_adopt(struct snap_parts *p, GError **error)
 {
-	int folder_fd = snap_folder_fd(p->folder);
+	snap_autofd int folder_fd = snap_store_open(p->folder);
 	g_autofree char *bytes = NULL;
 	size_t size = 0;
 	int r = snap_read_file(folder_fd, SNAP_PART_PREAMBLE_NAME,
@@ -116,7 +125,7 @@ static int adopt_preamble(struct snap_parts *p)
 			 path, error->message);
 		return r;
 	}
-	unlinkat(snap_folder_fd(p->folder), SNAP_PART_PREAMBLE_NAME, 0);
+	remove_name(p, SNAP_PART_PREAMBLE);
 	end_writing(p, SNAP_PART_PREAMBLE);
 	snap_folder_changed(p->folder);
 	return 0;
@@ -127,6 +136,7 @@ static int adopt_preamble(struct snap_parts *p)
  * it is empty or the snapshot has one. */
 static int replace_parts(struct snap_parts *p, enum snap_part closed)
 {
+	snap_autofd int at = -1;
 	struct stat st;
 
 	remove_replaced(p, SNAP_PART_RAM);
@@ -135,8 +145,8 @@ static int replace_parts(struct snap_parts *p, enum snap_part closed)
 		return 0;
 	if (closed == SNAP_PART_PREAMBLE)
 		return adopt_preamble(p);
-	if (!st.st_size ||
-	    snap_catalog_preamble_exists(snap_folder_fd(p->folder)))
+	at = snap_store_open(p->folder);
+	if (!st.st_size || snap_catalog_preamble_exists(at))
 		remove_replaced(p, SNAP_PART_PREAMBLE);
 	return 0;
 }
@@ -163,10 +173,10 @@ static void considered(struct snap_parts *p, int result)
 }
 
 /* Opens a part: -1 where there is none. */
-static int open_part(struct snap_parts *p, enum snap_part part)
+static int open_part(struct snap_parts *p, int folder_fd, enum snap_part part)
 {
-	int fd = snap_open_regular(snap_folder_fd(p->folder),
-				   snap_part_names[part], &p->st[part]);
+	int fd = snap_open_regular(folder_fd, snap_part_names[part],
+				   &p->st[part]);
 
 	if (fd < 0)
 		p->st[part].st_ino = 0;
@@ -181,15 +191,17 @@ static void remove_saved(struct snap_parts *p, enum snap_part part)
 	if (p->st[part].st_ino &&
 	    snap_part_stat(p->folder, snap_part_names[part], &st) &&
 	    st.st_ino == p->st[part].st_ino && st.st_dev == p->st[part].st_dev)
-		unlinkat(snap_folder_fd(p->folder), snap_part_names[part], 0);
+		remove_name(p, part);
 	end_writing(p, part);
 }
 
 /* The parts are a snapshot now, which gets their times. */
 static void finish_saved(struct snap_parts *p)
 {
-	snap_autofd int fd = snap_open_below(snap_folder_fd(p->folder),
-					     SNAP_CATALOG_SNAPSHOT, O_PATH, 0);
+	snap_autofd int at = snap_store_open(p->folder);
+	snap_autofd int fd =
+		at < 0 ? at
+		       : snap_open_below(at, SNAP_CATALOG_SNAPSHOT, O_PATH, 0);
 
 	if (fd >= 0)
 		snap_store_setattr(fd, SNAP_SET_ATIME | SNAP_SET_MTIME,
@@ -266,11 +278,12 @@ static int begin_save(struct snap_parts *p, struct snap_save_parts *parts,
  * or the answer to the closes. */
 static int make_snapshot(struct snap_parts *p, enum snap_part closed)
 {
-	snap_autofd int folder_fd = snap_open_folder(snap_folder_fd(p->folder));
+	snap_autofd int at = snap_store_open(p->folder);
+	snap_autofd int folder_fd = at < 0 ? at : snap_open_folder(at);
 	struct snap_save_parts parts = {
-		.ram_fd = open_part(p, SNAP_PART_RAM),
-		.state_fd = open_part(p, SNAP_PART_DEVSTATE),
-		.preamble_fd = open_part(p, SNAP_PART_PREAMBLE),
+		.ram_fd = open_part(p, folder_fd, SNAP_PART_RAM),
+		.state_fd = open_part(p, folder_fd, SNAP_PART_DEVSTATE),
+		.preamble_fd = open_part(p, folder_fd, SNAP_PART_PREAMBLE),
 		.state_closed = closed == SNAP_PART_DEVSTATE,
 		.any_closed = closed != SNAP_PART_NONE,
 	};

@@ -36,6 +36,21 @@ SnapHandle *snap_handle_newest(SnapNode *node)
 	return NULL;
 }
 
+SnapHandle *snap_node_handle(SnapNode *node, const struct snap_handle_ops *ops)
+{
+	SNAP_LOCKED(&node->nodes->lock);
+
+	for (GList *l = node->handles.head; l; l = l->next) {
+		SnapHandle *handle = l->data;
+
+		if (!ops || handle->ops == ops) {
+			handle->refs++;
+			return handle;
+		}
+	}
+	return NULL;
+}
+
 void snap_handle_unref(SnapHandle *handle)
 {
 	SnapNode *node = handle->node;

@@ -12,7 +12,6 @@
 
 /* The operations of a node. A missing one answers -EPERM, or as noted. */
 struct snap_node_ops {
-	bool outlives; /* nodes of other kinds hold references to it */
 	int (*getattr)(SnapNode *node, SnapHandle *handle,
 		       struct snap_attr *ret_attr);
 	/* SNAP_SET_SIZE comes here only when no handle can be truncated. */
@@ -21,13 +20,16 @@ struct snap_node_ops {
 	/* Missing: -EISDIR. */
 	int (*open)(SnapNode *node, int flags, const struct snap_caller *caller,
 		    SnapHandle **ret_handle);
-	/* Frees all of the node but its own memory. */
-	void (*clear)(SnapNode *node);
+	/* Frees all of the node but its own memory. Returns the node to which
+	 * it held a reference, which is given back then; NULL: none. (It does
+	 * not give it back itself: folders may lie in one another too deep for
+	 * the stack.) */
+	SnapNode *(*clear)(SnapNode *node);
 };
 
 /* Tells nodes apart. Compared byte by byte, so it starts zeroed. `words` are
  * the kind's own. */
-#define SNAP_NODE_WORDS 12
+#define SNAP_NODE_WORDS 15
 struct snap_node_key {
 	const void *kind;
 	uint64_t words[SNAP_NODE_WORDS];
@@ -39,7 +41,7 @@ struct SnapNode {
 	SnapNodes *nodes;
 	uint64_t number;
 	struct snap_node_key key;
-	uint64_t refs; /* protected by the lock of `nodes`, as the rest */
+	uint64_t refs;	/* protected by the lock of `nodes`, as the rest */
 	uint64_t known; /* those of them that the kernel holds */
 	GQueue handles;
 };
@@ -92,6 +94,13 @@ bool snap_node_try_ref(SnapNode *node);
 
 /* Tells the kernel that `name` in `folder` stands for another node now. */
 void snap_node_changed(SnapNode *folder, const char *name);
+
+/* An open file of the node, with these operations unless they are NULL: a
+ * reference, or NULL. */
+SnapHandle *snap_node_handle(SnapNode *node, const struct snap_handle_ops *ops);
+
+/* Gives a reference to a handle back. */
+void snap_handle_unref(SnapHandle *handle);
 
 /* A new handle of `size` bytes, zeroed, that holds a reference to `node`. */
 void *snap_handle_new(size_t size, const struct snap_handle_ops *ops,

@@ -9,7 +9,7 @@ struct SnapNodes {
 	snap_nodes_changed changed;
 	void *changed_data;
 	uint64_t counts[SNAP_COUNTS]; /* atomic */
-	GMutex lock;	   /* protects all below, and what kind.h says */
+	GMutex lock;	     /* protects all below, and what kind.h says */
 	uint64_t newest;     /* number */
 	GHashTable *table;   /* nodes by key; not references */
 	GHashTable *numbers; /* the same by number */
@@ -21,6 +21,3 @@ SnapHandle *snap_handle_newest(SnapNode *node);
 
 /* Sets the size of an open file. */
 int snap_handle_truncate(SnapHandle *handle, uint64_t size);
-
-/* Gives a reference back. */
-void snap_handle_unref(SnapHandle *handle);

@@ -74,10 +74,13 @@ uint64_t snap_nodes_counted(SnapNodes *nodes, enum snap_count what)
 
 /* ---- references ---- */
 
-static void node_free(SnapNode *node)
+/* Frees a node: the node to which it held a reference. */
+static SnapNode *node_free(SnapNode *node)
 {
-	node->ops->clear(node);
+	SnapNode *held = node->ops->clear(node);
+
 	g_free(node);
+	return held;
 }
 
 SnapNode *snap_node_ref(SnapNode *node)
@@ -98,22 +101,27 @@ bool snap_node_try_ref(SnapNode *node)
 	return true;
 }
 
-void snap_node_unref(SnapNode *node, uint64_t n)
+/* Gives `n` references back; true when they were the last. */
+static bool put_refs(SnapNode *node, uint64_t n)
 {
 	SnapNodes *nodes = node->nodes;
-	bool gone;
+	SNAP_LOCKED(&nodes->lock);
 
-	g_mutex_lock(&nodes->lock);
 	g_assert(node->refs >= n);
 	node->refs -= n;
-	gone = node->refs == 0;
-	if (gone) {
-		g_hash_table_remove(nodes->table, &node->key);
-		g_hash_table_remove(nodes->numbers, &node->number);
+	if (node->refs)
+		return false;
+	g_hash_table_remove(nodes->table, &node->key);
+	g_hash_table_remove(nodes->numbers, &node->number);
+	return true;
+}
+
+void snap_node_unref(SnapNode *node, uint64_t n)
+{
+	while (node && put_refs(node, n)) {
+		node = node_free(node);
+		n = 1;
 	}
-	g_mutex_unlock(&nodes->lock);
-	if (gone)
-		node_free(node);
 }
 
 SnapNode *snap_node_find(SnapNodes *nodes, const struct snap_node_key *key)
@@ -141,8 +149,11 @@ SnapNode *snap_node_intern(SnapNode *fresh)
 	}
 	node->refs++;
 	g_mutex_unlock(&nodes->lock);
-	if (node != fresh)
-		node_free(fresh);
+	if (node == fresh)
+		return node;
+	fresh = node_free(fresh);
+	if (fresh)
+		snap_node_unref(fresh, 1);
 	return node;
 }
 

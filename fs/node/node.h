@@ -4,8 +4,8 @@
  *
  * A node is a file or a folder, a handle is an open file. A node stays one
  * object for as long as anybody holds a reference to it, under whatever name it
- * is looked up. The kernel knows it by a number, and holds references too, which
- * are counted apart from those of other nodes and handles.
+ * is looked up. The kernel knows it by a number, and holds references too,
+ * which are counted apart from those of other nodes and handles.
  *
  * All functions may be called from any thread. They return 0 (or a count) or
  * -errno, and have logged what a person should know. What a kind of file
@@ -35,8 +35,8 @@ struct snap_nodes_opts {
 SnapNodes *snap_nodes_new(const struct snap_nodes_opts *opts);
 
 /* Closes the handles and drops the references that the kernel still holds. It
- * keeps them when a mount ends while files are open. The nodes' rooms must still
- * be there. */
+ * keeps them when a mount ends while files are open. The nodes' rooms must
+ * still be there. */
 void snap_nodes_drop(SnapNodes *nodes);
 
 /* Frees the table, which is empty. */

@@ -79,34 +79,26 @@ int snap_node_open(SnapNode *node, int flags, const struct snap_caller *caller,
 
 /* ---- the end ---- */
 
-/* All nodes that outlive others, or all that do not. */
-static GPtrArray *list_nodes(SnapNodes *nodes, bool outlive)
+/* Closes the open files of all nodes. */
+static void close_handles(SnapNodes *nodes)
 {
-	GPtrArray *list = g_ptr_array_new();
+	g_autoptr(GPtrArray) list = g_ptr_array_new();
 	GHashTableIter iter;
 	gpointer node;
-	SNAP_LOCKED(&nodes->lock);
 
+	g_mutex_lock(&nodes->lock);
 	g_hash_table_iter_init(&iter, nodes->table);
-	while (g_hash_table_iter_next(&iter, NULL, &node))
-		if (((SnapNode *)node)->ops->outlives == outlive)
-			g_ptr_array_add(list, node);
-	return list;
-}
-
-/* Closes the open files of all nodes. */
-static void close_handles(SnapNodes *nodes, bool outlive)
-{
-	g_autoptr(GPtrArray) list = list_nodes(nodes, outlive);
-
-	for (guint i = 0; i < list->len; i++)
-		snap_node_ref(list->pdata[i]);
+	while (g_hash_table_iter_next(&iter, NULL, &node)) {
+		((SnapNode *)node)->refs++;
+		g_ptr_array_add(list, node);
+	}
+	g_mutex_unlock(&nodes->lock);
 	for (guint i = 0; i < list->len; i++) {
-		SnapNode *node = list->pdata[i];
+		SnapNode *with = list->pdata[i];
 
-		while (node->handles.head)
-			snap_handle_close(node->handles.head->data);
-		snap_node_unref(node, 1);
+		while (with->handles.head)
+			snap_handle_close(with->handles.head->data);
+		snap_node_unref(with, 1);
 	}
 }
 
@@ -129,7 +121,6 @@ static void forget_all(SnapNodes *nodes)
 
 void snap_nodes_drop(SnapNodes *nodes)
 {
-	close_handles(nodes, false);
-	close_handles(nodes, true);
+	close_handles(nodes);
 	forget_all(nodes);
 }

@@ -3,8 +3,6 @@
 #include "fs/plain/plain-internal.h"
 
 #include <fcntl.h>
-#include <limits.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "format/base/cleanup.h"
@@ -14,58 +12,55 @@
 static int folder_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
 			  const struct stat *st)
 {
+	snap_autofd int fd = -1;
+
 	if (set & SNAP_SET_SIZE)
 		return -EISDIR;
-	return snap_store_setattr(snap_folder_fd(node), set, st);
-}
-
-static void folder_clear(SnapNode *node)
-{
-	close(snap_folder_fd(node));
+	fd = snap_store_open(node);
+	return fd < 0 ? fd : snap_store_setattr(fd, set, st);
 }
 
 const struct snap_node_ops snap_folder_ops = {
-	.outlives = true,
 	.getattr = snap_store_getattr,
 	.setattr = folder_setattr,
-	.clear = folder_clear,
+	.clear = snap_store_clear,
 };
 
-/* The node of a folder whose descriptor is `fd`, which is taken over. */
-static SnapNode *folder_node(SnapPlain *plain, int fd, const struct stat *st)
+/* The node of a file or folder whose descriptor is `fd`, which is taken over.
+ */
+static SnapNode *store_node(SnapPlain *plain, int fd,
+			    const struct snap_store_look *look,
+			    SnapNode *folder, const char *name)
 {
 	SnapStoreNode *fresh = g_new0(SnapStoreNode, 1);
 
-	fresh->node.ops = &snap_folder_ops;
-	fresh->node.nodes = plain->nodes;
-	fresh->node.key = snap_store_key(st);
-	fresh->plain = plain;
-	fresh->fd = fd;
-	fresh->type = S_IFDIR;
-	return snap_node_intern(&fresh->node);
+	fresh->node.ops =
+		S_ISDIR(look->mode) ? &snap_folder_ops : &snap_ordinary_ops;
+	fresh->node.key = snap_store_key(look);
+	fresh->type = look->mode & S_IFMT;
+	return snap_store_intern(plain, fresh, fd, folder, name);
 }
 
-int snap_folder_node(SnapPlain *plain, int fd, SnapNode **ret_node)
+int snap_folder_node(SnapNode *folder, const char *name, int fd,
+		     SnapNode **ret_node)
 {
 	snap_autofd int own = fd;
-	struct stat st;
+	struct snap_store_look look;
+	int r = snap_store_look(fd, "", &look);
 
-	if (fstatat(fd, "", &st, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0)
-		return -errno;
-	if (!S_ISDIR(st.st_mode))
-		return snap_ordinary_node(plain, snap_steal_fd(&own), &st,
-					  ret_node);
-	*ret_node = folder_node(plain, snap_steal_fd(&own), &st);
+	if (r < 0)
+		return r;
+	*ret_node = store_node(snap_store_node(folder)->plain,
+			       snap_steal_fd(&own), &look, folder, name);
 	return 0;
 }
 
 int snap_folder_child(SnapNode *folder, const char *name, SnapNode **ret_node)
 {
-	int fd = snap_open_below(snap_folder_fd(folder), name, O_PATH, 0);
+	snap_autofd int at = snap_store_open(folder);
+	int fd = at < 0 ? at : snap_open_below(at, name, O_PATH, 0);
 
-	return fd < 0 ? fd
-		      : snap_folder_node(snap_store_node(folder)->plain, fd,
-					 ret_node);
+	return fd < 0 ? fd : snap_folder_node(folder, name, fd, ret_node);
 }
 
 int snap_plain_open(SnapNodes *nodes, SnapCatalog *catalog,
@@ -73,15 +68,16 @@ int snap_plain_open(SnapNodes *nodes, SnapCatalog *catalog,
 {
 	snap_autofd int fd = snap_open_below(snap_catalog_fd(catalog), ".",
 					     O_PATH | O_DIRECTORY, 0);
+	struct snap_store_look look;
 	SnapPlain *plain;
-	struct stat st;
+	int r = fd < 0 ? fd : snap_store_look(fd, "", &look);
 
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return snap_fail_errno(error, fd < 0 ? -fd : errno, "store %s",
+	if (r < 0)
+		return snap_fail_errno(error, -r, "store %s",
 				       snap_catalog_path(catalog));
 	plain = g_new0(SnapPlain, 1);
 	snap_plain_init(plain, nodes, catalog);
-	plain->root = folder_node(plain, snap_steal_fd(&fd), &st);
+	plain->root = store_node(plain, snap_steal_fd(&fd), &look, NULL, NULL);
 	snap_node_known(snap_node_ref(plain->root));
 	*ret_plain = plain;
 	return 0;
@@ -89,23 +85,11 @@ int snap_plain_open(SnapNodes *nodes, SnapCatalog *catalog,
 
 char *snap_folder_path(SnapNode *folder, const char *name)
 {
-	SnapNode *root = snap_store_node(folder)->plain->root;
-	char top[PATH_MAX], path[PATH_MAX];
-	const char *inner = path;
-	size_t length;
+	g_autofree char *path = snap_store_path(folder);
 
-	if (!snap_plain_path(snap_folder_fd(root), top, sizeof(top)) ||
-	    !snap_plain_path(snap_folder_fd(folder), path, sizeof(path)))
-		return g_strdup(name ? name : ".");
-	length = strlen(top);
-	if (!strncmp(path, top, length) &&
-	    (path[length] == '/' || !path[length] || length == 1))
-		inner = path + length;
-	while (*inner == '/')
-		inner++;
 	if (!name)
-		return g_strdup(inner);
-	return *inner ? g_strdup_printf("%s/%s", inner, name) : g_strdup(name);
+		return g_steal_pointer(&path);
+	return *path ? g_strdup_printf("%s/%s", path, name) : g_strdup(name);
 }
 
 struct snap_catalog_owner snap_folder_owner(SnapNode *folder, mode_t mode,
@@ -131,7 +115,8 @@ void snap_folder_changed(SnapNode *folder)
 
 int snap_folder_sync(SnapNode *folder)
 {
-	snap_autofd int fd = snap_open_folder(snap_folder_fd(folder));
+	snap_autofd int at = snap_store_open(folder);
+	snap_autofd int fd = at < 0 ? at : snap_open_folder(at);
 
 	if (fd < 0)
 		return fd;

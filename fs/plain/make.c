@@ -37,14 +37,17 @@ int snap_folder_make(SnapNode *folder, const char *name,
 	struct snap_catalog_owner owner =
 		owner_to_set(folder, what->mode, caller);
 	struct snap_new new = *what;
+	snap_autofd int at = snap_store_open(folder);
 	int fd, r;
 
+	if (at < 0)
+		return at;
 	new.uid = owner.uid;
 	new.gid = owner.gid;
-	fd = snap_make_below(snap_folder_fd(folder), name, &new);
+	fd = snap_make_below(at, name, &new);
 	if (fd < 0)
 		return fd;
-	r = snap_folder_node(snap_store_node(folder)->plain, fd, ret_node);
+	r = snap_folder_node(folder, name, fd, ret_node);
 	if (r < 0)
 		return r;
 	r = snap_node_getattr(*ret_node, NULL, ret_attr);
@@ -72,13 +75,16 @@ static int give_file(SnapNode *folder, int fd, mode_t mode,
 int snap_folder_make_file(SnapNode *folder, const char *name, int flags,
 			  mode_t mode, const struct snap_caller *caller)
 {
-	int at = snap_folder_fd(folder);
-	snap_autofd int fd = snap_open_below(
-		at, name,
-		(flags & (O_ACCMODE | O_SYNC | O_DSYNC)) | O_CREAT | O_EXCL,
-		mode & 07777);
+	snap_autofd int at = snap_store_open(folder);
+	snap_autofd int fd = -1;
 	int r;
 
+	if (at < 0)
+		return at;
+	fd = snap_open_below(at, name,
+			     (flags & (O_ACCMODE | O_SYNC | O_DSYNC)) |
+				     O_CREAT | O_EXCL,
+			     mode & 07777);
 	/* The kernel has looked before: there was no such name. It looks again,
 	 * and asks whether the caller may open what it finds. */
 	if (fd == -EEXIST && !(flags & O_EXCL))

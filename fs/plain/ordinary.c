@@ -122,18 +122,21 @@ SnapHandle *snap_ordinary_handle(SnapNode *node, int fd)
 
 int snap_ordinary_reopen(SnapNode *node, int flags)
 {
-	SnapStoreNode *s = snap_store_node(node);
+	SnapPlain *plain = snap_store_node(node)->plain;
+	snap_autofd int at = snap_store_open(node);
 	int fd;
 
+	if (at < 0)
+		return at;
 	/* O_DIRECT would need aligned requests, which the kernel does not send.
 	 * With O_APPEND pwrite(2) would ignore the offset. */
 	flags &= O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NOATIME;
-	fd = snap_open_again(s->fd, flags);
+	fd = snap_open_again(at, flags);
 	if (fd == -EPERM && (flags & O_NOATIME))
-		fd = snap_open_again(s->fd, flags & ~O_NOATIME);
+		fd = snap_open_again(at, flags & ~O_NOATIME);
 	if (fd < 0)
 		return fd;
-	if (snap_plain_fd_fits(s->plain, fd))
+	if (snap_plain_fd_fits(plain, fd))
 		return fd;
 	close(fd);
 	return -ENFILE;
@@ -165,80 +168,60 @@ static int set_size(SnapNode *node, off_t size)
 int snap_ordinary_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
 			  const struct stat *st)
 {
-	SnapStoreNode *s = snap_store_node(node);
+	bool is_link = S_ISLNK(snap_store_node(node)->type);
+	snap_autofd int fd = -1;
 	int r = 0;
 
-	if (S_ISLNK(s->type) && (set & (SNAP_SET_SIZE | SNAP_SET_MODE)))
+	if (is_link && (set & (SNAP_SET_SIZE | SNAP_SET_MODE)))
 		return -EOPNOTSUPP;
 	if (set & SNAP_SET_SIZE)
 		r = set_size(node, st->st_size);
 	if (r < 0)
 		return r;
-	return snap_store_setattr(s->fd, set, st);
+	fd = snap_store_open(node);
+	return fd < 0 ? fd : snap_store_setattr(fd, set, st);
 }
 
-static void file_clear(SnapNode *node)
-{
-	SnapStoreNode *s = snap_store_node(node);
-
-	snap_forget_remove(s);
-	close(s->fd);
-}
-
-static const struct snap_node_ops file_ops = {
-	.outlives = true,
+const struct snap_node_ops snap_ordinary_ops = {
 	.getattr = snap_store_getattr,
 	.setattr = snap_ordinary_setattr,
 	.open = file_open,
-	.clear = file_clear,
+	.clear = snap_store_clear,
 };
 
 bool snap_is_ordinary(const SnapNode *node)
 {
-	return node->ops == &file_ops;
-}
-
-int snap_ordinary_node(SnapPlain *plain, int fd, const struct stat *st,
-		       SnapNode **ret_node)
-{
-	SnapStoreNode *fresh = g_new0(SnapStoreNode, 1);
-
-	fresh->node.ops = &file_ops;
-	fresh->node.nodes = plain->nodes;
-	fresh->node.key = snap_store_key(st);
-	fresh->plain = plain;
-	fresh->fd = fd;
-	fresh->type = st->st_mode & S_IFMT;
-	*ret_node = snap_node_intern(&fresh->node);
-	if (*ret_node != &fresh->node)
-		return 0;
-	snap_forget_add(fresh);
-	if (snap_plain_fd_fits(plain, fd))
-		return 0;
-	snap_node_unref(*ret_node, 1);
-	return -ENFILE;
+	return node->ops == &snap_ordinary_ops;
 }
 
 int snap_ordinary_link(SnapNode *node, SnapNode *folder, const char *name)
 {
+	snap_autofd int fd = -1;
+	snap_autofd int at = -1;
 	char path[SNAP_PROC_PATH];
 
 	if (!snap_is_ordinary(node))
 		return -EPERM;
-	snap_proc_path(path, snap_store_node(node)->fd);
-	return linkat(AT_FDCWD, path, snap_folder_fd(folder), name,
-		      AT_SYMLINK_FOLLOW) < 0
-		       ? -errno
-		       : 0;
+	fd = snap_store_open(node);
+	at = fd < 0 ? fd : snap_store_open(folder);
+	if (at < 0)
+		return at;
+	snap_proc_path(path, fd);
+	return linkat(AT_FDCWD, path, at, name, AT_SYMLINK_FOLLOW) < 0 ? -errno
+								       : 0;
 }
 
 int snap_ordinary_readlink(SnapNode *node, char *ret, size_t size)
 {
+	snap_autofd int fd = -1;
 	ssize_t n;
 
 	if (!snap_is_ordinary(node) || !S_ISLNK(snap_store_node(node)->type))
 		return -EINVAL;
-	n = readlinkat(snap_store_node(node)->fd, "", ret, size);
+	fd = snap_store_open(node);
+	if (fd < 0)
+		return fd;
+	n = readlinkat(fd, "", ret, size);
 	if (n < 0)
 		return -errno;
 	if ((size_t)n >= size)

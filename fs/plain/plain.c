@@ -7,22 +7,20 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* Descriptors that ordinary files leave to folders, snapshots and saves. */
-#define FDS_KEPT 256u
+#include "format/base/cleanup.h"
 
-/* The kind of every node of the store. */
-static const char store_kind;
-
-struct snap_node_key snap_store_key(const struct stat *st)
-{
-	return (struct snap_node_key){ .kind = &store_kind,
-				       .words = { st->st_dev, st->st_ino } };
-}
+/* Descriptors that open files leave to all else: an eighth of the process's is
+ * for nodes (descriptor.c), and a sixteenth for snapshots. */
+#define FDS_LEFT(limit) MIN((limit) / 4, 4096)
 
 int snap_store_getattr(SnapNode *node, SnapHandle *handle,
 		       struct snap_attr *ret_attr)
 {
-	return fstatat(snap_store_node(node)->fd, "", &ret_attr->st,
+	snap_autofd int fd = snap_store_open(node);
+
+	if (fd < 0)
+		return fd;
+	return fstatat(fd, "", &ret_attr->st,
 		       AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0
 		       ? -errno
 		       : 0;
@@ -64,39 +62,31 @@ int snap_store_setattr(int path_fd, unsigned set, const struct stat *st)
 	return r;
 }
 
-bool snap_plain_path(int fd, char *ret, size_t size)
-{
-	char proc[SNAP_PROC_PATH];
-	ssize_t n;
-
-	snap_proc_path(proc, fd);
-	n = readlink(proc, ret, size - 1);
-	ret[MAX(n, 0)] = '\0';
-	return n > 0;
-}
-
 bool snap_plain_fd_fits(const SnapPlain *plain, int fd)
 {
 	/* The kernel gives out the lowest free number. */
-	return fd < plain->fds_ordinary;
+	return fd < plain->fds_open;
 }
 
-static int fds_ordinary(void)
+uint64_t snap_plain_descriptors(void)
 {
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > INT_MAX)
 		return INT_MAX;
-	return (int)(limit.rlim_cur - MIN(limit.rlim_cur / 4, FDS_KEPT));
+	return limit.rlim_cur;
 }
 
 void snap_plain_init(SnapPlain *plain, SnapNodes *nodes, SnapCatalog *catalog)
 {
+	uint64_t limit = snap_plain_descriptors();
+
 	plain->nodes = nodes;
 	plain->catalog = catalog;
 	plain->privileged = geteuid() == 0;
-	plain->fds_ordinary = fds_ordinary();
+	plain->fds_open = (int)(limit - FDS_LEFT(limit));
 	g_mutex_init(&plain->lock);
+	snap_descriptors_init(plain, limit);
 }
 
 void snap_plain_free(SnapPlain *plain)
@@ -105,6 +95,7 @@ void snap_plain_free(SnapPlain *plain)
 		return;
 	if (plain->root)
 		snap_node_unref(plain->root, 1);
+	snap_idle_free(plain->open);
 	g_mutex_clear(&plain->lock);
 	g_free(plain);
 }

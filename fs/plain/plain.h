@@ -2,14 +2,16 @@
 /*
  * What the mount shows as it lies in the store: folders and ordinary files.
  *
- * A node holds an O_PATH descriptor of its file. Ordinary files leave the last
- * descriptors that the process may have to folders, snapshots and saves; when
- * descriptors run short, the kernel is asked to forget files (forget.c).
+ * A node knows the folder that its file lies in, and its name there, and opens
+ * it again when it is needed (descriptor.c). Files that a process has open
+ * leave the last descriptors that this process may have to folders, snapshots
+ * and saves.
  */
 #pragma once
 
 #include "format/base/beneath.h"
 #include "fs/catalog/catalog.h"
+#include "fs/node/idle.h"
 #include "fs/node/kind.h"
 
 typedef struct SnapPlain SnapPlain;
@@ -30,10 +32,12 @@ bool snap_plain_privileged(const SnapPlain *plain);
 typedef struct {
 	SnapNode node;
 	SnapPlain *plain;
-	int fd; /* O_PATH */
 	mode_t type;
-	GList link;  /* protected by the lock of `plain`, as the next */
-	bool linked; /* it can be forgotten */
+	SnapNode *parent; /* a reference; NULL: the top folder. Protected by the
+			     lock of `plain`, as the rest */
+	char *name;	  /* in it */
+	int fd;		  /* O_PATH; -1: none */
+	struct snap_idle_place place;
 } SnapStoreNode;
 
 /* A node of the store, seen as one. */
@@ -42,10 +46,48 @@ static inline SnapStoreNode *snap_store_node(SnapNode *node)
 	return (SnapStoreNode *)node;
 }
 
-/* ---- nodes of the store (plain.c) ---- */
+/* ---- what tells files apart, and descriptors (descriptor.c) ---- */
 
-/* The key of the node of a file or folder. */
-struct snap_node_key snap_store_key(const struct stat *st);
+/* What lies in the store at a moment. */
+struct snap_store_look {
+	uint64_t dev;
+	uint64_t ino;
+	uint64_t birth; /* 0: not known */
+	mode_t mode;
+	uint64_t size;
+	int64_t mtime_sec;
+	int64_t mtime_nsec;
+};
+
+/* Looks at `name` in the folder `fd`, or at `fd` itself with "". -errno. */
+int snap_store_look(int fd, const char *name, struct snap_store_look *ret);
+
+/* The key of the node of a file or folder, which fills this many words. Kinds
+ * of ordinary files fill these words likewise. */
+#define SNAP_STORE_WORDS 4
+struct snap_node_key snap_store_key(const struct snap_store_look *look);
+
+/* A new descriptor of the file of a node, O_PATH unless a process has the file
+ * open. -ESTALE where the file is gone or was moved without this mount, -errno.
+ */
+int snap_store_open(SnapNode *node);
+
+/* The store's file of a node lies there now. */
+void snap_store_lies(SnapNode *node, SnapNode *folder, const char *name);
+
+/* Makes a node of `fresh`, whose key, operations and type are set, and whose
+ * descriptor `fd` is taken over: a new reference to it or to the node that
+ * there is already. */
+SnapNode *snap_store_intern(SnapPlain *plain, SnapStoreNode *fresh, int fd,
+			    SnapNode *folder, const char *name);
+
+/* The path of a node within the store, for people; g_free. */
+char *snap_store_path(SnapNode *node);
+
+/* The clear operation of nodes of the store, and of those that embed it. */
+SnapNode *snap_store_clear(SnapNode *node);
+
+/* ---- nodes of the store (plain.c) ---- */
 
 /* getattr of a node of the store. */
 int snap_store_getattr(SnapNode *node, SnapHandle *handle,
@@ -57,8 +99,11 @@ bool snap_store_is(SnapNode *node, int fd);
 /* Changes all attributes but the size of the file of an O_PATH descriptor. */
 int snap_store_setattr(int path_fd, unsigned set, const struct stat *st);
 
-/* False when so many files are open that `fd`, of an ordinary file, must be
- * closed again. */
+/* Descriptors that the process may have. */
+uint64_t snap_plain_descriptors(void);
+
+/* False when so many files are open that `fd`, of a file that a process opens,
+ * must be closed again: -ENFILE. */
 bool snap_plain_fd_fits(const SnapPlain *plain, int fd);
 
 /* ---- folders (folder.c) ---- */
@@ -69,12 +114,6 @@ extern const struct snap_node_ops snap_folder_ops;
 static inline bool snap_is_folder(const SnapNode *node)
 {
 	return node->ops == &snap_folder_ops;
-}
-
-/* The O_PATH descriptor of a folder. */
-static inline int snap_folder_fd(SnapNode *folder)
-{
-	return snap_store_node(folder)->fd;
 }
 
 /* The node `name` of a folder: a new reference. -ENOENT, -ENFILE, -errno. */
@@ -114,10 +153,8 @@ int snap_folder_make_file(SnapNode *folder, const char *name, int flags,
 /* True for an ordinary file, symbolic link or the like. */
 bool snap_is_ordinary(const SnapNode *node);
 
-/* The node of what `fd` (O_PATH, taken over), which is no folder, is open on.
- */
-int snap_ordinary_node(SnapPlain *plain, int fd, const struct stat *st,
-		       SnapNode **ret_node);
+/* The operations of its nodes. */
+extern const struct snap_node_ops snap_ordinary_ops;
 
 /* Another name in `folder` for the file of `node`. -EPERM when that is no file
  * of the store. */

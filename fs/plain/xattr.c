@@ -5,22 +5,29 @@
 #include <string.h>
 #include <sys/xattr.h>
 
+#include "format/base/cleanup.h"
+
 /* Access control lists are not shown: permissions are checked by the mode. */
 static bool is_acl(const char *name)
 {
 	return g_str_has_prefix(name, "system.posix_acl_");
 }
 
-/* The path by which the kernel reaches a node's attributes. Views have none of
- * the store's; those of symbolic links cannot be reached. */
-static int path_of(SnapNode *node, char ret[SNAP_PROC_PATH])
+/* Opens the file of a node, whose attributes the kernel then reaches by the
+ * path of the descriptor. Views have none of the store's; those of symbolic
+ * links cannot be reached. */
+static int open_of(SnapNode *node, char ret[SNAP_PROC_PATH])
 {
+	int fd;
+
 	if (!snap_is_folder(node) && !snap_is_ordinary(node))
 		return -EOPNOTSUPP;
 	if (S_ISLNK(snap_store_node(node)->type))
 		return -EOPNOTSUPP;
-	snap_proc_path(ret, snap_store_node(node)->fd);
-	return 0;
+	fd = snap_store_open(node);
+	if (fd >= 0)
+		snap_proc_path(ret, fd);
+	return fd;
 }
 
 char *snap_store_owner(SnapNode *node)
@@ -37,36 +44,40 @@ char *snap_store_owner(SnapNode *node)
 ssize_t snap_store_getxattr(SnapNode *node, const char *name, void *ret,
 			    size_t size)
 {
+	snap_autofd int fd = -1;
 	char path[SNAP_PROC_PATH];
 	ssize_t n;
 
-	if (!is_acl(name) && !snap_is_folder(node) && !snap_is_ordinary(node))
+	if (is_acl(name))
+		return -EOPNOTSUPP;
+	if (!snap_is_folder(node) && !snap_is_ordinary(node))
 		return -ENODATA;
-	n = is_acl(name) ? -EOPNOTSUPP : path_of(node, path);
-	if (n == 0)
-		n = getxattr(path, name, ret, size);
-	return n == -1 ? -errno : n;
+	fd = open_of(node, path);
+	if (fd < 0)
+		return fd;
+	n = getxattr(path, name, ret, size);
+	return n < 0 ? -errno : n;
 }
 
 int snap_store_setxattr(SnapNode *node, const char *name, const void *value,
 			size_t size, int flags)
 {
 	char path[SNAP_PROC_PATH];
-	int r = is_acl(name) ? -EOPNOTSUPP : path_of(node, path);
+	snap_autofd int fd = is_acl(name) ? -EOPNOTSUPP : open_of(node, path);
 
-	if (r == 0 && setxattr(path, name, value, size, flags) < 0)
-		r = -errno;
-	return r;
+	if (fd < 0)
+		return fd;
+	return setxattr(path, name, value, size, flags) < 0 ? -errno : 0;
 }
 
 int snap_store_removexattr(SnapNode *node, const char *name)
 {
 	char path[SNAP_PROC_PATH];
-	int r = is_acl(name) ? -EOPNOTSUPP : path_of(node, path);
+	snap_autofd int fd = is_acl(name) ? -EOPNOTSUPP : open_of(node, path);
 
-	if (r == 0 && removexattr(path, name) < 0)
-		r = -errno;
-	return r;
+	if (fd < 0)
+		return fd;
+	return removexattr(path, name) < 0 ? -errno : 0;
 }
 
 /* Removes the names from `from` on that getxattr does not know. */
@@ -85,10 +96,11 @@ static void drop_acls(GString *names, gsize from)
 int snap_store_listxattr(SnapNode *node, GString *names)
 {
 	char path[SNAP_PROC_PATH];
+	snap_autofd int fd = open_of(node, path);
 	gsize had = names->len;
 	ssize_t n;
 
-	if (path_of(node, path) < 0)
+	if (fd < 0)
 		return 0;
 	do {
 		n = listxattr(path, NULL, 0);

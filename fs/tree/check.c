@@ -117,8 +117,9 @@ static void remove_leftovers(DIR *dir)
 
 bool snap_name_clear_leftovers(SnapNode *parent, const char *name)
 {
-	int fd = snap_open_below(snap_folder_fd(parent), name,
-				 O_RDONLY | O_DIRECTORY, 0);
+	snap_autofd int at = snap_store_open(parent);
+	int fd = at < 0 ? at
+			: snap_open_below(at, name, O_RDONLY | O_DIRECTORY, 0);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	g_autofree char *path = NULL;
 	g_autofree char *other = NULL;

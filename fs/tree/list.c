@@ -50,14 +50,17 @@ static void list_add(SnapList *list, const char *name, uint64_t ino,
 /* The names that lie in the store. */
 static int list_store(SnapList *list, SnapNode *folder)
 {
-	int fd = snap_open_folder(snap_folder_fd(folder));
+	snap_autofd int at = snap_store_open(folder);
+	int fd = at < 0 ? at : snap_open_folder(at);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *d;
 	int r;
 
+	if (fd < 0)
+		return fd;
 	if (!dir) {
-		r = fd < 0 ? fd : -errno;
-		snap_close_fd(&fd);
+		r = -errno;
+		close(fd);
 		return r;
 	}
 	while ((errno = 0, d = readdir(dir)) != NULL)

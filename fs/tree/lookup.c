@@ -35,10 +35,9 @@ static int lookup_shown(SnapTree *tree, SnapNode *folder,
 
 	if (shown->visible) {
 		*ret_node = lookup_ticket(tree, folder, shown, caller);
-		if (!*ret_node)
-			*ret_node = snap_view_node(shown->view, shown->sealed,
-						   folder);
-		return 0;
+		return *ret_node ? 0
+				 : snap_view_node(shown->view, shown->sealed,
+						  folder, ret_node);
 	}
 	in = snap_incoming_find(tree->incoming, folder, name);
 	if (in) {
@@ -119,6 +118,7 @@ static int open_to_write(SnapTree *tree, SnapNode *node,
 			 const struct snap_caller *caller,
 			 SnapHandle **ret_handle)
 {
+	g_autoptr(SnapSealed) sealed = NULL;
 	struct snap_former former;
 	int r;
 
@@ -129,7 +129,9 @@ static int open_to_write(SnapTree *tree, SnapNode *node,
 	if (caller->pid &&
 	    snap_tickets_issue(tree->tickets, of->folder, caller->pid))
 		return -ESTALE;
-	r = snap_stream_former(of->sealed, &former);
+	r = snap_view_sealed(node, &sealed);
+	if (r == 0)
+		r = snap_stream_former(sealed, &former);
 	if (r < 0)
 		return r;
 	*ret_handle =

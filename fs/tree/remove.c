@@ -9,16 +9,18 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "format/base/cleanup.h"
 #include "format/base/log.h"
 
 /* True when the folder still holds this snapshot. */
 static bool is_there(SnapNode *folder, const SnapSealed *sealed)
 {
 	struct snap_sealed_id id = snap_sealed_id(sealed);
+	snap_autofd int at = snap_store_open(folder);
 	struct stat st;
 
-	return fstatat(snap_folder_fd(folder), SNAP_CATALOG_SNAPSHOT, &st,
-		       AT_SYMLINK_NOFOLLOW) == 0 &&
+	return fstatat(at, SNAP_CATALOG_SNAPSHOT, &st, AT_SYMLINK_NOFOLLOW) ==
+		       0 &&
 	       st.st_dev == id.dev && st.st_ino == id.ino;
 }
 
@@ -26,12 +28,15 @@ static int remove_snapshot(SnapTree *tree, SnapNode *folder,
 			   const SnapSealed *sealed)
 {
 	g_autofree char *path = snap_folder_path(folder, NULL);
+	snap_autofd int at = -1;
 	int r;
 
 	snap_hidden_remove(tree->hidden, sealed, NULL);
 	if (!is_there(folder, sealed))
 		return 0;
-	r = snap_catalog_remove(snap_folder_fd(folder));
+	r = at = snap_store_open(folder);
+	if (r >= 0)
+		r = snap_catalog_remove(at);
 	if (r < 0)
 		snap_log(SNAP_LOG_ERROR, "%s: cannot be removed: %s", path,
 			 g_strerror(-r));
@@ -84,7 +89,11 @@ static bool remove_incoming(SnapTree *tree, SnapNode *folder, const char *name,
 
 static int unlink_name(SnapNode *folder, const char *name)
 {
-	return unlinkat(snap_folder_fd(folder), name, 0) < 0 ? -errno : 0;
+	snap_autofd int at = snap_store_open(folder);
+
+	if (at < 0)
+		return at;
+	return unlinkat(at, name, 0) < 0 ? -errno : 0;
 }
 
 static int unlink_shown(SnapTree *tree, SnapNode *folder, const char *name,
@@ -138,7 +147,8 @@ int snap_tree_unlink(SnapTree *tree, SnapNode *folder, const char *name)
 
 int snap_tree_rmdir(SnapTree *tree, SnapNode *folder, const char *name)
 {
-	int fd, r = snap_name_check_folder(tree, folder);
+	snap_autofd int at = -1;
+	int r = snap_name_check_folder(tree, folder);
 
 	if (r < 0)
 		return r;
@@ -146,10 +156,12 @@ int snap_tree_rmdir(SnapTree *tree, SnapNode *folder, const char *name)
 		return snap_name_refuse(folder, name, SNAP_REFUSE_PRIVATE);
 	if (snap_name_is_written(tree, folder, name))
 		return -ENOTEMPTY;
-	fd = snap_folder_fd(folder);
+	at = snap_store_open(folder);
+	if (at < 0)
+		return at;
 	/* A save that was ended just now may leave its note between the two. */
 	for (int tries = 0; tries < 8; tries++) {
-		if (unlinkat(fd, name, AT_REMOVEDIR) == 0)
+		if (unlinkat(at, name, AT_REMOVEDIR) == 0)
 			return 0;
 		r = -errno;
 		if ((r != -ENOTEMPTY && r != -EEXIST) ||

@@ -8,15 +8,20 @@
 #include <fcntl.h>
 #include <stdio.h>
 
+#include "format/base/cleanup.h"
+
 /* May the name be moved, and to that name? */
 static int check_move(SnapTree *tree, SnapNode *folder, const char *name,
 		      SnapNode *to_folder, const char *to_name)
 {
+	snap_autofd int at = -1;
 	int r = snap_name_check_folder(tree, folder);
 	struct stat st;
 
 	if (r == 0)
 		r = snap_name_check_folder(tree, to_folder);
+	if (r == 0)
+		r = at = snap_store_open(folder);
 	if (r < 0)
 		return r;
 	switch (snap_name_kind(name)) {
@@ -28,11 +33,35 @@ static int check_move(SnapTree *tree, SnapNode *folder, const char *name,
 		break;
 	}
 	if (snap_name_kind(to_name) == SNAP_NAME_VIEW &&
-	    fstatat(snap_folder_fd(folder), name, &st, AT_SYMLINK_NOFOLLOW) ==
-		    0 &&
+	    fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
 	    S_ISREG(st.st_mode))
 		return -EXDEV;
 	return snap_name_check_new(tree, to_folder, to_name);
+}
+
+/* What was moved knows its new place from now on. */
+static void tell_place(SnapNode *folder, const char *name)
+{
+	SnapNode *node;
+
+	if (snap_folder_child(folder, name, &node) == 0)
+		snap_node_unref(node, 1);
+}
+
+static int move(SnapNode *folder, const char *name, SnapNode *to_folder,
+		const char *to_name, unsigned flags)
+{
+	snap_autofd int at = snap_store_open(folder);
+	snap_autofd int to = at < 0 ? at : snap_store_open(to_folder);
+
+	if (to < 0)
+		return to;
+	if (renameat2(at, name, to, to_name, flags) < 0)
+		return -errno;
+	tell_place(to_folder, to_name);
+	if (flags & RENAME_EXCHANGE)
+		tell_place(folder, name);
+	return 0;
 }
 
 int snap_tree_rename(SnapTree *tree, SnapNode *folder, const char *name,
@@ -48,10 +77,7 @@ int snap_tree_rename(SnapTree *tree, SnapNode *folder, const char *name,
 	    snap_name_is_written(tree, to_folder, to_name))
 		return flags & RENAME_NOREPLACE ? -EEXIST : -ENOTEMPTY;
 	for (int tries = 0; tries < 2; tries++) {
-		if (renameat2(snap_folder_fd(folder), name,
-			      snap_folder_fd(to_folder), to_name, flags) == 0)
-			return 0;
-		r = -errno;
+		r = move(folder, name, to_folder, to_name, flags);
 		if ((r != -ENOTEMPTY && r != -EEXIST) || flags ||
 		    !snap_name_clear_leftovers(to_folder, to_name))
 			break;

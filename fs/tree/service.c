@@ -244,8 +244,9 @@ static int service_open(SnapNode *node, int flags,
 	return 0;
 }
 
-static void service_clear(SnapNode *node)
+static SnapNode *service_clear(SnapNode *node)
 {
+	return NULL;
 }
 
 static const struct snap_node_ops service_ops = {

@@ -27,7 +27,8 @@ static SnapNode *find_folder(SnapTree *tree, SnapNode *node,
 
 	*ret_sealed = NULL;
 	if (snap_view_of(node, &of)) {
-		*ret_sealed = snap_sealed_ref(of.sealed);
+		if (snap_view_sealed(node, ret_sealed) < 0)
+			*ret_sealed = NULL;
 		return of.folder;
 	}
 	if (in)

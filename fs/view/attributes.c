@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "format/base/cleanup.h"
 #include "format/base/error.h"
 
 #define OURS "user.snapfs."
@@ -132,9 +133,12 @@ static char *get_pages_zero(const struct about *a)
 
 static char *get_error(const struct about *a)
 {
+	snap_autofd int at = -1;
+
 	if (a->sealed && a->sealed->why)
 		return g_strdup(a->sealed->why);
-	return snap_catalog_noted(snap_folder_fd(a->folder));
+	at = snap_store_open(a->folder);
+	return snap_catalog_noted(at);
 }
 
 struct attribute {

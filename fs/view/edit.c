@@ -19,6 +19,7 @@ int snap_preamble_edit(SnapSealed *sealed, SnapNode *folder, const void *buf,
 	g_autofree char *path = snap_folder_path(folder, snap_view_stream.name);
 	g_autofree uint8_t *bytes = NULL;
 	g_autoptr(GError) error = NULL;
+	snap_autofd int at = -1;
 	SNAP_LOCKED(&sealed->snapshots->edits);
 	int r;
 
@@ -32,8 +33,11 @@ int snap_preamble_edit(SnapSealed *sealed, SnapNode *folder, const void *buf,
 	if (r < 0)
 		return r;
 	memcpy(bytes + offset, buf, size);
-	r = snap_catalog_preamble_write(sealed->snapshots->opts.catalog,
-					snap_folder_fd(folder), sealed->fd,
+	at = snap_store_open(folder);
+	if (at < 0)
+		return at;
+	r = snap_catalog_preamble_write(sealed->snapshots->opts.catalog, at,
+					sealed->fd,
 					snap_sealed_meta(sealed)->uuid, bytes,
 					length, &error);
 	if (r < 0)

@@ -20,6 +20,11 @@
 /* How many damages are remembered as logged. */
 #define LOGGED_MAX 64
 
+/* Snapshots that nobody uses and that are still open: at most this part of the
+ * descriptors, as each has two, and at most this many. */
+#define IDLE_PART 32
+#define IDLE_MAX 64
+
 /* ---- the table ---- */
 
 static guint key_hash(gconstpointer key)
@@ -32,19 +37,31 @@ static gboolean key_equal(gconstpointer a, gconstpointer b)
 	return !memcmp(a, b, sizeof(struct snap_sealed_key));
 }
 
+static void *part(void *thing);
+static void close_parted(void *what);
+
 SnapSnapshots *snap_snapshots_new(const struct snap_snapshots_opts *opts)
 {
 	SnapSnapshots *all = g_new0(SnapSnapshots, 1);
+	struct snap_idle_opts idle = {
+		.lock = &all->lock,
+		.most = (guint)CLAMP(snap_plain_descriptors() / IDLE_PART, 1,
+				     IDLE_MAX),
+		.part = part,
+		.close = close_parted,
+	};
 
 	all->opts = *opts;
 	g_mutex_init(&all->edits);
 	g_mutex_init(&all->lock);
 	all->table = g_hash_table_new(key_hash, key_equal);
+	all->idle = snap_idle_new(&idle);
 	return all;
 }
 
 void snap_snapshots_free(SnapSnapshots *snapshots)
 {
+	snap_idle_free(snapshots->idle);
 	g_queue_clear_full(&snapshots->logged, g_free);
 	g_hash_table_destroy(snapshots->table);
 	g_mutex_clear(&snapshots->lock);
@@ -54,32 +71,50 @@ void snap_snapshots_free(SnapSnapshots *snapshots)
 
 /* ---- one snapshot ---- */
 
-/* The key of the snapshot in a folder. `snapshot_fd` is its open file, or -1 to
- * look it up. */
-static int look(int folder_fd, int snapshot_fd, struct snap_sealed_key *key)
+/* Fills in what tells the snapshot's file apart. */
+static void note_file(struct snap_sealed_key *key,
+		      const struct snap_store_look *file)
 {
-	struct stat st;
+	key->dev = file->dev;
+	key->ino = file->ino;
+	key->birth = file->birth;
+	key->size = file->size;
+	key->mtime_sec = file->mtime_sec;
+	key->mtime_nsec = file->mtime_nsec;
+}
+
+/* The key of the snapshot in a folder, which is open as `folder_fd`.
+ * `snapshot_fd` is the snapshot's open file, or -1 to look it up. */
+static int look(SnapNode *folder, int folder_fd, int snapshot_fd,
+		struct snap_sealed_key *key)
+{
+	struct snap_store_look file;
+	int r = snap_store_look(folder_fd, SNAP_CATALOG_PREAMBLE, &file);
 
 	memset(key, 0, sizeof(*key));
-	if (fstatat(folder_fd, SNAP_CATALOG_PREAMBLE, &st,
-		    AT_SYMLINK_NOFOLLOW) == 0) {
-		key->side_ino = st.st_ino;
-		key->side_size = (uint64_t)st.st_size;
-		key->side_mtime_sec = st.st_mtim.tv_sec;
-		key->side_mtime_nsec = st.st_mtim.tv_nsec;
-	} else if (errno != ENOENT) {
-		return -errno;
+	key->folder_dev = folder->key.words[0];
+	key->folder_ino = folder->key.words[1];
+	if (r == 0) {
+		key->side_ino = file.ino;
+		key->side_size = file.size;
+		key->side_mtime_sec = file.mtime_sec;
+		key->side_mtime_nsec = file.mtime_nsec;
+	} else if (r != -ENOENT) {
+		return r;
 	}
-	if ((snapshot_fd < 0 ? fstatat(folder_fd, SNAP_CATALOG_SNAPSHOT, &st,
-				       AT_SYMLINK_NOFOLLOW)
-			     : fstat(snapshot_fd, &st)) < 0)
-		return -errno;
-	key->dev = st.st_dev;
-	key->ino = st.st_ino;
-	key->size = (uint64_t)st.st_size;
-	key->mtime_sec = st.st_mtim.tv_sec;
-	key->mtime_nsec = st.st_mtim.tv_nsec;
-	return 0;
+	r = snapshot_fd < 0
+		    ? snap_store_look(folder_fd, SNAP_CATALOG_SNAPSHOT, &file)
+		    : snap_store_look(snapshot_fd, "", &file);
+	if (r == 0)
+		note_file(key, &file);
+	return r;
+}
+
+int snap_sealed_look(SnapNode *folder, struct snap_sealed_key *ret_key)
+{
+	snap_autofd int fd = snap_store_open(folder);
+
+	return fd < 0 ? fd : look(folder, fd, -1, ret_key);
 }
 
 static void mapped_clear(struct snap_mapped *m)
@@ -116,15 +151,48 @@ SnapSealed *snap_sealed_ref(SnapSealed *sealed)
 void snap_sealed_unref(SnapSealed *sealed)
 {
 	SnapSnapshots *all = sealed->snapshots;
-	bool gone;
+	bool idle;
 
 	g_mutex_lock(&all->lock);
-	gone = --sealed->refs == 0;
-	if (gone)
-		g_hash_table_remove(all->table, &sealed->key);
+	idle = --sealed->refs == 0;
+	if (idle)
+		snap_idle_keep(all->idle, &sealed->place, sealed);
 	g_mutex_unlock(&all->lock);
-	if (gone)
-		sealed_free(sealed);
+	if (idle)
+		snap_idle_trim(all->idle);
+}
+
+/* A snapshot without references leaves the table. */
+static void *part(void *thing)
+{
+	SnapSealed *s = thing;
+
+	g_hash_table_remove(s->snapshots->table, &s->key);
+	return s;
+}
+
+static void close_parted(void *what)
+{
+	sealed_free(what);
+}
+
+/* The object of that key, a new reference, or NULL. */
+static SnapSealed *known_locked(SnapSnapshots *all,
+				const struct snap_sealed_key *key)
+{
+	SnapSealed *s = g_hash_table_lookup(all->table, key);
+
+	if (s && s->refs++ == 0)
+		snap_idle_take(all->idle, &s->place);
+	return s;
+}
+
+static SnapSealed *sealed_known(SnapSnapshots *all,
+				const struct snap_sealed_key *key)
+{
+	SNAP_LOCKED(&all->lock);
+
+	return known_locked(all, key);
 }
 
 /* Fills in what the synthesizer needs of a snapshot's properties. */
@@ -212,7 +280,7 @@ void snap_sealed_log(const SnapSealed *sealed, const char *path,
 }
 
 /* Opens the snapshot and its side file; damage goes into `s`. */
-static int open_both(SnapSealed *s, SnapNode *folder)
+static int open_both(SnapSealed *s, SnapNode *folder, int folder_fd)
 {
 	g_autoptr(GError) error = NULL;
 	int r = open_pages(s, folder, &error);
@@ -224,7 +292,7 @@ static int open_both(SnapSealed *s, SnapNode *folder)
 		return 0;
 	}
 	if (r == 0) {
-		r = snap_preamble_open(s, snap_folder_fd(folder), &error);
+		r = snap_preamble_open(s, folder_fd, &error);
 		if (snap_is_damage(r)) {
 			s->preamble_error = -EBADMSG;
 			s->why = g_strdup(error->message);
@@ -234,12 +302,21 @@ static int open_both(SnapSealed *s, SnapNode *folder)
 	return r;
 }
 
+/* The number of the file system, unless it is the store's own: that one's may
+ * change when the machine starts anew. */
+static uint64_t elsewhere(SnapNode *folder, uint64_t dev)
+{
+	SnapNode *root = snap_plain_root(snap_store_node(folder)->plain);
+
+	return dev ^ root->key.words[0];
+}
+
 /* Opens the snapshot of `key`; -ESTALE when the folder holds another by now. */
 static int sealed_open(SnapSnapshots *all, SnapNode *folder,
 		       const struct snap_sealed_key *key,
 		       SnapSealed **ret_sealed)
 {
-	int folder_fd = snap_folder_fd(folder);
+	snap_autofd int folder_fd = snap_store_open(folder);
 	SnapSealed *s = g_new0(SnapSealed, 1);
 	struct snap_sealed_key now;
 	int r;
@@ -247,16 +324,19 @@ static int sealed_open(SnapSnapshots *all, SnapNode *folder,
 	s->snapshots = all;
 	s->refs = 1;
 	s->key = *key;
+	s->elsewhere = elsewhere(folder, key->dev);
 	g_mutex_init(&s->mapped.lock);
 	g_mutex_init(&s->behind.lock);
 	/* Once: who may read it is decided by the owner and the mode of the
 	 * very file whose bytes are shown. */
-	r = s->fd =
-		snap_open_below(folder_fd, SNAP_CATALOG_SNAPSHOT, O_PATH, 0);
+	r = s->fd = folder_fd < 0
+			    ? folder_fd
+			    : snap_open_below(folder_fd, SNAP_CATALOG_SNAPSHOT,
+					      O_PATH, 0);
 	if (r >= 0)
-		r = open_both(s, folder);
+		r = open_both(s, folder, folder_fd);
 	if (r == 0)
-		r = look(folder_fd, s->fd, &now);
+		r = look(folder, folder_fd, s->fd, &now);
 	if (r == 0 && memcmp(&now, key, sizeof(now)))
 		r = -ESTALE;
 	if (r < 0) {
@@ -272,20 +352,6 @@ static int sealed_open(SnapSnapshots *all, SnapNode *folder,
 	return 0;
 }
 
-/* The object of that key, a new reference, or NULL. */
-static SnapSealed *sealed_known(SnapSnapshots *all,
-				const struct snap_sealed_key *key)
-{
-	SnapSealed *s;
-
-	g_mutex_lock(&all->lock);
-	s = g_hash_table_lookup(all->table, key);
-	if (s)
-		s->refs++;
-	g_mutex_unlock(&all->lock);
-	return s;
-}
-
 /* Puts an object into the table, or drops it and returns the one that another
  * thread has put there. */
 static SnapSealed *sealed_publish(SnapSealed *fresh)
@@ -294,10 +360,8 @@ static SnapSealed *sealed_publish(SnapSealed *fresh)
 	SnapSealed *s;
 
 	g_mutex_lock(&all->lock);
-	s = g_hash_table_lookup(all->table, &fresh->key);
-	if (s)
-		s->refs++;
-	else
+	s = known_locked(all, &fresh->key);
+	if (!s)
 		g_hash_table_insert(all->table, &fresh->key, fresh);
 	g_mutex_unlock(&all->lock);
 	if (!s)
@@ -306,30 +370,37 @@ static SnapSealed *sealed_publish(SnapSealed *fresh)
 	return s;
 }
 
+int snap_sealed_find(SnapSnapshots *snapshots, SnapNode *folder,
+		     const struct snap_sealed_key *key, SnapSealed **ret_sealed)
+{
+	SnapSealed *s = sealed_known(snapshots, key);
+	int r;
+
+	if (!s) {
+		r = sealed_open(snapshots, folder, key, &s);
+		if (r < 0)
+			return r == -ENOENT ? -ESTALE : r;
+		s = sealed_publish(s);
+	}
+	*ret_sealed = s;
+	return 0;
+}
+
 int snap_sealed_get(SnapSnapshots *snapshots, SnapNode *folder,
 		    SnapSealed **ret_sealed)
 {
-	/* Another snapshot may arrive while one is being opened. */
-	for (int tries = 0; tries < 8; tries++) {
-		struct snap_sealed_key key;
-		SnapSealed *s;
-		int r = look(snap_folder_fd(folder), -1, &key);
+	int r = -ESTALE;
 
-		if (r < 0)
-			return r;
-		s = sealed_known(snapshots, &key);
-		if (!s) {
-			r = sealed_open(snapshots, folder, &key, &s);
-			if (r == -ESTALE || r == -ENOENT)
-				continue;
-			if (r < 0)
-				return r;
-			s = sealed_publish(s);
-		}
-		*ret_sealed = s;
-		return 0;
+	/* Another snapshot may arrive while one is being opened. */
+	for (int tries = 0; tries < 8 && r == -ESTALE; tries++) {
+		struct snap_sealed_key key;
+
+		r = snap_sealed_look(folder, &key);
+		if (r == 0)
+			r = snap_sealed_find(snapshots, folder, &key,
+					     ret_sealed);
 	}
-	return -ESTALE;
+	return r;
 }
 
 bool snap_sealed_damaged(const SnapSealed *sealed)
@@ -340,7 +411,9 @@ bool snap_sealed_damaged(const SnapSealed *sealed)
 struct snap_sealed_id snap_sealed_id(const SnapSealed *sealed)
 {
 	const struct snap_meta *meta = snap_sealed_meta(sealed);
-	struct snap_sealed_id id = { .dev = sealed->key.dev,
+	struct snap_sealed_id id = { .folder_dev = sealed->key.folder_dev,
+				     .folder_ino = sealed->key.folder_ino,
+				     .dev = sealed->key.dev,
 				     .ino = sealed->key.ino };
 
 	if (meta)

@@ -16,10 +16,15 @@
 
 /* ---- sealed snapshots (sealed.c) ---- */
 
-/* Tells snapshot files apart, with their side files; compared byte by byte. */
+/* Tells snapshots apart: by the folder, the file, and the side file. Two
+ * folders may hold the same file, and still are two snapshots: each has its own
+ * side file, hidden views and damage. Compared byte by byte. */
 struct snap_sealed_key {
+	uint64_t folder_dev;
+	uint64_t folder_ino;
 	uint64_t dev;
 	uint64_t ino;
+	uint64_t birth; /* 0 where it is not known */
 	uint64_t size;
 	int64_t mtime_sec;
 	int64_t mtime_nsec;
@@ -39,9 +44,11 @@ struct snap_mapped {
 /* A snapshot on disk. A damaged one has no pages but an error. */
 struct SnapSealed {
 	SnapSnapshots *snapshots;
-	guint refs; /* protected by the lock of `snapshots` */
+	guint refs; /* protected by the lock of `snapshots`, as the next */
+	struct snap_idle_place place; /* with no references */
 	struct snap_sealed_key key;
-	int fd; /* O_PATH, of the snapshot's file */
+	uint64_t elsewhere; /* 0: it is on the store's own file system */
+	int fd;		    /* O_PATH, of the snapshot's file */
 	int error;
 	char *why; /* the error's sentence */
 	SnapPages *pages;
@@ -60,8 +67,18 @@ struct SnapSnapshots {
 	GMutex edits;	   /* held while a preamble is replaced */
 	GMutex lock;	   /* protects all below */
 	GHashTable *table; /* snapshots by key; not references */
+	SnapIdle *idle;	   /* those without references */
 	GQueue logged;	   /* damage that the log names already */
 };
+
+/* The snapshot of a key in a folder: a new reference. -ESTALE when the folder
+ * holds another. */
+int snap_sealed_find(SnapSnapshots *snapshots, SnapNode *folder,
+		     const struct snap_sealed_key *key,
+		     SnapSealed **ret_sealed);
+
+/* What a folder holds. -ENOENT, -errno. */
+int snap_sealed_look(SnapNode *folder, struct snap_sealed_key *ret_key);
 
 /* The snapshot's properties; NULL when they cannot be read. */
 static inline const struct snap_meta *snap_sealed_meta(const SnapSealed *sealed)

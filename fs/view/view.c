@@ -3,7 +3,8 @@
  * The node of a view: what all views have in common.
  *
  * The bytes of a view never change, so the kernel may keep them for ever; a new
- * snapshot in the same folder is another node. Owner, mode and times are those
+ * snapshot in the same folder is another node. An open file holds the snapshot;
+ * the node does not. Owner, mode and times are those
  * of the snapshot's file. `ram` shows all of the file's blocks on disk, or
  * `stream` where there is no `ram`. Every other view shows one block: programs
  * take a file without blocks for a hole.
@@ -14,25 +15,33 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "format/base/cleanup.h"
 #include "format/base/error.h"
 
+/* A node holds no snapshot: the kernel may know any number of them. It
+ * remembers which one it is for. */
 typedef struct {
 	SnapNode node;
-	struct snap_view_of of; /* references */
-	struct snap_hot_file hot;
+	SnapSnapshots *snapshots;
+	const SnapView *view;
+	SnapNode *folder; /* a reference */
+	struct snap_sealed_key key;
+	uint64_t ino;
+	uint64_t size;	   /* 0 for damage */
+	bool shows_blocks; /* the blocks on disk */
+	struct snap_hot_state hot;
 } ViewNode;
 
 struct view_handle {
 	SnapHandle handle;
+	SnapSealed *sealed; /* a reference */
 	struct snap_pages_hint hint;
-	bool exact;	      /* read nothing but what is asked for */
+	bool exact; /* read nothing but what is asked for */
+	struct snap_hot_file hot;
 	SnapLearner *learner; /* may be NULL */
 };
 
-static const struct snap_view_of *of_node(SnapNode *node)
-{
-	return &((ViewNode *)node)->of;
-}
+static const struct snap_handle_ops view_handle_ops;
 
 int snap_view_size(const SnapView *view, SnapSealed *sealed, uint64_t *ret_size)
 {
@@ -40,46 +49,104 @@ int snap_view_size(const SnapView *view, SnapSealed *sealed, uint64_t *ret_size)
 	return sealed->error ? sealed->error : view->size(sealed, ret_size);
 }
 
+static uint64_t hash_in(uint64_t hash, uint64_t value)
+{
+	return (hash ^ value) * 1099511628211u; /* FNV-1a, a word at a time */
+}
+
 uint64_t snap_view_ino(const SnapView *view, const SnapSealed *sealed)
 {
 	const struct snap_meta *meta = snap_sealed_meta(sealed);
-	uint64_t hash = 14695981039346656037u; /* FNV-1a */
+	uint64_t hash = 14695981039346656037u;
 
 	for (guint i = 0; meta && i < sizeof(meta->uuid); i++)
-		hash = (hash ^ meta->uuid[i]) * 1099511628211u;
-	if (!meta)
-		hash = (hash ^ sealed->key.ino) * 1099511628211u;
-	hash = (hash ^ view->number) * 1099511628211u;
+		hash = hash_in(hash, meta->uuid[i]);
+	hash = hash_in(hash, sealed->key.folder_ino);
+	hash = hash_in(hash, sealed->key.ino);
+	hash = hash_in(hash, sealed->elsewhere);
+	hash = hash_in(hash, view->number);
 	/* The store's own numbers rarely have the upper bit. */
 	return hash | (uint64_t)1 << 63;
 }
 
 /* True for the view that shows the blocks on disk. */
-static bool shows_blocks(const struct snap_view_of *of)
+static bool shows_blocks(const SnapView *view, const SnapSealed *sealed)
 {
-	if (of->sealed->error)
+	if (sealed->error)
 		return false;
-	return of->view == (snap_view_ram.present(of->sealed)
-				    ? &snap_view_ram
-				    : &snap_view_stream);
+	return view == (snap_view_ram.present(sealed) ? &snap_view_ram
+						      : &snap_view_stream);
+}
+
+/* What a node remembers of a snapshot. Only `stream` and `preamble` show the
+ * side file: the others stay the same when it is replaced. */
+static struct snap_sealed_key remembered(const SnapView *view,
+					 const struct snap_sealed_key *key)
+{
+	struct snap_sealed_key of = *key;
+
+	if (view != &snap_view_stream && view != &snap_view_preamble) {
+		of.side_ino = of.side_size = 0;
+		of.side_mtime_sec = of.side_mtime_nsec = 0;
+	}
+	return of;
+}
+
+/* The snapshot in the folder, if it is the one that the node is for. */
+static int find_sealed(ViewNode *v, SnapSealed **ret_sealed)
+{
+	struct snap_sealed_key now, of;
+	int r = snap_sealed_look(v->folder, &now);
+
+	if (r < 0)
+		return r == -ENOENT ? -ESTALE : r;
+	of = remembered(v->view, &now);
+	if (memcmp(&of, &v->key, sizeof(of)))
+		return -ESTALE;
+	return snap_sealed_find(v->snapshots, v->folder, &now, ret_sealed);
+}
+
+int snap_view_sealed(SnapNode *node, SnapSealed **ret_sealed)
+{
+	SnapHandle *handle = snap_node_handle(node, &view_handle_ops);
+
+	if (!handle)
+		return find_sealed((ViewNode *)node, ret_sealed);
+	*ret_sealed = snap_sealed_ref(((struct view_handle *)handle)->sealed);
+	snap_handle_unref(handle);
+	return 0;
+}
+
+/* The attributes of the snapshot's file. */
+static int stat_file(SnapNode *node, struct stat *ret)
+{
+	ViewNode *v = (ViewNode *)node;
+	snap_autofd int at = snap_store_open(v->folder);
+	g_autoptr(SnapSealed) sealed = NULL;
+	int r;
+
+	/* It need not be opened for that. */
+	if (fstatat(at, SNAP_CATALOG_SNAPSHOT, ret, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    ret->st_dev == v->key.dev && ret->st_ino == v->key.ino &&
+	    (uint64_t)ret->st_size == v->key.size)
+		return 0;
+	r = snap_view_sealed(node, &sealed);
+	return r < 0 ? r : snap_sealed_stat(sealed, ret);
 }
 
 static int view_getattr(SnapNode *node, SnapHandle *handle,
 			struct snap_attr *ret_attr)
 {
-	const struct snap_view_of *of = of_node(node);
-	uint64_t size;
-	int r = snap_view_size(of->view, of->sealed, &size);
+	ViewNode *v = (ViewNode *)node;
+	int r = stat_file(node, &ret_attr->st);
 
-	/* A damaged snapshot is an empty file, so that it can be removed. */
-	if (r < 0 && !snap_is_damage(r))
+	if (r < 0)
 		return r;
-	if (fstat(of->sealed->fd, &ret_attr->st) < 0)
-		return -errno;
-	if (!shows_blocks(of))
+	if (!v->shows_blocks)
 		ret_attr->st.st_blocks = 1;
-	ret_attr->st.st_ino = snap_view_ino(of->view, of->sealed);
-	ret_attr->st.st_size = (off_t)size;
+	ret_attr->st.st_ino = v->ino;
+	/* A damaged snapshot is an empty file, so that it can be removed. */
+	ret_attr->st.st_size = (off_t)v->size;
 	ret_attr->st.st_nlink = 1;
 	ret_attr->st.st_mode = S_IFREG | (ret_attr->st.st_mode & 0777);
 	ret_attr->sealed = true;
@@ -89,14 +156,14 @@ static int view_getattr(SnapNode *node, SnapHandle *handle,
 static int view_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
 			const struct stat *st)
 {
-	const struct snap_view_of *of = of_node(node);
-	uint64_t size;
+	g_autoptr(SnapSealed) sealed = NULL;
+	ViewNode *v = (ViewNode *)node;
+	int r;
 
-	if ((set & SNAP_SET_SIZE) &&
-	    (snap_view_size(of->view, of->sealed, &size) < 0 ||
-	     (uint64_t)st->st_size != size))
+	if ((set & SNAP_SET_SIZE) && (uint64_t)st->st_size != v->size)
 		return -EPERM;
-	return snap_store_setattr(of->sealed->fd, set, st);
+	r = snap_view_sealed(node, &sealed);
+	return r < 0 ? r : snap_store_setattr(sealed->fd, set, st);
 }
 
 /* Reads up to `size` bytes: their count, -errno. */
@@ -126,8 +193,8 @@ static ssize_t view_read(SnapHandle *handle, void *buf, size_t size,
 			 uint64_t offset)
 {
 	struct view_handle *h = (struct view_handle *)handle;
-	const struct snap_view_of *of = of_node(handle->node);
-	ssize_t n = read_view(of->view, of->sealed, buf, size, offset,
+	ViewNode *v = (ViewNode *)handle->node;
+	ssize_t n = read_view(v->view, h->sealed, buf, size, offset,
 			      h->exact ? NULL : &h->hint);
 
 	if (h->learner && n > 0)
@@ -137,10 +204,11 @@ static ssize_t view_read(SnapHandle *handle, void *buf, size_t size,
 
 static int64_t view_seek(SnapHandle *handle, int64_t offset, int whence)
 {
-	const struct snap_view_of *of = of_node(handle->node);
+	SnapSealed *sealed = ((struct view_handle *)handle)->sealed;
+	const SnapView *view = ((ViewNode *)handle->node)->view;
 	bool hole = whence == SEEK_HOLE;
 	uint64_t end, at = (uint64_t)offset;
-	int r = snap_view_size(of->view, of->sealed, &end);
+	int r = snap_view_size(view, sealed, &end);
 
 	if (r < 0)
 		return r;
@@ -148,9 +216,9 @@ static int64_t view_seek(SnapHandle *handle, int64_t offset, int whence)
 		return -EINVAL;
 	if (at >= end)
 		return -ENXIO;
-	if (!of->view->seek)
+	if (!view->seek)
 		return hole ? (int64_t)end : offset;
-	r = of->view->seek(of->sealed, at, hole, &at);
+	r = view->seek(sealed, at, hole, &at);
 	if (r < 0)
 		return r;
 	if (at >= end && !hole)
@@ -160,7 +228,10 @@ static int64_t view_seek(SnapHandle *handle, int64_t offset, int whence)
 
 static void view_handle_clear(SnapHandle *handle)
 {
-	snap_learner_free(((struct view_handle *)handle)->learner);
+	struct view_handle *h = (struct view_handle *)handle;
+
+	snap_learner_free(h->learner);
+	snap_sealed_unref(h->sealed);
 }
 
 static const struct snap_handle_ops view_handle_ops = {
@@ -170,35 +241,69 @@ static const struct snap_handle_ops view_handle_ops = {
 	.clear = view_handle_clear,
 };
 
+/* Learns from the process that has opened the file, and gives the kernel what
+ * was learnt before. */
+static void learn(struct view_handle *h, pid_t thread)
+{
+	ViewNode *v = (ViewNode *)h->handle.node;
+
+	h->hot = (struct snap_hot_file){
+		.hot = v->snapshots->opts.hot,
+		.node = &v->node,
+		.state = &v->hot,
+		.folder = v->folder,
+		.snapshot_fd = h->sealed->fd,
+		.ino = v->ino,
+		.ram = &h->sealed->info.ram,
+		.pages = h->sealed->pages,
+	};
+	h->learner = snap_learner_new(&h->hot, thread);
+	snap_hot_give(&h->hot);
+}
+
+/* Opens the snapshot of a view whose size can be told. */
+static int open_sealed(SnapNode *node, SnapSealed **ret_sealed)
+{
+	ViewNode *v = (ViewNode *)node;
+	SnapPlain *plain = snap_store_node(v->folder)->plain;
+	g_autoptr(SnapSealed) sealed = NULL;
+	uint64_t size;
+	int r = snap_view_sealed(node, &sealed);
+
+	if (r == 0)
+		r = snap_view_size(v->view, sealed, &size);
+	if (r == 0 && !snap_plain_fd_fits(plain, sealed->fd))
+		r = -ENFILE;
+	if (r == 0)
+		*ret_sealed = g_steal_pointer(&sealed);
+	return r;
+}
+
 static int view_open(SnapNode *node, int flags,
 		     const struct snap_caller *caller, SnapHandle **ret_handle)
 {
-	ViewNode *v = (ViewNode *)node;
+	const SnapView *view = ((ViewNode *)node)->view;
 	struct view_handle *h;
-	uint64_t size;
+	SnapSealed *sealed = NULL;
 	int r;
 
 	if ((flags & O_ACCMODE) != O_RDONLY)
 		return -EPERM;
-	r = snap_view_size(v->of.view, v->of.sealed, &size);
+	r = open_sealed(node, &sealed);
 	if (r < 0)
 		return r;
 	h = snap_handle_new(sizeof(*h), &view_handle_ops, node);
-	h->exact = v->of.view->learns && (flags & O_NOATIME);
-	if (v->of.view->learns && !h->exact) {
-		h->learner = snap_learner_new(&v->hot, caller->pid);
-		snap_hot_give(&v->hot);
-	}
+	h->sealed = sealed;
+	h->exact = view->learns && (flags & O_NOATIME);
+	if (view->learns && !h->exact)
+		learn(h, caller->pid);
 	*ret_handle = &h->handle;
 	return 0;
 }
 
-static void view_clear(SnapNode *node)
+static SnapNode *view_clear(SnapNode *node)
 {
-	const struct snap_view_of *of = of_node(node);
-
-	snap_sealed_unref(of->sealed);
-	snap_node_unref(of->folder, 1);
+	return ((ViewNode *)node)->folder;
 }
 
 static const struct snap_node_ops view_ops = {
@@ -210,49 +315,38 @@ static const struct snap_node_ops view_ops = {
 
 bool snap_view_of(SnapNode *node, struct snap_view_of *ret_of)
 {
+	ViewNode *v = (ViewNode *)node;
+
 	if (node->ops != &view_ops)
 		return false;
-	*ret_of = *of_node(node);
+	*ret_of = (struct snap_view_of){ v->view, v->folder };
 	return true;
 }
 
-/* The key of a view's node: folder, snapshot and view. Only `stream` and
- * `preamble` show the side file. */
-static struct snap_node_key node_key(const SnapView *view,
-				     const SnapSealed *sealed, SnapNode *folder)
+int snap_view_node(const SnapView *view, SnapSealed *sealed, SnapNode *folder,
+		   SnapNode **ret_node)
 {
-	struct snap_node_key key = { .kind = &view_ops };
-	struct snap_sealed_key of = sealed->key;
+	ViewNode *v;
+	uint64_t size;
+	int r = snap_view_size(view, sealed, &size);
 
-	if (view != &snap_view_stream && view != &snap_view_preamble) {
-		of.side_ino = of.side_size = 0;
-		of.side_mtime_sec = of.side_mtime_nsec = 0;
-	}
-	G_STATIC_ASSERT(sizeof(of) <= (SNAP_NODE_WORDS - 3) * 8);
-	memcpy(key.words + 3, &of, sizeof(of));
-	key.words[0] = view->number;
-	key.words[1] = folder->key.words[0];
-	key.words[2] = folder->key.words[1];
-	return key;
-}
-
-SnapNode *snap_view_node(const SnapView *view, SnapSealed *sealed,
-			 SnapNode *folder)
-{
-	ViewNode *v = g_new0(ViewNode, 1);
-
+	if (r < 0 && !snap_is_damage(r))
+		return r;
+	v = g_new0(ViewNode, 1);
 	v->node.ops = &view_ops;
 	v->node.nodes = folder->nodes;
-	v->node.key = node_key(view, sealed, folder);
-	v->of.view = view;
-	v->of.sealed = snap_sealed_ref(sealed);
-	v->of.folder = snap_node_ref(folder);
-	v->hot.hot = sealed->snapshots->opts.hot;
-	v->hot.node = &v->node;
-	v->hot.folder_fd = snap_folder_fd(folder);
-	v->hot.snapshot_fd = sealed->fd;
-	v->hot.ino = snap_view_ino(view, sealed);
-	v->hot.ram = &sealed->info.ram;
-	v->hot.pages = sealed->pages;
-	return snap_node_intern(&v->node);
+	v->key = remembered(view, &sealed->key);
+	v->node.key.kind = &view_ops;
+	v->node.key.words[0] = view->number;
+	v->node.key.words[1] = snap_node_number(folder);
+	G_STATIC_ASSERT(sizeof(v->key) <= (SNAP_NODE_WORDS - 2) * 8);
+	memcpy(v->node.key.words + 2, &v->key, sizeof(v->key));
+	v->snapshots = sealed->snapshots;
+	v->view = view;
+	v->folder = snap_node_ref(folder);
+	v->ino = snap_view_ino(view, sealed);
+	v->size = size;
+	v->shows_blocks = shows_blocks(view, sealed);
+	*ret_node = snap_node_intern(&v->node);
+	return 0;
 }

@@ -19,7 +19,8 @@
 
 /* ---- sealed snapshots (sealed.c) ---- */
 
-/* The snapshots of a mount that are open. */
+/* The snapshots of a mount that are open. One that nobody uses is closed after
+ * some seconds. */
 typedef struct SnapSnapshots SnapSnapshots;
 
 struct snap_snapshots_opts {
@@ -50,8 +51,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapSealed, snap_sealed_unref)
  * be removed. */
 bool snap_sealed_damaged(const SnapSealed *sealed);
 
-/* Tells snapshots apart; compared byte by byte. */
+/* Tells snapshots apart, by their place and what is in it; compared byte by
+ * byte. */
 struct snap_sealed_id {
+	uint64_t folder_dev;
+	uint64_t folder_ino;
 	uint64_t dev;
 	uint64_t ino;
 	uint8_t uuid[16]; /* zeros for a damaged one */
@@ -91,22 +95,26 @@ int snap_view_size(const SnapView *view, SnapSealed *sealed,
 ssize_t snap_view_read(const SnapView *view, SnapSealed *sealed, void *buf,
 		       size_t size, uint64_t offset);
 
-/* The inode number of a view. The same snapshot always has the same. */
+/* The inode number of a view. The same snapshot in the same place always has
+ * the same; a copy of it has another. */
 uint64_t snap_view_ino(const SnapView *view, const SnapSealed *sealed);
 
-/* The node of a view; a new reference. It is opened to be read only. */
-SnapNode *snap_view_node(const SnapView *view, SnapSealed *sealed,
-			 SnapNode *folder);
+/* The node of a view: a new reference. It is opened to be read only. -errno. */
+int snap_view_node(const SnapView *view, SnapSealed *sealed, SnapNode *folder,
+		   SnapNode **ret_node);
 
-/* What a node of a view stands for; all are borrowed from the node. */
+/* What a node of a view stands for; the folder is borrowed from the node. */
 struct snap_view_of {
 	const SnapView *view;
-	SnapSealed *sealed;
 	SnapNode *folder;
 };
 
 /* Fills *ret_of; false when `node` is no view. */
 bool snap_view_of(SnapNode *node, struct snap_view_of *ret_of);
+
+/* The snapshot of a node of a view: a new reference. -ESTALE when it is gone
+ * and no process has it open, -errno. */
+int snap_view_sealed(SnapNode *node, SnapSealed **ret_sealed);
 
 /* ---- the preamble (preamble.c, edit.c) ---- */
 
