@@ -12,13 +12,14 @@
 #include "tools/guest/qmp.h"
 
 typedef struct {
-	char *path; /* absolute */
+	int fd;	    /* of the folder, until the end */
+	char *path; /* absolute; for people and for QEMU */
 	bool mounted;
 	bool replaces;	 /* a snapshot is there */
 	char *old_uuid;	 /* of the snapshot that is there, or NULL */
 	char *target;	 /* path of the file that the stream is written to */
 	bool by_qemu;	 /* QEMU opens it */
-	GPtrArray *made; /* paths of folders that were made, outer ones first */
+	GPtrArray *made; /* folders that were made, outer ones first */
 } SnapSaveFolder;
 
 /* Opens the folder `path`. Folders that are made belong to the user who runs
@@ -55,6 +56,9 @@ char *snap_save_folder_reason(const SnapSaveFolder *folder);
 /* Gets the attribute user.snapfs.`name` of a snapshot's folder, made safe; NULL
  * if there is none; g_free. */
 char *snap_folder_attribute(const char *path, const char *name);
+/* The same for the folder that is saved into. */
+char *snap_save_folder_attribute(const SnapSaveFolder *folder,
+				 const char *name);
 
 /* Gets the snapshot's size on disk in bytes. */
 uint64_t snap_save_folder_size(const SnapSaveFolder *folder);

@@ -143,7 +143,7 @@ static char *why_file(SnapSaveStream *s, int r)
 	struct statvfs st;
 	/* A write that was on its way to that program may fail by EIO. */
 	bool gone = is_gone(-r) ||
-		    (statvfs(s->folder->path, &st) < 0 && is_gone(errno));
+		    (fstatvfs(s->folder->fd, &st) < 0 && is_gone(errno));
 
 	return g_strdup_printf("%s: %s", s->folder->target,
 			       gone ? "the mount has ended" : g_strerror(-r));

@@ -368,7 +368,7 @@ static void report(const struct save *s, gint64 took)
 	g_autofree char *ram = snap_size_format(s->vm->memory_size);
 	g_autofree char *disk =
 		snap_size_format(snap_save_folder_size(s->folder));
-	g_autofree char *form = snap_folder_attribute(s->folder->path, "form");
+	g_autofree char *form = snap_save_folder_attribute(s->folder, "form");
 
 	printf("saved %s in %.2f s: %s of memory, %s on disk; ",
 	       s->folder->path, (double)took / G_USEC_PER_SEC, ram, disk);
@@ -387,20 +387,6 @@ static void report(const struct save *s, gint64 took)
 				 "can only use --way=eager");
 }
 
-/* Writes vm.json beside the snapshot that it names. */
-static int write_vm(struct save *s, GError **error)
-{
-	snap_autofd int folder =
-		open(s->folder->path,
-		     O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-
-	if (folder < 0)
-		return snap_fail_errno(error, errno, "%s", s->folder->path);
-	s->vm->saved = snap_print_time_iso((uint64_t)g_get_real_time() * 1000);
-	snap_identity_note(s->vm, folder);
-	return snap_vm_write(s->vm, folder, error);
-}
-
 static int save(struct save *s, GError **error)
 {
 	int r = save_memory(s, error);
@@ -412,7 +398,9 @@ static int save(struct save *s, GError **error)
 	restore(s, r);
 	if (r)
 		return r;
-	r = write_vm(s, error);
+	s->vm->saved = snap_print_time_iso((uint64_t)g_get_real_time() * 1000);
+	snap_identity_note(s->vm, s->folder->fd);
+	r = snap_vm_write(s->vm, s->folder->fd, error);
 	report(s, took);
 	return r < 0 ? snap_fail_prefix(error, r,
 					"the memory is saved, but " SNAP_VM_FILE

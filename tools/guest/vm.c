@@ -198,14 +198,20 @@ static char *vm_text(const SnapVm *vm)
 	return snap_json_writer_finish(w);
 }
 
-int snap_vm_write(const SnapVm *vm, int folder, GError **error)
+int snap_vm_write(const SnapVm *vm, int folder_fd, GError **error)
 {
-	g_autofree char *other =
-		g_strdup_printf("." SNAP_VM_FILE ".%d", (int)getpid());
 	g_autofree char *text = vm_text(vm);
-	/* A command line may hold secrets. */
-	struct snap_replace how = { folder, SNAP_VM_FILE, folder, other,
-				    -1,	    0600,	  true };
+	g_autofree char *temporary =
+		g_strdup_printf("." SNAP_VM_FILE ".%d", (int)getpid());
+	struct snap_replace how = {
+		.dirfd = folder_fd,
+		.name = SNAP_VM_FILE,
+		.tmp_dirfd = folder_fd,
+		.tmp_name = temporary,
+		.like_fd = -1,
+		.mode = 0600, /* a command line may hold secrets */
+		.durable = true,
+	};
 	int r = snap_replace_file(&how, text, strlen(text));
 
 	return r < 0 ? snap_fail_errno(error, -r, SNAP_VM_FILE) : 0;

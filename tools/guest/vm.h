@@ -63,8 +63,8 @@ void snap_vm_read_command(SnapVm *vm, pid_t pid, uid_t uid);
 /* Tells whether QEMU still runs: a process has its id and command line. */
 bool snap_vm_is_running(const SnapVm *vm);
 
-/* Writes vm.json into the open folder, durably. Returns 0 or -errno. */
-int snap_vm_write(const SnapVm *vm, int folder, GError **error);
+/* Writes vm.json into a folder, durably. Returns 0 or -errno. */
+int snap_vm_write(const SnapVm *vm, int folder_fd, GError **error);
 
 /* Reads vm.json from the open folder, whose path is `path`. Returns 0; -EPROTO
  * if it is damaged, -EPERM if another user could have written it; or -errno. */
