@@ -13,6 +13,7 @@ import circles  # noqa: E402
 import doors  # noqa: E402
 import includes  # noqa: E402
 import options  # noqa: E402
+import paths  # noqa: E402
 import sizes  # noqa: E402
 import source  # noqa: E402
 import words  # noqa: E402
@@ -204,6 +205,9 @@ class Lint(unittest.TestCase):
         self.expect_each(doors.check, {'fs/view/good.h': GOOD_DOORS},
                          BAD_DOORS)
 
+    def test_names_each_name_that_is_looked_up_twice(self):
+        self.expect_each(paths.check, GOOD_PATHS, BAD_PATHS)
+
     def test_measures_files_and_functions(self):
         long_file = '\n' * (sizes.FILE_LINES + 1)
         good = {'format/a.c': function(sizes.LONG_BODY_LINES) * 9}
@@ -272,6 +276,41 @@ CALM = {
 }
 
 A_AND_B = 'fs/plain/a.c -> fs/plain/b.c ({}) -> fs/plain/a.c (snap_a)'
+
+# Files by descriptor; a planted file, and what must be said about it.
+GOOD_PATHS = {
+    'format/base/beneath.c': 'int f(void)\n{\n\treturn open(p, 0) + '
+                             'chmod(p, 0) + openat(AT_FDCWD, p, 0);\n}\n',
+    'fs/plain/a.c': 'int f(void)\n{\n\treturn snap_open_below(d, "name", 0, '
+                    '0) + node->ops->open(node) + mkdirat(d, "name", 0) + '
+                    'reopen(d); /* open(p) */\n}\n',
+    'fs/mount/a.c': 'int f(void)\n{\n\treturn stat(p, &st) + '
+                    'snap_open_named("/dev/null", 0, 0);\n}\n',
+    'tools/guest/a.c': 'int f(void)\n{\n\treturn unlink(p) + '
+                       'snap_open_named(p, 0, 0);\n}\n',
+}
+BAD_PATHS = [
+    ('fs/plain/b.c', '\nint a = open(p, 0);\n', 'b.c:2: open():'),
+    ('fs/plain/b.c', 'int a = openat(d, n, O_NOFOLLOW);\n', 'openat():'),
+    ('fs/plain/b.c', 'FILE *a = fopen (p, "r");\n', 'fopen():'),
+    ('format/store/b.c', 'int a = fchownat(d, n, 1, 1, 0);\n', 'fchownat():'),
+    ('fs/catalog/b.c', 'int a = fchmodat(d, n, 1, 0);\n', 'fchmodat():'),
+    ('tools/guest/b.c', 'int a = chown(p, 1, 1);\n', 'chown():'),
+    ('tools/guest/b.c', 'int a = mkdir(p, 1);\n', 'mkdir():'),
+    ('tools/store/b.c', 'int a = rename(p, q);\n', 'rename():'),
+    ('tools/store/b.c', 'int a = g_file_set_contents(p, t, 1, e);\n',
+     'g_file_set_contents():'),
+    ('fs/tree/b.c', 'int a = stat(p, &st);\n', 'stat():'),
+    ('fs/view/b.c', 'int a = snap_open_named(p, 0, 0);\n',
+     'snap_open_named():'),
+    ('fs/view/b.c', 'int a = unlinkat(AT_FDCWD, p, 0);\n', 'AT_FDCWD:'),
+    ('fs/catalog/b.c', 'int a = mkdirat(d, ".snapfs/tmp", 0);\n',
+     'one name'),
+    ('fs/catalog/b.c', 'int a = snap_open_below(\n\td, "a/b", 0, 0);\n',
+     'one name'),
+    ('fs/catalog/b.c', 'int a = faccessat(d, NAME "/lock", 0, 0);\n',
+     'one name'),
+]
 
 # Lines behind those of one file, and what must be said then.
 BAD_CALLS = [

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "format/base/beneath.h"
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "format/base/fileio.h"
@@ -19,13 +20,13 @@ static int open_file(const struct bridge *b, const char *name,
 		     struct stat *ret_st, GError **error)
 {
 	g_autofree char *path = g_build_filename(b->path, name, NULL);
-	int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
-	snap_autofd int fd = open(path, flags | O_NOATIME);
+	int flags = O_RDONLY | O_NONBLOCK;
+	snap_autofd int fd = snap_open_named(path, flags | O_NOATIME, 0);
 
-	if (fd < 0 && errno == EPERM) /* another user's file */
-		fd = open(path, flags);
+	if (fd == -EPERM) /* another user's file */
+		fd = snap_open_named(path, flags, 0);
 	if (fd < 0 || fstat(fd, ret_st) < 0)
-		return snap_fail_errno(error, errno, "%s", path);
+		return snap_fail_errno(error, fd < 0 ? -fd : errno, "%s", path);
 	if (!S_ISREG(ret_st->st_mode))
 		return snap_fail(error, EINVAL, "%s is not a file", path);
 	return snap_steal_fd(&fd);
@@ -34,19 +35,19 @@ static int open_file(const struct bridge *b, const char *name,
 int folder_open(struct bridge *b, const char *path, GError **error)
 {
 	g_autofree char *devstate = g_build_filename(path, "devstate", NULL);
-	g_autoptr(GError) cause = NULL;
 	snap_autofd int fd = -1;
 	struct stat st;
 	char *state;
-	gsize size;
+	size_t size;
 	int r;
 
 	b->path = path;
 	fd = open_file(b, "devstate", &st, error);
 	if (fd < 0)
 		return fd;
-	if (!g_file_get_contents(devstate, &state, &size, &cause))
-		return snap_fail(error, EIO, "%s", cause->message);
+	r = snap_read_fd(fd, (size_t)st.st_size, &state, &size);
+	if (r < 0)
+		return snap_fail_errno(error, -r, "%s", devstate);
 	r = snap_postcopy_new((uint8_t *)state, size,
 			      (uint32_t)sysconf(_SC_PAGESIZE), &b->post, error);
 	if (r < 0)
@@ -150,12 +151,14 @@ GArray *folder_read_hot(const struct bridge *b)
 void folder_write_hot(const struct bridge *b, const GArray *known,
 		      const GArray *asked)
 {
-	g_autofree char *path = g_build_filename(b->path, "hot", NULL);
-	g_autofree char *other = g_strdup_printf("%s.%d", path, (int)getpid());
+	snap_autofd int folder =
+		snap_open_named(b->path, O_PATH | O_DIRECTORY, 0);
+	g_autofree char *other = g_strdup_printf("hot.%d", (int)getpid());
 	g_autoptr(GArray) runs = snap_hot_merge(known, asked, b->ram);
 	g_autofree char *text = snap_hot_format(runs, b->ram);
-	struct snap_replace how = { AT_FDCWD, path, AT_FDCWD, other,
-				    -1,	      0644, false };
+	struct snap_replace how = { folder, "hot", folder, other,
+				    -1,	    0644,  false };
 
-	(void)snap_replace_file(&how, text, strlen(text));
+	if (folder >= 0)
+		(void)snap_replace_file(&how, text, strlen(text));
 }

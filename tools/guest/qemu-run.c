@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "format/base/beneath.h"
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "format/base/start.h"
@@ -57,14 +58,14 @@ static void set_up_child(gpointer data)
 static int spawn(SnapQemuRun *run, char **command, const char *folder,
 		 GError **error)
 {
-	snap_autofd int log =
-		open(run->log,
-		     O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
-	snap_autofd int none = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	snap_autofd int log = snap_open_named(
+		run->log, O_WRONLY | O_CREAT | O_EXCL | O_APPEND, 0600);
+	snap_autofd int none = snap_open_named("/dev/null", O_RDONLY, 0);
 	g_autoptr(GError) cause = NULL;
 
 	if (log < 0 || none < 0)
-		return snap_fail_errno(error, errno, "%s", run->log);
+		return snap_fail_errno(error, log < 0 ? -log : -none, "%s",
+				       log < 0 ? run->log : "/dev/null");
 	if (!g_spawn_async_with_fds(
 		    folder, command, NULL,
 		    G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD,

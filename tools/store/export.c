@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "format/base/beneath.h"
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "format/base/fileio.h"
@@ -54,8 +55,11 @@ static bool replaces_file(void)
 struct output {
 	int fd;
 	const char *name;
-	char *temporary; /* renamed to `name` at the end; NULL: there is none */
-	bool sparse;	 /* holes may be skipped */
+	int folder;	 /* -1, or the folder of the next two */
+	char *temporary; /* renamed to `final` at the end; NULL: there is none
+			  */
+	char *final;
+	bool sparse; /* holes may be skipped */
 };
 
 /* Tells whether holes may be skipped: only at the end of a file, where no
@@ -69,11 +73,30 @@ static bool can_be_sparse(int fd)
 	       S_ISREG(st.st_mode) && lseek(fd, 0, SEEK_CUR) == st.st_size;
 }
 
-static int open_output(struct output *o, GError **error)
+/* Makes a temporary file in the folder of the output. Returns its descriptor.
+ */
+static int open_temporary(struct output *o)
 {
+	g_autofree char *folder = g_path_get_dirname(output_name);
+	g_autofree char *uuid = g_uuid_string_random();
 	mode_t mask = umask(0);
+	int fd;
 
 	umask(mask);
+	o->folder = snap_open_named(folder, O_PATH | O_DIRECTORY, 0);
+	if (o->folder < 0)
+		return o->folder;
+	o->final = g_path_get_basename(output_name);
+	o->temporary = g_strdup_printf("%s.%.8s", o->final, uuid);
+	fd = snap_open_below(o->folder, o->temporary,
+			     O_WRONLY | O_CREAT | O_EXCL, 0660 & ~mask);
+	if (fd < 0)
+		g_clear_pointer(&o->temporary, g_free);
+	return fd;
+}
+
+static int open_output(struct output *o, GError **error)
+{
 	o->name = output_name ? output_name : "standard output";
 	if (!output_name) {
 		o->fd = STDOUT_FILENO;
@@ -82,16 +105,12 @@ static int open_output(struct output *o, GError **error)
 					 "standard output is a terminal; use a "
 					 "pipe, or --output");
 	} else if (!replaces_file()) {
-		o->fd = open(output_name, O_WRONLY | O_CLOEXEC);
+		o->fd = snap_open_named(output_name, O_WRONLY, 0);
 	} else {
-		o->temporary = g_strconcat(output_name, ".XXXXXX", NULL);
-		o->fd = g_mkstemp_full(o->temporary, O_WRONLY | O_CLOEXEC,
-				       (int)(0660 & ~mask));
-		if (o->fd < 0)
-			g_clear_pointer(&o->temporary, g_free);
+		o->fd = open_temporary(o);
 	}
 	if (o->fd < 0)
-		return snap_fail_errno(error, errno, "%s", o->name);
+		return snap_fail_errno(error, -o->fd, "%s", o->name);
 	o->sparse = can_be_sparse(o->fd);
 	return 0;
 }
@@ -101,7 +120,8 @@ static int finish_output(struct output *o, GError **error)
 {
 	if (!o->temporary)
 		return 0;
-	if (fdatasync(o->fd) < 0 || rename(o->temporary, o->name) < 0)
+	if (fdatasync(o->fd) < 0 ||
+	    renameat(o->folder, o->temporary, o->folder, o->final) < 0)
 		return snap_fail_errno(error, errno, "%s", o->name);
 	g_clear_pointer(&o->temporary, g_free);
 	return 0;
@@ -110,8 +130,10 @@ static int finish_output(struct output *o, GError **error)
 static void close_output(struct output *o)
 {
 	if (o->temporary)
-		unlink(o->temporary);
+		unlinkat(o->folder, o->temporary, 0);
 	g_free(o->temporary);
+	g_free(o->final);
+	snap_close_fd(&o->folder);
 	if (o->fd >= 0 && o->fd != STDOUT_FILENO)
 		close(o->fd);
 }
@@ -274,7 +296,7 @@ static int copy(SnapOpenTree *t, const char *path, const char *title,
 	struct view v = { .title = title,
 			  .progress = progress,
 			  .signals = signals };
-	struct output o = { .fd = -1 };
+	struct output o = { .fd = -1, .folder = -1 };
 	int r = open_view(t, path, form, &v, error);
 
 	if (r < 0)

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "format/base/beneath.h"
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "format/base/zero.h"
@@ -90,9 +91,11 @@ static int open_source(struct source *s, GError **error)
 	struct stat st;
 
 	s->name = file_name ? file_name : "standard input";
-	s->fd = file_name ? open(file_name, O_RDONLY | O_CLOEXEC)
+	s->fd = file_name ? snap_open_named(file_name, O_RDONLY, 0)
 			  : STDIN_FILENO;
-	if (s->fd < 0 || fstat(s->fd, &st) < 0)
+	if (s->fd < 0)
+		return snap_fail_errno(error, -s->fd, "%s", s->name);
+	if (fstat(s->fd, &st) < 0)
 		return snap_fail_errno(error, errno, "%s", s->name);
 	if (S_ISDIR(st.st_mode))
 		return snap_fail_errno(error, EISDIR, "%s", s->name);

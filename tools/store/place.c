@@ -14,6 +14,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "format/base/beneath.h"
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "tools/cli/print.h"
@@ -201,28 +202,13 @@ int snap_place_open(const SnapPlace *place, SnapCatalog **ret_catalog,
 
 int snap_place_folder(SnapCatalog *catalog, const char *path, GError **error)
 {
-	g_auto(GStrv) names = g_strsplit(path, "/", -1);
-	snap_autofd int at = openat(snap_catalog_fd(catalog), ".",
-				    O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = snap_open_below(snap_catalog_fd(catalog), *path ? path : ".",
+				 O_RDONLY | O_DIRECTORY, 0);
 
-	if (at < 0)
-		return snap_fail_errno(error, errno, "store %s",
-				       snap_catalog_path(catalog));
-	for (char **name = names; *name; name++) {
-		int next;
-
-		if (!**name || !strcmp(*name, "."))
-			continue;
-		if (!strcmp(*name, ".."))
-			return snap_fail_errno(error, EINVAL, "%s", path);
-		next = openat(at, *name,
-			      O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (next < 0)
-			return snap_fail_errno(error, errno, "%s", path);
-		close(at);
-		at = next;
-	}
-	return snap_steal_fd(&at);
+	return fd < 0 ? snap_fail_errno(error, -fd, "%s",
+					*path ? path
+					      : snap_catalog_path(catalog))
+		      : fd;
 }
 
 int snap_place_no_snapshot(SnapCatalog *catalog, const char *path,
