@@ -2,14 +2,15 @@
 /*
  * The command line names an image in one of these ways:
  *
- *   -hda PATH                                  the format is probed
+ *   PATH, or -hda PATH, -fda PATH and so on    the format is probed
  *   -drive file=PATH,format=F,…                all in one
  *   -blockdev driver=F,file.filename=PATH,…    all in one, or
  *   -blockdev driver=file,node-name=N,filename=PATH
  *   -blockdev driver=F,file=N,…                in two, or the same in JSON
  *
- * The overlay takes the image's place, and the format becomes qcow2. A backing
- * node that the option names is removed: the overlay names its own.
+ * The overlay takes the image's place, and the format becomes qcow2. What only
+ * the image's own format understands is removed; the overlay names its backing
+ * image itself, with all that opens it.
  */
 #include "tools/guest/command.h"
 
@@ -191,6 +192,27 @@ static bool is_image(const struct swap *w, const char *word)
 	return !strcmp(path, w->image);
 }
 
+/* Options of a format other than qcow2, of its encryption, and a backing node
+ * (QEMU's qapi/block-core.json: BlockdevOptionsRaw, …LUKS, …Qcow2). */
+static bool is_of_format(const char *key)
+{
+	static const char *const keys[] = { "backing", "encrypt", "key-secret",
+					    "offset",  "size",	  "header" };
+	gsize n = strcspn(key, ".=");
+
+	for (guint i = 0; i < G_N_ELEMENTS(keys); i++)
+		if (strlen(keys[i]) == n && !strncmp(key, keys[i], n))
+			return true;
+	return false;
+}
+
+static void drop_of_format(GPtrArray *parts)
+{
+	for (guint i = parts->len; i > 0; i--)
+		if (is_of_format(parts->pdata[i - 1]))
+			g_ptr_array_remove_index(parts, i - 1);
+}
+
 static bool swap_drive(struct swap *w, char **word)
 {
 	static const char *const keys[] = { "file", "file.filename" };
@@ -208,7 +230,7 @@ static bool swap_drive(struct swap *w, char **word)
 	set(parts, get(parts, "driver") ? "driver" : "format", "qcow2");
 	if (get(parts, "file.driver"))
 		set(parts, "file.driver", "file");
-	set(parts, "backing", NULL);
+	drop_of_format(parts);
 	g_free(*word);
 	*word = join(parts);
 	return true;
@@ -234,7 +256,7 @@ static bool swap_blockdev(struct swap *w, char **word)
 		set(parts, "file.filename", w->overlay);
 		set(parts, "file.driver", "file");
 		set(parts, "driver", "qcow2");
-		set(parts, "backing", NULL);
+		drop_of_format(parts);
 	} else {
 		return false;
 	}
@@ -251,12 +273,15 @@ static char *to_text(JsonObject *object)
 	return json_to_string(node, FALSE);
 }
 
-/* Makes a node's format qcow2, without a backing node. */
+/* Makes a node's format qcow2. */
 static void set_qcow2(JsonObject *o)
 {
+	g_autoptr(GList) keys = json_object_get_members(o);
+
+	for (GList *at = keys; at; at = at->next)
+		if (is_of_format(at->data))
+			json_object_remove_member(o, at->data);
 	json_object_set_string_member(o, "driver", "qcow2");
-	if (json_object_has_member(o, "backing"))
-		json_object_remove_member(o, "backing");
 }
 
 static bool swap_json(struct swap *w, char **word)
@@ -302,7 +327,7 @@ static bool swap_format(const struct swap *w, char **word)
 		if (!strchr(parts->pdata[0], '='))
 			g_ptr_array_remove_index(parts, 0);
 		set(parts, "driver", "qcow2");
-		set(parts, "backing", NULL);
+		drop_of_format(parts);
 		text = join(parts);
 	}
 	g_free(*word);
@@ -314,7 +339,9 @@ static bool swap_format(const struct swap *w, char **word)
 
 static bool swap_word(struct swap *w, const char *option, char **word)
 {
-	static const char *const plain[] = { "hda", "hdb", "hdc", "hdd" };
+	static const char *const plain[] = { "hda", "hdb",	"hdc",
+					     "hdd", "fda",	"fdb",
+					     "sd",  "mtdblock", "pflash" };
 
 	if (is_option(option, "drive"))
 		return swap_drive(w, word);
@@ -331,10 +358,77 @@ static bool swap_word(struct swap *w, const char *option, char **word)
 	return false;
 }
 
+/* Tells whether no value follows an option (QEMU's qemu-options.hx: those
+ * without HAS_ARG). */
+static bool is_flag(const char *option)
+{
+	static const char *const flags[] = {
+		"S",
+		"alt-grab",
+		"async-teardown",
+		"ctrl-grab",
+		"daemonize",
+		"enable-fips",
+		"enable-hax",
+		"enable-kvm",
+		"enable-sync-profile",
+		"full-screen",
+		"jitdump",
+		"mem-prealloc",
+		"no-acpi",
+		"no-fd-bootchk",
+		"no-hpet",
+		"no-kvm",
+		"no-quit",
+		"no-reboot",
+		"no-shutdown",
+		"no-user-config",
+		"nodefaults",
+		"nographic",
+		"old-param",
+		"only-migratable",
+		"perfmap",
+		"portrait",
+		"preconfig",
+		"s",
+		"semihosting",
+		"singlestep",
+		"snapshot",
+		"usb",
+		"win2k-hack",
+		"xen-attach",
+		"xen-domid-restrict",
+	};
+
+	for (guint i = 0; i < G_N_ELEMENTS(flags); i++)
+		if (is_option(option, flags[i]))
+			return true;
+	return false;
+}
+
+/* If a word stands for itself and not for the value of the option before it, it
+ * is a disk's image. */
+static bool swap_bare(const struct swap *w, GPtrArray *command, guint i)
+{
+	const char *before = command->pdata[i - 1];
+	char **word = (char **)&command->pdata[i];
+
+	if (**word == '-' || !is_image(w, *word) ||
+	    (i > 1 && *before == '-' && !is_flag(before)))
+		return false;
+	g_free(*word);
+	*word = g_strdup(w->overlay);
+	return true;
+}
+
 /* Replaces one image. Returns 1, 0 if no option names it, or -EINVAL. */
 static int swap_image(GPtrArray *command, struct swap *w, GError **error)
 {
 	bool found = false, format = false;
+
+	for (guint i = 1; i + 1 < command->len; i++)
+		if (swap_bare(w, command, i))
+			found = true;
 
 	for (guint i = 1; i + 2 < command->len; i++)
 		if (swap_word(w, command->pdata[i],
@@ -368,6 +462,6 @@ int snap_command_replace(GPtrArray *command, const SnapDisk *disk,
 	}
 	return snap_fail(error, ENOENT,
 			 "the command line names no image of disk %s; it needs "
-			 "%s after -drive file=, -blockdev or -hda",
+			 "%s after -drive file=, -blockdev, -hda or the like",
 			 snap_disk_title(disk), disk->chain[0]);
 }

@@ -21,22 +21,6 @@ const char *snap_disk_title(const SnapDisk *d)
 
 /* ---- listing ---- */
 
-/* Finds the file of a node that QEMU describes by JSON; NULL if there is none.
- * *ret_complex: the node has more than that file describes. */
-static char *file_in_json(const char *name, bool *ret_complex)
-{
-	const char *text = name + strlen("json:");
-	g_autoptr(JsonObject) object = NULL;
-	JsonObject *at;
-
-	if (snap_json_parse(text, strlen(text), &object, NULL) < 0)
-		return NULL;
-	*ret_complex = json_object_has_member(object, "backing");
-	for (at = object; snap_json_object(at, "file");)
-		at = snap_json_object(at, "file");
-	return g_strdup(snap_json_text(at, "filename"));
-}
-
 /* Makes a path absolute; a name with a protocol ("nbd:…") stays as it is. */
 static char *whole_path(const char *name, const char *folder)
 {
@@ -47,39 +31,151 @@ static char *whole_path(const char *name, const char *folder)
 	return g_canonicalize_filename(name, folder);
 }
 
-/* Gets an image's path; *ret_name is the name that QEMU opens with all its
- * backing images. */
-static char *image_path(JsonObject *image, const char *folder, char **ret_name)
+/* Nodes that show what is below them, and are no format. */
+static bool is_filter(const char *driver)
 {
-	const char *name = snap_json_text(image, "filename");
-	g_autofree char *file = NULL;
-	bool complex = false;
-	char *path;
+	static const char *const names[] = { "throttle", "copy-on-read",
+					     "compress", "preallocate" };
 
-	if (!name)
-		return NULL;
-	if (g_str_has_prefix(name, "json:"))
-		file = file_in_json(name, &complex);
-	path = whole_path(file ? file : name, folder);
-	if (ret_name)
-		*ret_name = g_strdup(complex ? name : path);
-	return path;
+	for (guint i = 0; driver && i < G_N_ELEMENTS(names); i++)
+		if (!strcmp(driver, names[i]))
+			return true;
+	return false;
 }
 
-/* Sets d->image and d->chain. */
-static void set_chain(SnapDisk *d, JsonObject *image, const char *folder)
+/* An image, as QEMU describes it. */
+struct image {
+	char *path;   /* of its file; or a name with a protocol */
+	char *name;   /* by which QEMU opens it with all that is below it */
+	char *format; /* NULL: as QEMU says */
+};
+
+/* Tells whether the path and the format of an image do not suffice to open it:
+ * it needs a key, lies at an offset, has another backing image, … */
+static bool is_complex(JsonObject *at)
+{
+	g_autoptr(GList) keys = json_object_get_members(at);
+	JsonObject *file = snap_json_object(at, "file");
+
+	for (GList *key = keys; key; key = key->next)
+		if (strcmp(key->data, "driver") && strcmp(key->data, "file") &&
+		    (file || strcmp(key->data, "filename")))
+			return true;
+	return file &&
+	       (is_filter(snap_json_text(file, "driver")) || is_complex(file));
+}
+
+static char *json_name(JsonObject *object)
+{
+	g_autoptr(JsonNode) node = json_node_new(JSON_NODE_OBJECT);
+	g_autofree char *text = NULL;
+
+	json_node_set_object(node, object);
+	text = json_to_string(node, FALSE);
+	return g_strconcat("json:", text, NULL);
+}
+
+/* Parses an image that QEMU describes by JSON. Filters above it are left out:
+ * the command line has them. False if it names no file. */
+static bool parse_json(const char *text, const char *folder,
+		       struct image *ret_image)
+{
+	g_autoptr(JsonObject) object = NULL;
+	JsonObject *top, *file;
+	const char *name;
+
+	if (snap_json_parse(text, strlen(text), &object, NULL) < 0)
+		return false;
+	top = object;
+	while (is_filter(snap_json_text(top, "driver")) &&
+	       snap_json_object(top, "file"))
+		top = snap_json_object(top, "file");
+	for (file = top; snap_json_object(file, "file");)
+		file = snap_json_object(file, "file");
+	name = snap_json_text(file, "filename");
+	if (!name)
+		return false;
+	ret_image->path = whole_path(name, folder);
+	ret_image->format = g_strdup(snap_json_text(top, "driver"));
+	json_object_set_string_member(file, "filename", ret_image->path);
+	ret_image->name =
+		is_complex(top) ? json_name(top) : g_strdup(ret_image->path);
+	return true;
+}
+
+/* Describes an image; false if QEMU does not name it. */
+static bool parse_image(JsonObject *about, const char *folder,
+			struct image *ret_image)
+{
+	const char *name = snap_json_text(about, "filename");
+
+	if (!name)
+		return false;
+	if (g_str_has_prefix(name, "json:") &&
+	    parse_json(name + strlen("json:"), folder, ret_image))
+		return true;
+	ret_image->path = whole_path(name, folder);
+	ret_image->name = g_strdup(ret_image->path);
+	return true;
+}
+
+/* Sets d->image, d->format, d->size and d->chain. */
+static void set_chain(SnapDisk *d, JsonObject *about, const char *folder)
 {
 	g_autoptr(GPtrArray) chain = g_ptr_array_new();
 
-	for (guint i = 0; image && i < CHAIN_MAX; i++) {
-		char *path = image_path(image, folder, i ? NULL : &d->image);
+	d->size = (uint64_t)MAX(snap_json_number(about, "virtual-size", 0), 0);
+	for (guint i = 0; about && i < CHAIN_MAX; i++) {
+		struct image image = { 0 };
 
-		if (path)
-			g_ptr_array_add(chain, path);
-		image = snap_json_object(image, "backing-image");
+		if (parse_image(about, folder, &image))
+			g_ptr_array_add(chain, image.path);
+		if (i == 0 && is_filter(d->format) && image.format) {
+			g_free(d->format);
+			d->format = g_steal_pointer(&image.format);
+		}
+		if (i == 0)
+			d->image = g_steal_pointer(&image.name);
+		g_free(image.name);
+		g_free(image.format);
+		about = snap_json_object(about, "backing-image");
 	}
 	g_ptr_array_add(chain, NULL);
 	d->chain = (GStrv)g_ptr_array_free(g_steal_pointer(&chain), FALSE);
+}
+
+/* If a filter is on top, makes its image's own node the disk's: an overlay
+ * there leaves the filter where it is. */
+static int step_below(SnapQmp *qmp, SnapDisk *d, const char *driver,
+		      const char *folder, GError **error)
+{
+	g_autoptr(JsonObject) answer = NULL;
+	const char *node = NULL;
+	JsonArray *list;
+	guint n = 0;
+	int r;
+
+	if (!is_filter(driver) || !*d->chain)
+		return 0;
+	r = snap_qmp_call(qmp, "query-named-block-nodes", NULL, &answer, error);
+	list = snap_json_list(answer, "list");
+	for (guint i = 0; i < snap_json_length(list); i++) {
+		JsonObject *o = snap_json_at(list, i);
+		const char *file = snap_json_text(o, "file");
+		g_autofree char *path = file ? whole_path(file, folder) : NULL;
+
+		if (g_strcmp0(snap_json_text(o, "drv"), d->format) ||
+		    g_strcmp0(path, *d->chain))
+			continue;
+		node = snap_json_text(o, "node-name");
+		n++;
+	}
+	if (n != 1 || !node)
+		return r;
+	g_free(d->node);
+	d->node = g_strdup(node);
+	g_clear_pointer(&d->device, g_free);
+	return 0;
 }
 
 int snap_disks_list(SnapQmp *qmp, SnapVm *vm, GError **error)
@@ -111,6 +207,10 @@ int snap_disks_list(SnapQmp *qmp, SnapVm *vm, GError **error)
 					 "QEMU does not name the image of disk "
 					 "%u",
 					 i);
+		r = step_below(qmp, d, snap_json_text(inserted, "drv"),
+			       vm->folder, error);
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }

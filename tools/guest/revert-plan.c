@@ -210,16 +210,25 @@ static int make_command(SnapRevertPlan *p, const struct snap_revert_opts *o,
 
 /* ---- disks ---- */
 
-/* Makes an overlay over a disk's image. */
+/* Makes an overlay over a disk's image. With its size known, qemu-img need not
+ * open the image, for which it may lack a key that QEMU has. */
 static int make_overlay(const SnapDisk *d, const char *path, GError **error)
 {
-	const char *words[] = { "qemu-img", "create", "-q",	"-f",
-				"qcow2",    "-b",     d->image, "-F",
-				d->format,  path,     NULL };
+	g_autofree char *size = g_strdup_printf("%" G_GUINT64_FORMAT, d->size);
+	const char *words[] = { "qemu-img", "create", "-q", "-f",      "qcow2",
+				"-b",	    d->image, "-F", d->format, path,
+				NULL,	    NULL,     NULL };
 	g_autofree char *output = NULL, *safe = NULL;
 	g_autoptr(GError) cause = NULL;
 	int status;
 
+	if (d->size) {
+		words[10] = size;
+		words[11] = "-u";
+	}
+	if (**d->chain == '/' && access(*d->chain, F_OK) < 0)
+		return snap_fail_errno(error, errno, "disk %s: %s",
+				       snap_disk_title(d), *d->chain);
 	if (!g_spawn_sync(NULL, (char **)words, NULL,
 			  G_SPAWN_SEARCH_PATH | G_SPAWN_STDOUT_TO_DEV_NULL,
 			  NULL, NULL, NULL, &output, &status, &cause))

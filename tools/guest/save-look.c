@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "format/base/error.h"
+#include "tools/cli/print.h"
+#include "tools/guest/command.h"
 #include "tools/guest/disks.h"
 #include "tools/guest/migrate.h"
 #include "tools/guest/run-state.h"
@@ -60,6 +62,26 @@ int snap_save_look(SnapQmp *qmp, SnapVm *vm, bool disks, GError **error)
 	snap_vm_read_command(vm, snap_qmp_peer(qmp)->pid,
 			     snap_qmp_peer(qmp)->uid);
 	return disks ? snap_disks_list(qmp, vm, error) : 0;
+}
+
+void snap_save_look_ahead(const SnapVm *vm)
+{
+	g_autoptr(GPtrArray) command =
+		vm->command ? snap_command_new(vm->command,
+					       g_strv_length(vm->command))
+			    : NULL;
+
+	for (guint i = 0; command && i < vm->disks->len; i++) {
+		const SnapDisk *d = vm->disks->pdata[i];
+		g_autoptr(GError) error = NULL;
+
+		if (d->overlay && snap_command_replace(command, d, d->overlay,
+						       vm->folder, &error) < 0)
+			snap_print_error("save: a revert will not find its way "
+					 "with QEMU's command line: %s; type "
+					 "another one then",
+					 error->message);
+	}
 }
 
 /* ---- settings ---- */

@@ -9,6 +9,10 @@
  * Returns 0, -EBUSY if the guest cannot be saved in its state, or -errno. */
 int snap_save_look(SnapQmp *qmp, SnapVm *vm, bool disks, GError **error);
 
+/* Prints what a revert with the saved command line would fail at, if the disks
+ * are frozen as planned. */
+void snap_save_look_ahead(const SnapVm *vm);
+
 /* QEMU's migration settings from before the save. */
 struct snap_save_settings {
 	GStrv capabilities; /* those that were on */

@@ -172,6 +172,7 @@ static int freeze(struct save *s, GError **error)
 
 	if (r < 0)
 		return r;
+	snap_save_look_ahead(s->vm);
 	if (snap_vm_ran(s->vm))
 		r = stop(s, error);
 	if (r == 0)

@@ -159,6 +159,8 @@ static void add_disk(SnapJsonWriter *w, const SnapDisk *d)
 	add_text(w, "node", d->node);
 	add_text(w, "image", d->image);
 	add_text(w, "format", d->format);
+	if (d->size && d->size <= G_MAXINT64)
+		snap_json_writer_number(w, "size", d->size);
 	snap_json_writer_bool(w, "read-only", d->read_only);
 	add_text(w, "overlay", d->overlay);
 	add_list(w, "chain", d->chain);
@@ -244,6 +246,7 @@ static SnapDisk *get_disk(JsonObject *object)
 	d->node = g_strdup(snap_json_text(object, "node"));
 	d->image = g_strdup(snap_json_text(object, "image"));
 	d->format = g_strdup(snap_json_text(object, "format"));
+	d->size = (uint64_t)MAX(snap_json_number(object, "size", 0), 0);
 	d->read_only = snap_json_bool(object, "read-only");
 	d->overlay = g_strdup(snap_json_text(object, "overlay"));
 	d->chain = get_list(object, "chain");

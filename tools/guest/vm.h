@@ -18,6 +18,7 @@ typedef struct {
 	char *node;	    /* name of the block node during the save */
 	char *image;	    /* the frozen image; must not change any more */
 	char *format;	    /* of the image */
+	uint64_t size;	    /* of the disk in bytes; 0: not known */
 	bool read_only;	    /* the guest cannot write to it */
 	char *overlay;	    /* that the guest writes to since; or NULL */
 	char *overlay_node; /* its block node during the save */

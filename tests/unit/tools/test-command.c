@@ -66,6 +66,55 @@ static void an_image_under_it_is_replaced_too(void **state)
 		       "q -hda /d/base.img -hdb /o,v.qcow2");
 }
 
+static void a_word_by_itself_is_a_disk(void **state)
+{
+	assert_becomes("q top.qcow2", "q /o,v.qcow2");
+	assert_becomes("q -m 64 /d/top.qcow2", "q -m 64 /o,v.qcow2");
+	assert_becomes("q -nographic /d/top.qcow2 -S",
+		       "q -nographic /o,v.qcow2 -S");
+	assert_becomes("q -name top.qcow2 top.qcow2",
+		       "q -name top.qcow2 /o,v.qcow2");
+}
+
+static void a_short_option_is_replaced(void **state)
+{
+	assert_becomes("q -fda top.qcow2", "q -fda /o,v.qcow2");
+	assert_becomes("q --fdb top.qcow2", "q --fdb /o,v.qcow2");
+	assert_becomes("q -pflash top.qcow2 -sd x",
+		       "q -pflash /o,v.qcow2 -sd x");
+}
+
+static void what_only_the_format_of_the_image_knows_is_taken_out(void **state)
+{
+	assert_becomes("q -drive driver=luks,key-secret=s0,"
+		       "file.filename=/d/top.qcow2,if=none",
+		       "q -drive driver=qcow2,file.filename=/o,,v.qcow2,"
+		       "if=none");
+	assert_becomes("q -drive driver=raw,offset=1M,size=1M,"
+		       "file=/d/top.qcow2",
+		       "q -drive driver=qcow2,file=/o,,v.qcow2");
+	assert_becomes("q -blockdev qcow2,encrypt.format=luks,"
+		       "encrypt.key-secret=s0,file.driver=file,"
+		       "file.filename=/d/top.qcow2",
+		       "q -blockdev driver=qcow2,file.driver=file,"
+		       "file.filename=/o,,v.qcow2");
+	assert_becomes("q -blockdev {\"driver\":\"qcow2\",\"encrypt\":{"
+		       "\"key-secret\":\"s0\"},\"file\":{\"driver\":"
+		       "\"file\",\"filename\":\"/d/top.qcow2\"}}",
+		       "q -blockdev {\"driver\":\"qcow2\",\"file\":{"
+		       "\"driver\":\"file\",\"filename\":"
+		       "\"/o,v.qcow2\"}}");
+	/* The node above keeps what is its own. */
+	assert_becomes(
+		"q -blockdev file,node-name=f,filename=/d/top.qcow2 "
+		"-blockdev luks,node-name=a,key-secret=s0,file=f "
+		"-blockdev throttle,node-name=t,throttle-group=g,file=a",
+		"q -blockdev driver=file,node-name=f,"
+		"filename=/o,,v.qcow2 "
+		"-blockdev node-name=a,file=f,driver=qcow2 "
+		"-blockdev throttle,node-name=t,throttle-group=g,file=a");
+}
+
 static void a_relative_name_is_seen_from_the_folder(void **state)
 {
 	assert_becomes("q -hda top.qcow2", "q -hda /o,v.qcow2");
@@ -216,6 +265,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_drive_is_replaced),
 		cmocka_unit_test(an_image_under_it_is_replaced_too),
+		cmocka_unit_test(a_word_by_itself_is_a_disk),
+		cmocka_unit_test(a_short_option_is_replaced),
+		cmocka_unit_test(
+			what_only_the_format_of_the_image_knows_is_taken_out),
 		cmocka_unit_test(a_relative_name_is_seen_from_the_folder),
 		cmocka_unit_test(a_block_node_is_replaced),
 		cmocka_unit_test(a_block_node_in_json_is_replaced),
