@@ -27,11 +27,12 @@ def bridge_path():
 
 class Relay:
     """Stands between a bridge and QEMU's socket, and lets only `limit` bytes
-    through to QEMU."""
+    through to QEMU, until it is told to go on."""
 
     def __init__(self, path, qemu_path, limit):
         self.limit = limit
         self.stalled = threading.Event()
+        self.released = threading.Event()
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
         self.listener.listen(1)
@@ -43,14 +44,25 @@ class Relay:
     def _to_qemu(self):
         self.bridge, _ = self.listener.accept()
         threading.Thread(target=self._from_qemu, daemon=True).start()
-        left = self.limit
+        self._pass_on(self.limit)
+        self.stalled.set()
+        self.released.wait()
+        try:
+            self._pass_on(1 << 60)
+            self.qemu.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def _pass_on(self, left):
         while left > 0:
             data = self.bridge.recv(min(65536, left))
             if not data:
                 break
             self.qemu.sendall(data)
             left -= len(data)
-        self.stalled.set()
+
+    def go_on(self):
+        self.released.set()
 
     def _from_qemu(self):
         try:
@@ -67,6 +79,7 @@ class Relay:
                 except OSError:
                     pass
                 end.close()
+        self.released.set()
 
 
 class BridgeCase(Case):

@@ -14,16 +14,19 @@
 struct bridge {
 	gint64 begin; /* when the program started */
 	gboolean resume;
-	int precopy;	    /* percent of memory, or PRECOPY_HOT */
-	const char *path;   /* of the folder */
+	int precopy;	  /* percent of memory, or PRECOPY_HOT */
+	const char *path; /* of the folder, absolute */
+	char *uuid;	  /* of its snapshot; NULL: `ram` is not opened anew */
+	int wait_mount;	  /* seconds that a mount may be gone */
 	SnapPostcopy *post; /* made from `devstate` */
 	const struct snap_ramlist *ram;
 	uint32_t page; /* size of a target page */
 	int ram_fd;
-	int in, out;		/* the connection */
-	GByteArray *batch;	/* goes out next: messages, or a part */
-	bool part;		/* it is a part: pages of one block */
-	_Atomic uint64_t bytes; /* sent in all */
+	_Atomic unsigned openings; /* how often ram_fd was opened anew */
+	int in, out;		   /* the connection */
+	GByteArray *batch;	   /* goes out next: messages, or a part */
+	bool part;		   /* it is a part: pages of one block */
+	_Atomic uint64_t bytes;	   /* sent in all */
 };
 
 /* What a target page holds. A unit is the greatest of its pages. */
@@ -53,8 +56,9 @@ int folder_open(struct bridge *b, const char *path, GError **error);
 /* Returns the number of the RAM block `name`, or -EINVAL with a sentence. */
 int folder_find_block(const struct bridge *b, const char *name, GError **error);
 /* Reads a piece; if that fails, unit by unit, so that only bad units are lost.
+ * If the mount has ended, waits for it to come back, and opens `ram` anew.
  * With `holes`, one that lies in a hole is not read, and becomes empty. */
-void folder_read_piece(const struct bridge *b, struct piece *c, bool holes);
+void folder_read_piece(struct bridge *b, struct piece *c, bool holes);
 /* Fails with c->error: the page c->at cannot be read, and `why` and `then`. */
 int folder_fail_bad(const struct bridge *b, const struct piece *c,
 		    const char *why, const char *then, GError **error);

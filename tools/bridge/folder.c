@@ -2,7 +2,10 @@
 /* The folder of a snapshot, in a mount or copied, by plain file calls. */
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/statvfs.h>
+#include <sys/xattr.h>
 
 #include "format/base/beneath.h"
 #include "format/base/cleanup.h"
@@ -12,6 +15,8 @@
 #include "format/base/zero.h"
 #include "format/qemu/hot.h"
 #include "tools/bridge/bridge.h"
+
+#define REOPEN_STEP (100 * G_TIME_SPAN_MILLISECOND)
 
 /* Opens a file of the folder for reading. With O_NOATIME a mount of snapfs
  * neither learns from these reads nor reads ahead: the bridge knows better what
@@ -32,16 +37,28 @@ static int open_file(const struct bridge *b, const char *name,
 	return snap_steal_fd(&fd);
 }
 
+/* The identity of the snapshot that an open file belongs to, in a mount or a
+ * copy that kept it; or NULL. */
+static char *get_uuid(int fd)
+{
+	char text[64];
+	ssize_t n = fgetxattr(fd, "user.snapfs.uuid", text, sizeof(text));
+
+	return n > 0 ? g_strndup(text, (gsize)n) : NULL;
+}
+
 int folder_open(struct bridge *b, const char *path, GError **error)
 {
-	g_autofree char *devstate = g_build_filename(path, "devstate", NULL);
+	/* The working directory may be in a mount that ends. */
+	char *whole = g_canonicalize_filename(path, NULL);
+	g_autofree char *devstate = g_build_filename(whole, "devstate", NULL);
 	snap_autofd int fd = -1;
 	struct stat st;
 	char *state;
 	size_t size;
 	int r;
 
-	b->path = path;
+	b->path = whole;
 	fd = open_file(b, "devstate", &st, error);
 	if (fd < 0)
 		return fd;
@@ -61,8 +78,10 @@ int folder_open(struct bridge *b, const char *path, GError **error)
 		return snap_fail(error, EBADMSG,
 				 "%s/ram has %" PRIu64 " bytes, but the "
 				 "devstate beside it lists RAM of %" PRIu64,
-				 path, (uint64_t)st.st_size, b->ram->flat_size);
+				 whole, (uint64_t)st.st_size,
+				 b->ram->flat_size);
 	(void)posix_fadvise(b->ram_fd, 0, 0, POSIX_FADV_RANDOM);
+	b->uuid = get_uuid(b->ram_fd);
 	return 0;
 }
 
@@ -79,6 +98,81 @@ int folder_find_block(const struct bridge *b, const char *name, GError **error)
 			 name, names->str);
 }
 
+/* ---- a mount that ends and comes back ---- */
+
+/* Tells whether the program that serves the mount of `ram` has gone (Linux,
+ * fs/fuse/dev.c). A read that was on its way to it may fail by EIO. */
+static bool is_gone(const struct bridge *b)
+{
+	struct statvfs st;
+
+	return fstatvfs(b->ram_fd, &st) < 0 &&
+	       (errno == ENOTCONN || errno == ECONNABORTED);
+}
+
+/* Opens `ram` anew, under the same descriptor. False if it is not there yet, or
+ * belongs to another snapshot; then b->uuid is NULL. */
+static bool reopen(struct bridge *b)
+{
+	struct stat st;
+	snap_autofd int fd = open_file(b, "ram", &st, NULL);
+	g_autofree char *uuid = fd < 0 ? NULL : get_uuid(fd);
+
+	if (!uuid)
+		return false;
+	if (strcmp(uuid, b->uuid) || (uint64_t)st.st_size < b->ram->flat_size) {
+		fprintf(stderr,
+			"snapfs-bridge: %s holds another snapshot now\n",
+			b->path);
+		g_clear_pointer(&b->uuid, g_free);
+		return false;
+	}
+	if (dup3(fd, b->ram_fd, O_CLOEXEC) < 0)
+		return false;
+	(void)posix_fadvise(b->ram_fd, 0, 0, POSIX_FADV_RANDOM);
+	b->openings++;
+	return true;
+}
+
+/* A read has failed that began when `ram` had been opened `openings` times. If
+ * the mount has ended, waits until it is back. True: read again. */
+static bool await_mount(struct bridge *b, unsigned openings)
+{
+	static GMutex lock; /* protects b->uuid, and the change of b->ram_fd */
+	gint64 end;
+
+	SNAP_LOCKED(&lock);
+	if (b->openings != openings)
+		return true;
+	if (!b->uuid || !is_gone(b))
+		return false;
+	fprintf(stderr,
+		"snapfs-bridge: the mount of %s has ended; the guest waits "
+		"%d s for it to come back\n",
+		b->path, b->wait_mount);
+	end = g_get_monotonic_time() + b->wait_mount * G_USEC_PER_SEC;
+	while (b->uuid && !reopen(b)) {
+		if (g_get_monotonic_time() >= end)
+			g_clear_pointer(&b->uuid, g_free);
+		g_usleep(REOPEN_STEP);
+	}
+	return b->uuid;
+}
+
+/* ---- reading ---- */
+
+static int read_ram(struct bridge *b, void *data, size_t size, uint64_t at)
+{
+	unsigned openings;
+	int r;
+
+	do {
+		openings = b->openings;
+		r = snap_pread_exact(b->ram_fd, data, size, at);
+	} while (r < 0 && await_mount(b, openings));
+	return r;
+}
+
 /* The page behind the hole that a page of `ram` lies in, if it does. A file
  * that was cut short has no hole behind its end: reading it must fail. */
 static uint64_t find_hole(const struct bridge *b, uint64_t page)
@@ -91,13 +185,12 @@ static uint64_t find_hole(const struct bridge *b, uint64_t page)
 }
 
 /* Reads the pages from `at` to `end` of the piece. Returns 0 or -errno. */
-static int read_part(const struct bridge *b, struct piece *c, uint64_t at,
+static int read_part(struct bridge *b, struct piece *c, uint64_t at,
 		     uint64_t end)
 {
 	uint8_t *data = c->data + (at - c->from) * b->page;
 	uint8_t *states = c->states - c->from;
-	int r = snap_pread_exact(b->ram_fd, data, (end - at) * b->page,
-				 at * b->page);
+	int r = read_ram(b, data, (end - at) * b->page, at * b->page);
 
 	for (; at < end; at++, data += b->page)
 		states[at] =
@@ -105,7 +198,7 @@ static int read_part(const struct bridge *b, struct piece *c, uint64_t at,
 	return r;
 }
 
-void folder_read_piece(const struct bridge *b, struct piece *c, bool holes)
+void folder_read_piece(struct bridge *b, struct piece *c, bool holes)
 {
 	size_t unit = snap_postcopy_unit(b->post, c->block) / b->page;
 

@@ -8,7 +8,7 @@
 #include "format/base/units.h"
 #include "tools/bridge/bridge.h"
 
-static struct bridge bridge;
+static struct bridge bridge = { .wait_mount = 300 };
 static char *unix_path; /* NULL: standard input and output */
 static char *precopy, **mapped, **page_sizes;
 static gboolean quiet, version;
@@ -24,6 +24,8 @@ static const GOptionEntry entries[] = {
 	  "Leave out a block: QEMU maps DIR/ram", "BLOCK[=OFFSET]" },
 	{ "page-size", 0, 0, G_OPTION_ARG_STRING_ARRAY, &page_sizes,
 	  "A block lies in huge pages (2m)", "BLOCK=SIZE" },
+	{ "wait-mount", 0, 0, G_OPTION_ARG_INT, &bridge.wait_mount,
+	  "How long a mount may be gone (300)", "SECONDS" },
 	{ "quiet", 'q', 0, G_OPTION_ARG_NONE, &quiet,
 	  "Print no line at the end", NULL },
 	{ "version", 'V', 0, G_OPTION_ARG_NONE, &version,
@@ -52,6 +54,8 @@ static int parse(int *argc, char ***argv, GError **error)
 		why = "one folder is wanted";
 	else if (bridge.resume && precopy)
 		why = "--resume and --precopy: the guest runs already";
+	else if (bridge.wait_mount < 0)
+		why = "--wait-mount: it is a number of seconds";
 	else if (mapped && (bridge.resume || precopy || page_sizes))
 		why = "--mapped sends a plain stream, to which the other "
 		      "options do not apply";
