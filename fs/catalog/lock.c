@@ -138,10 +138,11 @@ static int lock_folder(const char *store, int store_fd, GError **error)
 				 "store %s is in use: a process that cannot be "
 				 "seen from here has locked the folder",
 				 store);
-	snap_log(SNAP_LOG_WARNING,
-		 "store %s: a process that is no snapfs has locked the folder; "
-		 "that is ignored",
-		 store);
+	snap_log(
+		SNAP_LOG_WARNING,
+		"store %s: a process that is no snapfs of its owner or of root "
+		"has locked the folder; that is ignored",
+		store);
 	return 0;
 }
 

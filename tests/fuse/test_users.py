@@ -4,7 +4,7 @@
 them, and they keep nobody waiting.
 
 Some tests overtake snapfs at the very moment (at_that_moment), others run a race for a while."""
-import errno
+import ctypes
 import fcntl
 import json
 import os
@@ -278,7 +278,12 @@ class BobsStore(MountCase):
 class Locked(MountCase):
     """One process writes to a store, and no other user can keep it away."""
 
-    def lock_folder(self):
+    def lock_folder(self, name='somebody', real=None):
+        """Locks it as a program of that name, which another user has started."""
+        PR_SET_NAME = 15
+        ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode())
+        if real is not None:
+            os.setresuid(real, 0, 0)
         fd = os.open(self.store, os.O_RDONLY)
         fcntl.flock(fd, fcntl.LOCK_EX)
         return fd
@@ -293,10 +298,20 @@ class Locked(MountCase):
             as_user(BOB, os.open, lock, os.O_RDONLY)
 
     def test_a_lock_of_another_user_on_its_folder_keeps_nobody_away(self):
-        with holding(BOB, self.lock_folder):
-            mount = self.mount()
-            self.assertIn('a process that is no snapfs has locked the folder', mount.log())
-            os.mkdir(mount.path('vm1'))
+        for uid, name, real in ((BOB, 'somebody', None), (BOB, 'mount.snapfs', None),
+                                (0, 'mount.snapfs', BOB), (0, 'backup', None)):
+            with self.subTest(uid=uid, name=name), holding(uid, self.lock_folder, name, real):
+                mount = self.mount()
+                self.assertIn('a process that is no snapfs of its owner', mount.log())
+                os.mkdir(mount.path(f'{uid}{name}{real}'))
+                mount.unmount()
+
+    def test_a_lock_of_a_snapfs_of_root_or_of_its_owner_counts(self):
+        os.chown(self.store, BOB, BOB)
+        for uid in (0, BOB):
+            with self.subTest(uid=uid), holding(uid, self.lock_folder, 'mount.snapfs') as pid:
+                with self.assertRaisesRegex(RuntimeError, f'in use: process {pid} still writes'):
+                    self.mount()
 
     def test_a_store_that_lost_its_private_folder_has_one_writer_still(self):
         first = self.mount()
