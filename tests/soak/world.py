@@ -104,7 +104,9 @@ class World:
         """Files in a folder of the store that do not belong to what is there."""
         own = {'.snapfs-error', 'hot'} | ({'snapshot.zst', 'snapshot.head'} if truth else PARTS)
         try:
-            return sorted(set(os.listdir(self.store(name))) - own)
+            # An unfinished list of hot pages is nobody's loss; clear() removes it.
+            return sorted(one for one in set(os.listdir(self.store(name))) - own
+                          if not one.startswith('.snapfs-hot-'))
         except FileNotFoundError:
             return []
 
