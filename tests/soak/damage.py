@@ -16,13 +16,16 @@ import harness
 BAD = (errno.EIO, errno.ENOENT, errno.EOPNOTSUPP)
 PAGE = 4096
 FRAME = struct.pack('<I', 0x184d2a57)      # begins what is no page data
-SUPERBLOCK = 64
+SUPERBLOCK, TRAILER = 64, 128
 # A view that is said to be larger is not read to its end.
 WHOLE_MAX = 64 * MIB
 
 
 def flip(rng, data):
-    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    """More often where the file says what it is."""
+    at = rng.choice((rng.randrange(len(data)), rng.randrange(SUPERBLOCK),
+                     -1 - rng.randrange(TRAILER)))
+    data[at] ^= 1 << rng.randrange(8)
 
 
 def cut(rng, data):
