@@ -187,12 +187,12 @@ static SnapSealed *known_locked(SnapSnapshots *all,
 	return s;
 }
 
-static SnapSealed *sealed_known(SnapSnapshots *all,
-				const struct snap_sealed_key *key)
+SnapSealed *snap_sealed_known(SnapSnapshots *snapshots,
+			      const struct snap_sealed_key *key)
 {
-	SNAP_LOCKED(&all->lock);
+	SNAP_LOCKED(&snapshots->lock);
 
-	return known_locked(all, key);
+	return known_locked(snapshots, key);
 }
 
 /* Fills in what the synthesizer needs of a snapshot's properties. */
@@ -373,7 +373,7 @@ static SnapSealed *sealed_publish(SnapSealed *fresh)
 int snap_sealed_find(SnapSnapshots *snapshots, SnapNode *folder,
 		     const struct snap_sealed_key *key, SnapSealed **ret_sealed)
 {
-	SnapSealed *s = sealed_known(snapshots, key);
+	SnapSealed *s = snap_sealed_known(snapshots, key);
 	int r;
 
 	if (!s) {

@@ -77,6 +77,10 @@ int snap_sealed_find(SnapSnapshots *snapshots, SnapNode *folder,
 		     const struct snap_sealed_key *key,
 		     SnapSealed **ret_sealed);
 
+/* The snapshot of a key, if it is open: a new reference, or NULL. */
+SnapSealed *snap_sealed_known(SnapSnapshots *snapshots,
+			      const struct snap_sealed_key *key);
+
 /* What a folder holds. -ENOENT, -errno. */
 int snap_sealed_look(SnapNode *folder, struct snap_sealed_key *ret_key);
 

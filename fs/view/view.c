@@ -25,7 +25,8 @@ typedef struct {
 	SnapSnapshots *snapshots;
 	const SnapView *view;
 	SnapNode *folder; /* a reference */
-	struct snap_sealed_key key;
+	struct snap_sealed_key made_of;
+	struct snap_sealed_key key; /* as remembered() */
 	uint64_t ino;
 	uint64_t size;	   /* 0 for damage */
 	bool shows_blocks; /* the blocks on disk */
@@ -92,18 +93,24 @@ static struct snap_sealed_key remembered(const SnapView *view,
 	return of;
 }
 
-/* The snapshot in the folder, if it is the one that the node is for. */
+/* The snapshot in the folder, if it is the one that the node is for; or that
+ * one, if it is still open: a process that has just looked the name up gets
+ * what it saw. */
 static int find_sealed(ViewNode *v, SnapSealed **ret_sealed)
 {
 	struct snap_sealed_key now, of;
 	int r = snap_sealed_look(v->folder, &now);
 
-	if (r < 0)
-		return r == -ENOENT ? -ESTALE : r;
-	of = remembered(v->view, &now);
-	if (memcmp(&of, &v->key, sizeof(of)))
-		return -ESTALE;
-	return snap_sealed_find(v->snapshots, v->folder, &now, ret_sealed);
+	if (r == 0) {
+		of = remembered(v->view, &now);
+		if (!memcmp(&of, &v->key, sizeof(of)))
+			return snap_sealed_find(v->snapshots, v->folder, &now,
+						ret_sealed);
+	}
+	*ret_sealed = snap_sealed_known(v->snapshots, &v->made_of);
+	if (*ret_sealed)
+		return 0;
+	return r == 0 || r == -ENOENT ? -ESTALE : r;
 }
 
 int snap_view_sealed(SnapNode *node, SnapSealed **ret_sealed)
@@ -335,6 +342,7 @@ int snap_view_node(const SnapView *view, SnapSealed *sealed, SnapNode *folder,
 	v = g_new0(ViewNode, 1);
 	v->node.ops = &view_ops;
 	v->node.nodes = folder->nodes;
+	v->made_of = sealed->key;
 	v->key = remembered(view, &sealed->key);
 	v->node.key.kind = &view_ops;
 	v->node.key.words[0] = view->number;
