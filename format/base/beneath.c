@@ -95,6 +95,13 @@ int snap_open_below(int dirfd, const char *path, int flags, mode_t mode)
 	return open_by_steps(dirfd, path, flags, mode);
 }
 
+int snap_open_above(int fd)
+{
+	int above = openat(fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return above < 0 ? -errno : above;
+}
+
 int snap_open_named(const char *path, int flags, mode_t mode)
 {
 	int fd = open(path, flags | O_CLOEXEC, mode);

@@ -41,5 +41,5 @@ int snap_catalog_descend(int fd, const char *path);
 int snap_catalog_open_file(int folder_fd, const char *name, struct stat *ret_st,
 			   GError **error);
 
-/* Fails for a file `name` that is not a regular one: -EBADMSG. */
-int snap_catalog_fail_kind(GError **error, const char *name);
+/* Fails for a file `name` that is not a regular one, by its mode: -EBADMSG. */
+int snap_catalog_fail_kind(GError **error, const char *name, mode_t mode);

@@ -16,12 +16,36 @@ int snap_catalog_descend(int fd, const char *path)
 	return snap_open_below(fd, *path ? path : ".", O_PATH | O_DIRECTORY, 0);
 }
 
-int snap_catalog_fail_kind(GError **error, const char *name)
+static const char *name_kind(mode_t mode)
 {
-	return snap_fail(error, EBADMSG,
-			 "%s is not a regular file (symbolic links are not "
-			 "followed)",
-			 name);
+	switch (mode & S_IFMT) {
+	case S_IFDIR:
+		return "a folder";
+	case S_IFLNK:
+		return "a symbolic link, which is not followed";
+	case S_IFIFO:
+		return "a FIFO";
+	case S_IFSOCK:
+		return "a socket";
+	default:
+		return "a device";
+	}
+}
+
+int snap_catalog_fail_kind(GError **error, const char *name, mode_t mode)
+{
+	return snap_fail(error, EBADMSG, "%s is not a regular file: it is %s",
+			 name, name_kind(mode));
+}
+
+static mode_t kind_at(int folder_fd, const char *name)
+{
+	struct stat st;
+
+	/* What was there a moment ago was no regular file. */
+	return fstatat(folder_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0
+		       ? S_IFLNK
+		       : st.st_mode;
 }
 
 int snap_catalog_open_file(int folder_fd, const char *name, struct stat *ret_st,
@@ -30,6 +54,7 @@ int snap_catalog_open_file(int folder_fd, const char *name, struct stat *ret_st,
 	int fd = snap_open_regular(folder_fd, name, ret_st);
 
 	if (fd == -EINVAL)
-		return snap_catalog_fail_kind(error, name);
+		return snap_catalog_fail_kind(error, name,
+					      kind_at(folder_fd, name));
 	return fd < 0 ? snap_fail_errno(error, -fd, "%s", name) : fd;
 }

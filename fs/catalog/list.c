@@ -13,11 +13,27 @@
 #include "format/base/fileio.h"
 #include "format/base/log.h"
 
+/* Folders of the way down that are kept open. The others are opened again, as
+ * the parent of the one below, when the walk comes back to them. */
+#define OPEN_MAX 64u
+
+/* A folder on the way down. */
+struct level {
+	GPtrArray *names; /* of the folders in it */
+	guint next;	  /* of them */
+	gsize length;	  /* of its path */
+	int fd;		  /* -1: closed */
+	dev_t dev;
+	ino_t ino;
+};
+
 /* A walk through a store. */
 struct walk {
 	snap_catalog_visit visit;
 	void *data;
-	GString *path; /* of the current folder */
+	GString *path;	/* of the current folder */
+	GArray *levels; /* from the top to it */
+	int failed;	/* the first failure, or 0 */
 	GError **error;
 };
 
@@ -51,66 +67,143 @@ static int read_folders(int fd, GPtrArray *names)
 	return r;
 }
 
-static int walk_folder(struct walk *w, int fd);
-
-/* Walks the folder `name` of the folder `fd`. */
-static int walk_into(struct walk *w, int fd, const char *name)
+/* A folder cannot be read. The walk goes on: what lies behind it must not be
+ * hidden by it. */
+static void fail_folder(struct walk *w, int code, const char *what)
 {
-	gsize length = w->path->len;
-	snap_autofd int child =
-		snap_open_below(fd, name, O_RDONLY | O_DIRECTORY, 0);
-	int r = 0;
+	const char *path = *w->path->str ? w->path->str : ".";
 
-	/* It is not a folder, or was removed meanwhile. */
-	if (child == -ENOTDIR || child == -ENOENT || child == -ELOOP)
-		return 0;
-	g_string_append_printf(w->path, "%s%s", length ? "/" : "", name);
-	if (child == -EACCES || child == -EPERM)
-		snap_log(SNAP_LOG_WARNING, "folder %s is skipped: %s",
-			 w->path->str, g_strerror(-child));
-	else if (child < 0)
-		r = snap_fail_errno(w->error, -child, "folder %s",
-				    w->path->str);
+	if (w->failed)
+		snap_log(SNAP_LOG_WARNING, "folder %s: %s", path, what);
 	else
-		r = walk_folder(w, child);
-	g_string_truncate(w->path, length);
-	return r;
+		w->failed =
+			snap_fail(w->error, code, "folder %s: %s", path, what);
 }
 
-static int walk_folder(struct walk *w, int fd)
+static void level_clear(void *data)
 {
-	g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+	struct level *level = data;
+
+	if (level->names)
+		g_ptr_array_unref(level->names);
+	snap_close_fd(&level->fd);
+}
+
+static struct level *level_at(struct walk *w, guint i)
+{
+	return &g_array_index(w->levels, struct level, i);
+}
+
+/* Goes into the current folder, whose descriptor is taken over. Returns what
+ * `visit` does. */
+static int go_in(struct walk *w, int fd)
+{
+	struct level level = { .fd = fd, .length = w->path->len };
+	guint depth = w->levels->len;
 	struct stat st;
 	int r = 0;
 
+	level.names = g_ptr_array_new_with_free_func(g_free);
 	if (fstatat(fd, SNAP_CATALOG_SNAPSHOT, &st, AT_SYMLINK_NOFOLLOW) == 0)
 		r = w->visit(w->path->str, fd, w->data);
-	if (r != 0)
-		return r;
-	r = snap_open_folder(fd);
-	r = r < 0 ? r : read_folders(r, names);
-	if (r < 0)
-		return snap_fail_errno(w->error, -r, "folder %s",
-				       *w->path->str ? w->path->str : ".");
-	for (guint i = 0; i < names->len && r == 0; i++)
-		r = walk_into(w, fd, names->pdata[i]);
+	if (r == 0) {
+		int folder = fstat(fd, &st) < 0 ? -errno : snap_open_folder(fd);
+
+		level.dev = st.st_dev;
+		level.ino = st.st_ino;
+		folder =
+			folder < 0 ? folder : read_folders(folder, level.names);
+		if (folder < 0)
+			fail_folder(w, -folder, g_strerror(-folder));
+	}
+	g_array_append_val(w->levels, level);
+	if (depth > OPEN_MAX)
+		snap_close_fd(&level_at(w, depth - OPEN_MAX)->fd);
 	return r;
+}
+
+/* Goes into the next folder of the current one. Returns what `visit` does. */
+static int go_down(struct walk *w, struct level *level)
+{
+	const char *name = level->names->pdata[level->next++];
+	int fd = snap_open_below(level->fd, name, O_RDONLY | O_DIRECTORY, 0);
+
+	/* It is not a folder, or was removed meanwhile. */
+	if (fd == -ENOTDIR || fd == -ENOENT || fd == -ELOOP)
+		return 0;
+	g_string_append_printf(w->path, "%s%s", level->length ? "/" : "", name);
+	if (fd >= 0)
+		return go_in(w, fd);
+	if (fd == -EACCES || fd == -EPERM)
+		snap_log(SNAP_LOG_WARNING, "folder %s is skipped: %s",
+			 w->path->str, g_strerror(-fd));
+	else
+		fail_folder(w, -fd, g_strerror(-fd));
+	g_string_truncate(w->path, level->length);
+	return 0;
+}
+
+/* Opens a folder again, which holds the folder `below`. */
+static bool open_again(struct level *level, int below)
+{
+	snap_autofd int fd = snap_open_above(below);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || st.st_dev != level->dev ||
+	    st.st_ino != level->ino)
+		return false;
+	level->fd = snap_steal_fd(&fd);
+	return true;
+}
+
+/* Goes back to the folder above the current one. */
+static void go_up(struct walk *w)
+{
+	guint depth = w->levels->len - 1;
+	struct level *above = depth ? level_at(w, depth - 1) : NULL;
+
+	if (above)
+		g_string_truncate(w->path, above->length);
+	if (above && above->fd < 0 &&
+	    !open_again(above, level_at(w, depth)->fd)) {
+		above->next = above->names->len;
+		fail_folder(w, ESTALE, "it was moved while it was listed");
+	}
+	g_array_set_size(w->levels, depth);
+}
+
+/* Walks through a folder, whose descriptor is taken over. */
+static int walk(struct walk *w, int fd)
+{
+	int r = go_in(w, fd);
+
+	while (r == 0 && w->levels->len) {
+		struct level *level = level_at(w, w->levels->len - 1);
+
+		if (level->next < level->names->len)
+			r = go_down(w, level);
+		else
+			go_up(w);
+	}
+	return r ? r : w->failed;
 }
 
 int snap_catalog_list(SnapCatalog *c, const char *path,
 		      snap_catalog_visit visit, void *data, GError **error)
 {
-	snap_autofd int fd = snap_catalog_descend(snap_catalog_fd(c), path);
 	struct walk w = { .visit = visit, .data = data, .error = error };
-	int r;
+	int r, fd = snap_catalog_descend(snap_catalog_fd(c), path);
 
 	if (fd < 0)
 		return snap_fail_errno(error, -fd, "store %s: folder %s",
 				       snap_catalog_path(c), path);
+	w.levels = g_array_new(FALSE, FALSE, sizeof(struct level));
+	g_array_set_clear_func(w.levels, level_clear);
 	w.path = g_string_new(path);
 	while (w.path->len && w.path->str[w.path->len - 1] == '/')
 		g_string_truncate(w.path, w.path->len - 1);
-	r = walk_folder(&w, fd);
+	r = walk(&w, fd);
+	g_array_unref(w.levels);
 	g_string_free(w.path, TRUE);
 	return r;
 }
