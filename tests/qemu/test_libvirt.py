@@ -152,6 +152,35 @@ class Elsewhere(LibvirtCase):
         qemu.wait_serial('BB', timeout=20)
         qemu.kill()
 
+    def test_a_dump_is_a_snapshot_for_qemu_alone(self):
+        native = self.domain.native()
+        for name, options in (('live', ('--live',)), ('bypass', ('--live', '--bypass-cache')),
+                              ('still', ())):
+            with self.subTest(name):
+                self.domain.virsh('dump', self.stream(name), *options)
+                self.assert_runs_on()
+                self.assertEqual(sorted(os.listdir(self.mount.path(name))), ['devstate', 'ram'])
+                with self.assertRaises(VirshError) as failed:
+                    self.restore(name)
+                self.assertIn('image magic is incorrect', str(failed.exception))
+                qemu = self.enter(Qemu(native, self.work, incoming=True, stopped=True))
+                qemu.incoming(f'exec:exec {bridge_path()} --quiet {self.mount.path(name)}',
+                              POSTCOPY)
+                self.assertIsNone(self.guest.check_ram(qemu.dump_ram()))
+                qemu.kill()
+
+    def test_a_dump_of_the_memory_only_is_no_snapshot(self):
+        for number, options in enumerate(((), ('--format', 'kdump-zlib'))):
+            with self.assertRaises(VirshError) as failed:
+                self.domain.virsh('dump', self.stream(), '--live', '--memory-only', *options)
+            self.assertIn('Protocol error', str(failed.exception))
+            self.assert_runs_on()
+            self.assertEqual(os.listdir(self.mount.path('vm1')), [])
+            ordinary = self.mount.path('vm1', f'{number}.dump')
+            self.domain.virsh('dump', ordinary, '--live', '--memory-only', *options)
+            self.assertGreater(os.path.getsize(ordinary), 0)
+            os.unlink(ordinary)
+
     def test_a_folder_copied_out_and_in_again_is_restored(self):
         for name, options in (('raw', ()), ('sparse', SPARSE)):
             with self.subTest(name):
