@@ -150,6 +150,15 @@ void snap_parts_wait(SnapIncomingTable *table, SnapNode *folder);
 struct snap_parts *snap_parts_hold(SnapIncomingTable *table, SnapNode *folder);
 void snap_parts_let_go(struct snap_parts *parts);
 
+/* The attribute of a folder, and its value, by which a caller says so. */
+#define SNAP_PARTS_ATTRIBUTE "user.snapfs.parts"
+#define SNAP_PARTS_WHOLE "whole"
+
+/* The caller says that the parts in a folder are whole: makes the snapshot of
+ * them. -ENOENT where there is none, -EBUSY while a process has one open,
+ * -EPROTO where they are no snapshot, which is logged. */
+int snap_parts_prove(SnapIncomingTable *table, SnapNode *folder);
+
 /* Removes the parts that lie beside a snapshot, which was just saved by its
  * stream, or left there by a mount that was killed. A part that a process has
  * open is removed when that closes it. */

@@ -29,30 +29,64 @@ static int begin_change(SnapHandle *handle)
 	return h->parts->busy || h->replaced ? -EBUSY : 0;
 }
 
+/* The part is at least so long now. */
+static void has_grown(struct snap_part_handle *h, uint64_t end)
+{
+	uint64_t *size = &h->parts->size[h->part];
+	SNAP_LOCKED(&h->parts->table->lock);
+
+	*size = MAX(*size, end);
+}
+
+static void keep_result(void *data, ssize_t result)
+{
+	*(ssize_t *)data = result;
+}
+
 static void part_write(SnapHandle *handle, const void *buf, size_t size,
 		       uint64_t offset, snap_handle_answer answer, void *data)
 {
-	int r = begin_change(handle);
+	struct snap_part_handle *h = (struct snap_part_handle *)handle;
+	ssize_t n = begin_change(handle);
 
-	if (r < 0)
-		answer(data, r);
-	else
-		snap_ordinary_write(handle, buf, size, offset, answer, data);
+	if (n == 0)
+		n = snap_part_proof_write(h, offset);
+	if (n == 0) {
+		snap_ordinary_write(handle, buf, size, offset, keep_result, &n);
+		if (n > 0)
+			has_grown(h, offset + (uint64_t)n);
+	}
+	answer(data, n);
 }
 
 static int part_truncate(SnapHandle *handle, uint64_t size)
 {
+	struct snap_part_handle *h = (struct snap_part_handle *)handle;
 	int r = begin_change(handle);
 
-	return r < 0 ? r : snap_ordinary_truncate(handle, size);
+	if (r == 0)
+		r = snap_ordinary_truncate(handle, size);
+	if (r == 0) {
+		SNAP_LOCKED(&h->parts->table->lock);
+		h->parts->size[h->part] = size;
+	}
+	return r;
 }
 
 static int part_allocate(SnapHandle *handle, int mode, int64_t offset,
 			 int64_t length)
 {
+	struct snap_part_handle *h = (struct snap_part_handle *)handle;
 	int r = begin_change(handle);
 
-	return r < 0 ? r : snap_ordinary_allocate(handle, mode, offset, length);
+	if (r == 0)
+		r = snap_part_proof_allocate(h, mode, (uint64_t)offset,
+					     (uint64_t)length);
+	if (r == 0)
+		r = snap_ordinary_allocate(handle, mode, offset, length);
+	if (r == 0 && !(mode & FALLOC_FL_KEEP_SIZE))
+		has_grown(h, (uint64_t)(offset + length));
+	return r;
 }
 
 static void part_flush(SnapHandle *handle, snap_handle_answer answer,
@@ -124,6 +158,7 @@ int snap_part_open(SnapNode *node, int fd, SnapHandle **ret_handle)
 	 * name is that of a view. */
 	snap_parts_wait(part->table, part->folder);
 	if (fstat(fd, &st) == 0 && st.st_nlink) {
+		snap_part_proof_open(h);
 		*ret_handle = &h->plain.handle;
 		return 0;
 	}
@@ -162,9 +197,27 @@ static int part_open(SnapNode *node, int flags,
 	return 0;
 }
 
+/* A process may cut a part by its name while another one has it open. */
+static int part_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
+			const struct stat *st)
+{
+	PartNode *part = (PartNode *)node;
+	int r = snap_ordinary_setattr(node, handle, set, st);
+	struct snap_parts *p;
+
+	if (r < 0 || !(set & SNAP_SET_SIZE))
+		return r;
+	p = snap_parts_use(part->table, part->folder);
+	g_mutex_lock(&part->table->lock);
+	p->size[part->part] = (uint64_t)st->st_size;
+	g_mutex_unlock(&part->table->lock);
+	snap_parts_release(p);
+	return 0;
+}
+
 static const struct snap_node_ops part_ops = {
 	.getattr = snap_store_getattr,
-	.setattr = snap_ordinary_setattr,
+	.setattr = part_setattr,
 	.open = part_open,
 	.clear = snap_store_clear,
 };

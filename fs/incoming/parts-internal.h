@@ -12,6 +12,13 @@ enum snap_part {
 	SNAP_PART_NONE = SNAP_PARTS,
 };
 
+/* What is known of a part's data (part-proof.c). */
+enum snap_part_proof {
+	SNAP_PART_GROWN,       /* it has grown with its data */
+	SNAP_PART_AHEAD = '0', /* its length was set before its data */
+	SNAP_PART_WHOLE = '1', /* it is whole, whatever it looks like */
+};
+
 /* A close that waits for the outcome. */
 struct snap_closing {
 	snap_handle_answer answer;
@@ -30,6 +37,9 @@ struct snap_parts {
 	bool again;		    /* consider them again after that */
 	enum snap_part last_closed; /* since they were considered */
 	GArray *closings;	    /* struct snap_closing; likewise */
+	/* Of parts that a process has open: */
+	uint64_t size[SNAP_PARTS];
+	enum snap_part_proof proof[SNAP_PARTS];
 	/* Of the consideration that is under way; its thread's alone: */
 	GArray *answerable; /* struct snap_closing */
 	struct stat st[SNAP_PARTS];
@@ -57,6 +67,22 @@ enum snap_part snap_part_of(const char *name);
 /* One more user of the parts of a folder, and one less. */
 struct snap_parts *snap_parts_use(SnapIncomingTable *table, SnapNode *folder);
 void snap_parts_release(struct snap_parts *p);
+
+/* What is known of the data of a part: to be asked when it is opened, before a
+ * write at `offset`, and before an allocation. -errno, logged, where it cannot
+ * be noted. */
+void snap_part_proof_open(struct snap_part_handle *h);
+int snap_part_proof_write(struct snap_part_handle *h, uint64_t offset);
+int snap_part_proof_allocate(struct snap_part_handle *h, int mode,
+			     uint64_t offset, uint64_t length);
+
+/* Reads it from the file, and notes it there. */
+enum snap_part_proof snap_part_proof_get(int fd);
+int snap_part_proof_set(int fd, enum snap_part_proof proof);
+
+/* Why a part is not taken for whole, and what to do about it; NULL where
+ * nothing speaks against it. g_free. */
+char *snap_part_doubt(int fd, enum snap_part part);
 
 /* Considers what becomes of the parts, unless one is open: makes a snapshot of
  * them when they are whole, and answers the closes. The caller is a user. */

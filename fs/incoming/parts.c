@@ -24,14 +24,17 @@
 #include "format/base/fileio.h"
 #include "format/base/log.h"
 
-static bool is_open_locked(const struct snap_parts *p)
+static bool has_writer_locked(const struct snap_parts *p)
 {
-	if (p->holds)
-		return true;
 	for (GList *l = p->handles.head; l; l = l->next)
 		if (!((struct snap_part_handle *)l->data)->closed)
 			return true;
 	return false;
+}
+
+static bool is_open_locked(const struct snap_parts *p)
+{
+	return p->holds || has_writer_locked(p);
 }
 
 static void answer_all(GArray *closings, int result)
@@ -90,6 +93,19 @@ static void remove_replaced(struct snap_parts *p, enum snap_part part)
 		 path);
 }
 
+/* Tells why no snapshot is made of the parts, in the log and in the folder's
+ * note; once. */
+static void tell_doubt(struct snap_parts *p, int folder_fd, const char *why)
+{
+	g_autofree char *path = snap_folder_path(p->folder, NULL);
+	g_autofree char *told = snap_catalog_noted(folder_fd);
+
+	if (!g_strcmp0(told, why))
+		return;
+	snap_log(SNAP_LOG_WARNING, "%s: not saved: %s", path, why);
+	snap_catalog_note(folder_fd, why);
+}
+
 /* Gives the snapshot the preamble that was copied in after it. */
 static int read_and_adopt(struct snap_parts *p, GError **error)
 {
@@ -115,9 +131,18 @@ static int adopt_preamble(struct snap_parts *p)
 {
 	g_autofree char *path =
 		snap_folder_path(p->folder, SNAP_PART_PREAMBLE_NAME);
+	snap_autofd int folder_fd = snap_store_open(p->folder);
+	snap_autofd int fd =
+		snap_open_regular(folder_fd, SNAP_PART_PREAMBLE_NAME, NULL);
+	g_autofree char *why =
+		fd < 0 ? NULL : snap_part_doubt(fd, SNAP_PART_PREAMBLE);
 	g_autoptr(GError) error = NULL;
 	int r;
 
+	if (why) {
+		tell_doubt(p, folder_fd, why);
+		return 0;
+	}
 	r = read_and_adopt(p, &error);
 	if (r < 0) {
 		snap_log(SNAP_LOG_ERROR,
@@ -274,6 +299,26 @@ static int begin_save(struct snap_parts *p, struct snap_save_parts *parts,
 	return 0;
 }
 
+/* True when a part is not taken for whole; that is told. The copier gets no
+ * error: it did its work. */
+static bool is_doubtful(struct snap_parts *p,
+			const struct snap_save_parts *parts, int folder_fd)
+{
+	const int fds[SNAP_PARTS] = { parts->ram_fd, parts->state_fd,
+				      parts->preamble_fd };
+
+	for (enum snap_part part = 0; part < SNAP_PARTS; part++) {
+		g_autofree char *why =
+			fds[part] < 0 ? NULL : snap_part_doubt(fds[part], part);
+
+		if (!why)
+			continue;
+		tell_doubt(p, folder_fd, why);
+		return true;
+	}
+	return false;
+}
+
 /* Makes a snapshot of the parts in a thread of its own, if they are whole: 1,
  * or the answer to the closes. */
 static int make_snapshot(struct snap_parts *p, enum snap_part closed)
@@ -295,6 +340,11 @@ static int make_snapshot(struct snap_parts *p, enum snap_part closed)
 		snap_save_parts_close(&parts);
 		return MIN(folder_fd, 0);
 	}
+	if (parts.ram_fd >= 0 && is_doubtful(p, &parts, folder_fd)) {
+		snap_save_parts_close(&parts);
+		return 0;
+	}
+	parts.ram_zero = snap_part_proof_get(parts.ram_fd) == SNAP_PART_WHOLE;
 	r = begin_save(p, &parts, folder_fd, closed);
 	return r < 0 ? r : 1;
 }
@@ -385,4 +435,52 @@ void snap_parts_let_go(struct snap_parts *parts)
 	/* The other parts may have waited. */
 	snap_parts_consider(parts);
 	snap_parts_release(parts);
+}
+
+/* Notes that all parts are whole. */
+static int note_whole(SnapNode *folder)
+{
+	snap_autofd int at = snap_store_open(folder);
+	int r = -ENOENT;
+
+	for (enum snap_part part = 0; part < SNAP_PARTS; part++) {
+		snap_autofd int fd =
+			snap_open_regular(at, snap_part_names[part], NULL);
+
+		if (fd < 0)
+			continue;
+		r = snap_part_proof_set(fd, SNAP_PART_WHOLE);
+		if (r < 0)
+			break;
+	}
+	return r;
+}
+
+/* Counts the parts of a folder. */
+static guint count_parts(SnapNode *folder)
+{
+	guint n = 0;
+
+	for (enum snap_part part = 0; part < SNAP_PARTS; part++)
+		n += snap_part_stat(folder, snap_part_names[part], NULL);
+	return n;
+}
+
+int snap_parts_prove(SnapIncomingTable *table, SnapNode *folder)
+{
+	struct snap_parts *p = snap_parts_hold(table, folder);
+	bool written;
+	int r;
+
+	g_mutex_lock(&table->lock);
+	written = has_writer_locked(p);
+	/* As if the caller had closed it: it hears how it goes. */
+	if (!written)
+		p->last_closed = has_snapshot(folder) ? SNAP_PART_PREAMBLE
+						      : SNAP_PART_DEVSTATE;
+	g_mutex_unlock(&table->lock);
+	r = written ? -EBUSY : note_whole(folder);
+	snap_parts_let_go(p);
+	snap_parts_wait(table, folder);
+	return r < 0 ? r : count_parts(folder) ? -EPROTO : 0;
 }

@@ -15,6 +15,7 @@
 #include "format/base/error.h"
 #include "format/base/fileio.h"
 #include "format/base/cleanup.h"
+#include "format/base/zero.h"
 #include "format/qemu/parse.h"
 #include "format/qemu/synth.h"
 
@@ -28,6 +29,7 @@ struct SnapParts {
 	SnapParser *parser;
 	SnapLayout *layout;
 	uint8_t *buf; /* CHUNK bytes */
+	bool any;     /* a byte of memory that is not zero was fed */
 	gint stop;    /* atomic */
 };
 
@@ -206,6 +208,8 @@ static int feed_part(SnapParts *p, SnapIngest *in, int fd, const char *name,
 			r = snap_ingest_write(in, p->buf, n, offset, error);
 		if (r < 0)
 			return r;
+		if (!p->any && fd == p->files.ram_fd)
+			p->any = !snap_is_zero(p->buf, n);
 		from += n;
 		offset += n;
 		size -= n;
@@ -329,5 +333,10 @@ int snap_parts_feed(SnapParts *p, SnapIngest *in, GError **error)
 		r = feed_run(p, in, &run, error);
 		at = run.offset + run.length;
 	}
+	if (r == 0 && p->ram_size && !p->any && !p->files.ram_zero)
+		r = snap_fail(error, EPROTO,
+			      "ram holds only zeros, which the memory of a "
+			      "guest never does; if it is right, run: snapfs "
+			      "import --parts FOLDER");
 	return r < 0 ? r : snap_ingest_end(in, error);
 }

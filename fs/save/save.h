@@ -90,6 +90,7 @@ struct snap_save_parts {
 	int preamble_fd;
 	bool state_closed; /* the writer of devstate waits for the outcome */
 	bool any_closed;   /* the writer of any part waits for it */
+	bool ram_zero;	   /* all memory may be zero */
 };
 
 /* Closes the descriptors of parts that no save took over. */

@@ -126,11 +126,24 @@ static int check_change(SnapTree *tree)
 	return tree->read_only ? -EROFS : 0;
 }
 
+/* True when a caller says that the parts in a folder are whole (snapfs import
+ * --parts). */
+static bool proves_parts(const SnapNode *node, const char *name,
+			 const void *value, size_t size)
+{
+	static const char whole[] = SNAP_PARTS_WHOLE;
+
+	return snap_is_folder(node) && !strcmp(name, SNAP_PARTS_ATTRIBUTE) &&
+	       size == strlen(whole) && !memcmp(value, whole, size);
+}
+
 int snap_tree_setxattr(SnapTree *tree, SnapNode *node, const char *name,
 		       const void *value, size_t size, int flags)
 {
 	int r = check_change(tree);
 
+	if (r == 0 && proves_parts(node, name, value, size))
+		return snap_parts_prove(tree->incoming, node);
 	if (r == 0 && snap_attribute_is(name))
 		return accept_own(tree, node, name, value, size);
 	return r < 0 ? r : snap_store_setxattr(node, name, value, size, flags);

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "format/base/beneath.h"
@@ -17,6 +18,7 @@
 #include "format/base/error.h"
 #include "format/base/zero.h"
 #include "format/qemu/libvirt.h"
+#include "fs/incoming/incoming.h"
 #include "tools/cli/log.h"
 #include "tools/cli/print.h"
 #include "tools/cli/progress.h"
@@ -30,11 +32,15 @@
 static char *file_name;
 static char *buffer_text;
 static char *level_text;
+static char *parts_folder;
 static int threads;
 
 static const GOptionEntry options[] = {
 	{ "file", 'f', 0, G_OPTION_ARG_FILENAME, &file_name,
 	  "read FILE instead of standard input", "FILE" },
+	{ "parts", 'p', 0, G_OPTION_ARG_FILENAME, &parts_folder,
+	  "make a snapshot of ram and devstate in FOLDER of a mount",
+	  "FOLDER" },
 	{ "level", 'l', 0, G_OPTION_ARG_STRING, &level_text,
 	  "compression level, 1 to 19, or auto (auto)", "N" },
 	{ "threads", 't', 0, G_OPTION_ARG_INT, &threads,
@@ -278,6 +284,41 @@ static int import(const SnapPlace *place, struct source *s,
 	return r;
 }
 
+/* Tells the mount that the parts in the folder are whole. */
+static int import_parts(GError **error)
+{
+	g_autoptr(SnapPlace) place = NULL;
+	int r = snap_place_find(parts_folder, &place, error);
+
+	if (r < 0)
+		return r;
+	if (!place->mount)
+		return snap_fail(error, EINVAL,
+				 "%s is not in a mount; mount the store first",
+				 parts_folder);
+	if (setxattr(parts_folder, SNAP_PARTS_ATTRIBUTE, SNAP_PARTS_WHOLE,
+		     strlen(SNAP_PARTS_WHOLE), 0) == 0)
+		return 0;
+	switch (errno) {
+	case ENOENT:
+		return snap_fail(error, ENOENT,
+				 "%s: no ram, devstate or preamble lies there",
+				 parts_folder);
+	case EBUSY:
+		return snap_fail(error, EBUSY,
+				 "%s: a process has a part open to write it",
+				 parts_folder);
+	case EPROTO:
+		return snap_fail(error, EPROTO,
+				 "%s: its ram and devstate are no snapshot; "
+				 "user.snapfs.error of the folder, or the "
+				 "mount's log, says why",
+				 parts_folder);
+	default:
+		return snap_fail_errno(error, errno, "%s", parts_folder);
+	}
+}
+
 static int run(char **arguments, guint n, GError **error)
 {
 	g_autoptr(SnapPlace) place = NULL;
@@ -286,6 +327,13 @@ static int run(char **arguments, guint n, GError **error)
 	struct source source = { .fd = -1 };
 	int r = check_options(&saver, error);
 
+	if (r == 0 && n != (parts_folder ? 0 : 2))
+		return snap_usage_error(
+			error, parts_folder
+				       ? "--parts takes no STORE and no NAME"
+				       : "STORE and NAME are missing");
+	if (r == 0 && parts_folder)
+		return import_parts(error);
 	if (r == 0)
 		r = snap_place_find(arguments[0], &place, error);
 	if (r < 0)
@@ -307,8 +355,7 @@ static int run(char **arguments, guint n, GError **error)
 
 const struct snap_verb snap_verb_import = {
 	.name = "import",
-	.arguments = "STORE NAME",
-	.min_arguments = 2,
+	.arguments = "STORE NAME | --parts FOLDER",
 	.max_arguments = 2,
 	.summary = "save a migration stream as a snapshot",
 	.help = "Reads a migration stream from standard input and saves it as "
@@ -316,7 +363,10 @@ const struct snap_verb snap_verb_import = {
 		"classic or mapped-ram, or a save image of\nlibvirt. QEMU "
 		"writes it by:\n"
 		"  migrate \"exec:exec snapfs import STORE NAME\"\n"
-		"The store must not be mounted. If it is, write to the mount.",
+		"The store must not be mounted. If it is, write to the mount.\n"
+		"With --parts, the ram and devstate that lie in FOLDER of a "
+		"mount become its\nsnapshot, although the mount does not see "
+		"that they are whole.",
 	.options = options,
 	.run = run,
 };
