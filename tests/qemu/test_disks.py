@@ -11,7 +11,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import harness
 from harness import need_program
 from mount import need_views
-from qemu import need_qemu
+from qemu import Qemu, need_qemu
 from verbs import DiskGuest, VerbCase
 
 SECRET = 'secret,id=s0,data=abc'
@@ -142,6 +142,15 @@ class Disks(VerbCase):
             self.assertEqual(file.read(65536), bytes(65536))
             file.seek(1048576 + 65536)
             self.assertEqual(file.read(65536), b'\x11' * 65536)
+
+    def test_a_file_that_another_program_opened_is_named_by_the_save(self):
+        """As a program does that manages guests."""
+        self.guest = NamedGuest(self.work, ['-add-fd', 'fd=9,set=7'], device=False)
+        qemu = Qemu(self.guest, self.work, args=['-qmp', f'unix:{self.socket},server=on,wait=off'])
+        qemu.command = ['sh', '-c', 'exec 9</dev/null; exec "$@"', 'sh', *qemu.command]
+        self.enter(qemu)
+        qemu.wait_serial('^AB')
+        self.assertRegex(self.save_ok().stderr, 'a revert .*: fd=9,set=7 names a file that')
 
     def test_what_a_revert_cannot_do_is_said_by_the_save(self):
         """A filter between the format and the file: the option that names the file is nested."""

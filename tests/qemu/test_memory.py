@@ -117,6 +117,11 @@ class HugePages(Memory):
     def test_of_a_memfd(self):
         self.check(['-object', 'memory-backend-memfd,id=m0,size=64M,hugetlb=on,hugetlbsize=2M'])
 
+    def test_of_one_numa_node(self):
+        self.check(['-object', 'memory-backend-memfd,id=m0,size=32M,hugetlb=on,hugetlbsize=2M',
+                    '-object', 'memory-backend-ram,id=m1,size=32M', '-numa', 'node,memdev=m0',
+                    '-numa', 'node,memdev=m1'], machine='q35')
+
     def test_of_the_default_size(self):
         self.check(['-object', 'memory-backend-memfd,id=m0,size=64M,hugetlb=on'])
 

@@ -128,10 +128,28 @@ class Count(VerbCase):
         self.boot()
         self.save_ok()
         uuid = os.getxattr(self.folder, 'user.snapfs.uuid')
+        self.assertEqual(self.named(), uuid.decode())
         self.assert_fails(self.save(), '--force')
         self.assertEqual(os.getxattr(self.folder, 'user.snapfs.uuid'), uuid)
         self.save_ok('--force')
         self.assertNotEqual(os.getxattr(self.folder, 'user.snapfs.uuid'), uuid)
+        self.assertEqual(self.named(), os.getxattr(self.folder, 'user.snapfs.uuid').decode())
+
+    def named(self):
+        """The snapshot that vm.json belongs to."""
+        return json.loads(read(self.folder + '/vm.json'))['uuid']
+
+    def test_a_copy_that_came_back_reverts_and_one_that_was_replaced_does_not(self):
+        qemu = self.boot()
+        self.save_ok()
+        self.run_ok('cp', '-a', self.folder, self.path('copy'))
+        self.run_ok('cp', '-a', self.path('copy'), self.mount.path('vm2'))
+        qemu.stop()
+        qemu.migrate(f'file:{self.folder}/stream')
+        qemu.kill()
+        self.assert_fails(self.snapfs('revert', self.folder, *self.command()),
+                          'is of another snapshot than the one beside it')
+        self.assert_back(self.revert(folder=self.mount.path('vm2')))
 
     def test_folders_are_made(self):
         self.boot()

@@ -170,6 +170,37 @@ bool snap_command_has(GPtrArray *command, const char *option, const char *key)
 	return false;
 }
 
+/* Keys of descriptors, as numbers, in QEMU's qapi/net.json and
+ * qapi/sockets.json and of vhost devices. */
+static bool has_descriptor(const char *value)
+{
+	static const char *const keys[] = { "fd", "fds", "vhostfd",
+					    "vhostfds" };
+	g_autoptr(GPtrArray) parts = split(value);
+	g_autoptr(JsonObject) o = NULL;
+
+	if (*value == '{')
+		snap_json_parse(value, strlen(value), &o, NULL);
+	for (guint i = 0; i < G_N_ELEMENTS(keys); i++)
+		if ((o && json_object_has_member(o, keys[i])) ||
+		    (!o && get(parts, keys[i])))
+			return true;
+	return strstr(value, "/dev/fdset/");
+}
+
+const char *snap_command_inherits(GPtrArray *command)
+{
+	for (guint i = 1; i + 2 < command->len; i++) {
+		const char *value = command->pdata[i + 1];
+
+		if (is_option(command->pdata[i], "add-fd") ||
+		    (*(char *)command->pdata[i] == '-' &&
+		     has_descriptor(value)))
+			return value;
+	}
+	return NULL;
+}
+
 /* ---- one option ---- */
 
 /* One image to be replaced. */

@@ -21,6 +21,10 @@ int snap_command_replace(GPtrArray *command, const SnapDisk *disk,
 			 const char *overlay, const char *folder,
 			 GError **error);
 
+/* Finds the first value that names a descriptor which QEMU got from the program
+ * that started it; NULL if there is none. */
+const char *snap_command_inherits(GPtrArray *command);
+
 /* Writes a text as it stands in the value of an option; g_free. */
 char *snap_command_value(const char *text);
 

@@ -64,23 +64,35 @@ int snap_save_look(SnapQmp *qmp, SnapVm *vm, bool disks, GError **error)
 	return disks ? snap_disks_list(qmp, vm, error) : 0;
 }
 
+static void warn(const char *why)
+{
+	snap_print_error("save: a revert will not find its way with QEMU's "
+			 "command line: %s; type another one then",
+			 why);
+}
+
 void snap_save_look_ahead(const SnapVm *vm)
 {
 	g_autoptr(GPtrArray) command =
 		vm->command ? snap_command_new(vm->command,
 					       g_strv_length(vm->command))
 			    : NULL;
+	const char *value = command ? snap_command_inherits(command) : NULL;
 
+	if (value) {
+		g_autofree char *why = g_strconcat(
+			value, " names a file that another program opened",
+			NULL);
+
+		warn(why);
+	}
 	for (guint i = 0; command && i < vm->disks->len; i++) {
 		const SnapDisk *d = vm->disks->pdata[i];
 		g_autoptr(GError) error = NULL;
 
 		if (d->overlay && snap_command_replace(command, d, d->overlay,
 						       vm->folder, &error) < 0)
-			snap_print_error("save: a revert will not find its way "
-					 "with QEMU's command line: %s; type "
-					 "another one then",
-					 error->message);
+			warn(error->message);
 	}
 }
 

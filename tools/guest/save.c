@@ -163,16 +163,20 @@ static int stop(struct save *s, GError **error)
 			 "save it once more");
 }
 
-static int freeze(struct save *s, GError **error)
+/* Chooses the overlays. */
+static int plan_disks(struct save *s, GError **error)
 {
 	g_autofree char *folder =
 		overlay_folder ? g_canonicalize_filename(overlay_folder, NULL)
 			       : NULL;
-	int r = snap_disks_plan(s->vm, folder, error);
 
-	if (r < 0)
-		return r;
-	snap_save_look_ahead(s->vm);
+	return no_disks ? 0 : snap_disks_plan(s->vm, folder, error);
+}
+
+static int freeze(struct save *s, GError **error)
+{
+	int r = 0;
+
 	if (snap_vm_ran(s->vm))
 		r = stop(s, error);
 	if (r == 0)
@@ -305,8 +309,12 @@ static int migrate(struct save *s, GError **error)
 
 static int save_memory(struct save *s, GError **error)
 {
-	int r = choose_way(s, error);
+	int r = plan_disks(s, error);
 
+	if (r < 0)
+		return r;
+	snap_save_look_ahead(s->vm);
+	r = choose_way(s, error);
 	if (r == 0 && !no_disks && snap_disks_writable(s->vm))
 		r = freeze(s, error);
 	if (r == 0 && !s->background && !s->stopped && snap_vm_ran(s->vm))

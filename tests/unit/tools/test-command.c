@@ -209,6 +209,32 @@ static void a_key_is_found_in_an_option(void **state)
 	assert_false(snap_command_has(command, "M", "memory-backend"));
 }
 
+static void a_descriptor_of_another_program_is_found(void **state)
+{
+	static const char *const lines[] = {
+		"q -netdev tap,id=n,fd=3",
+		"q -m 1 -netdev {\"type\":\"tap\",\"fd\":\"3\"}",
+		"q -add-fd fd=3,set=1",
+		"q -drive file=/dev/fdset/1",
+		"q -netdev tap,vhost=on,vhostfds=3:4",
+	};
+	static const char *const others[] = { "q", "q -add-fd",
+					      "q -name fd,x=fd=3",
+					      "q -netdev user,id=fd" };
+
+	for (guint i = 0; i < G_N_ELEMENTS(lines) + G_N_ELEMENTS(others); i++) {
+		bool found = i < G_N_ELEMENTS(lines);
+		const char *line =
+			found ? lines[i] : others[i - G_N_ELEMENTS(lines)];
+		g_auto(GStrv) words = g_strsplit(line, " ", -1);
+		guint n = g_strv_length(words);
+		g_autoptr(GPtrArray) command = snap_command_new(words, n);
+
+		assert_true(g_strcmp0(snap_command_inherits(command),
+				      found ? words[n - 1] : NULL) == 0);
+	}
+}
+
 static void json_that_hides_its_depth_is_refused(void **state)
 {
 	static const char *const texts[] = { "/*\"*/", "//\"\n", "'\"'", "" };
@@ -276,6 +302,7 @@ int main(void)
 		cmocka_unit_test(a_node_without_a_format_above_it_is_an_error),
 		cmocka_unit_test(what_belongs_to_another_start_is_taken_out),
 		cmocka_unit_test(a_key_is_found_in_an_option),
+		cmocka_unit_test(a_descriptor_of_another_program_is_found),
 		cmocka_unit_test(json_that_hides_its_depth_is_refused),
 		cmocka_unit_test(brackets_in_text_are_no_depth),
 		cmocka_unit_test(overlays_have_names_of_their_own),
