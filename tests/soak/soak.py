@@ -165,7 +165,10 @@ def parse():
     parser.add_argument('--kind', action='append', choices=names, help='only this; repeatable')
     parser.add_argument('--try', type=int, dest='attempt', metavar='N', help='only this try')
     parser.add_argument('--write', action='store_true', help='write tests/RELIABILITY.md as well')
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.write and options.kind:
+        parser.error('--write tells of all kinds')
+    return options
 
 
 def be_alone():
@@ -182,7 +185,7 @@ def main():
     harness.need_fuse()
     print(f'seed {options.seed}, {options.minutes:g} minutes', flush=True)
     work = tempfile.mkdtemp(prefix='snapfs-soak-', dir=os.environ.get('SNAPFS_TEST_DIR'))
-    store = harness.run('stat', '-f', '-c', '%T', work).stdout.strip()
+    store = harness.run('findmnt', '-no', 'FSTYPE', '-T', work).stdout.strip()
     records = []
     try:
         truths = learn(work, options.seed)
