@@ -6,7 +6,7 @@ import re
 import struct
 
 from deeds import Rewrite
-from kind import Kind, clear
+from kind import Kind
 from truth import need
 from world import MIB
 from fusecase import read_file
@@ -85,12 +85,12 @@ class Spoilt(Kind):
             need(error.errno in BAD, f'{view}: {error}')
             return None
 
-    def settle(self, good):
+    def settle(self, rng, good):
         """The other one is whole, and so is the spoilt one once it is repaired."""
         world = self.world
         need(world.what('good') == good, 'the other snapshot')
         world.check_daemon()
-        clear(world)
+        self.clear(rng)
 
 
 class Damaged(Spoilt):
@@ -118,7 +118,7 @@ class Damaged(Spoilt):
              f'wrong bytes out of a damaged {name}')
         self.place(name, whole)
         need(world.what('bad', [truth]) == truth, 'the snapshot is whole again')
-        self.settle(good)
+        self.settle(rng, good)
         return 'an error' if None in right else 'right bytes'
 
     def rewritten(self, rng):
@@ -153,7 +153,7 @@ class Lying(Spoilt):
         read = [self.read(view) for view in truth.views if is_good or rng.random() < 0.5]
         need(not is_good or self.is_readable(),
              'snapfs verify says that it is whole, but it cannot be read')
-        self.settle(good)
+        self.settle(rng, good)
         return 'refused' if not is_good or None in read else 'accepted'
 
     def is_readable(self):

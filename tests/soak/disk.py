@@ -6,7 +6,7 @@ import os
 import struct
 
 from deeds import Read, prepared
-from kind import Kind, clear
+from kind import Kind
 from truth import need
 from world import World
 import harness
@@ -38,11 +38,11 @@ class Disturbed(Kind):
         if deed.hides and error or self.leaves or rng.random() < 0.2:
             world.remount()
         world.check(*(deed.failed if error else deed.done))
-        clear(world)
+        self.clear(rng)
         again = prepared(world, rng, [type(deed)])
         again.act()
         world.check(*again.done)
-        clear(world)
+        self.clear(rng)
         return outcome if error is None else errno.errorcode[error.errno]
 
     def disturb(self, rng, deed):

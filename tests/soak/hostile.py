@@ -4,7 +4,6 @@ import os
 
 from damage import PAGE, Spoilt
 from deeds import write_at
-from kind import clear
 from truth import need
 from world import MIB
 from makestream import read_back
@@ -55,7 +54,7 @@ class Hostile(Spoilt):
             pass
         outcome = self.judge(old, new, None if is_copy else data)
         world.check_daemon()
-        clear(world)
+        self.clear(rng)
         return outcome
 
     def judge(self, old, new, data):

@@ -7,7 +7,7 @@ import subprocess
 import time
 
 from deeds import CopyIn, Save, prepared
-from kind import Kind, clear
+from kind import Kind
 from truth import need
 from world import WAIT, Actor
 import harness
@@ -67,7 +67,7 @@ class Killed(Timed):
         for name in noted:
             need(b'cut off' in os.getxattr(world.snaps(name), 'user.snapfs.error'),
                  f'{name} has no note that its save was cut off')
-        clear(world)
+        self.clear(rng)
         if error is None:
             return 'done before'
         return 'the new state' if found == deed.done[0] else 'the old state'
@@ -96,7 +96,7 @@ class Ended(Timed):
             how += ' refused'
             need(error is None, f'{deed}, {how}: {error}')
         world.check(*self.state_of(deed, error))
-        clear(world)
+        self.clear(rng)
         return how
 
 
@@ -116,7 +116,7 @@ class Stopped(Timed):
         error = actor.finish()
         need(error is None, f'{deed}: {error}')
         world.check(*deed.done)
-        clear(world)
+        self.clear(rng)
         return 'daemon'
 
     def writer(self, rng):
@@ -145,5 +145,5 @@ class Stopped(Timed):
         need(code == 0 or end == signal.SIGKILL, f'cat ended with {code}')
         states = [deed.new] if code == 0 else [deed.old, deed.new]
         world.check(*({'slow': state, 'vm1': other.new} for state in states))
-        clear(world)
+        self.clear(rng)
         return 'writer'

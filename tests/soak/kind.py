@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What every kind of fault is."""
-import os
 import tempfile
 
 from world import World
+
+# The share of tries after which all must be given back.
+SETTLE = 0.15
 
 
 class Kind:
@@ -29,6 +31,10 @@ class Kind:
         """One try; returns in a word or two what came of it. Raises Loss."""
         raise NotImplementedError
 
+    def clear(self, rng):
+        """Takes away what a try has left."""
+        self.world.clear(rng.random() < SETTLE)
+
     def kill_daemon(self):
         """Ends what hangs; whoever waits for the daemon gets an error."""
         if self.made and self.made.mount.process:
@@ -38,8 +44,3 @@ class Kind:
         if self.made:
             self.made.close()
         self.made = None
-
-
-def clear(world):
-    """Takes away whatever a deed has left."""
-    world.clear(*(name for name in os.listdir(world.snaps()) if name != '.snapfs'))

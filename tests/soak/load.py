@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Many do everything at once."""
 import errno
+import multiprocessing
 import os
 import random
-import threading
 import time
 
 from damage import PAGE
 from deeds import write_at
-from kind import Kind, clear
+from kind import Kind
 from truth import Loss, need
 
 FOLDERS = 6
+# Processes: to the daemon, the threads of one are one.
+FORK = multiprocessing.get_context('fork')
 # The folder or the snapshot went, came, or is being written by another: two
 # who write one stream at once may spoil it for both (the last three).
 EXPECTED = (errno.ENOENT, errno.EBUSY, errno.EEXIST, errno.ENOTEMPTY, errno.ECANCELED,
@@ -26,33 +28,33 @@ class Load(Kind):
 
     def attempt(self, rng):
         world = self.world
-        self.until, self.wrong, self.count = time.monotonic() + self.SECONDS, [], 0
-        threads = [threading.Thread(target=self.loop, daemon=True,
-                                    args=(getattr(self, name), random.Random(rng.random())))
-                   for name, number in self.CROWD for _ in range(number)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if self.wrong:
-            raise self.wrong[0]
+        until, wrong = time.monotonic() + self.SECONDS, FORK.SimpleQueue()
+        crowd = [FORK.Process(target=self.loop, daemon=True,
+                              args=(getattr(self, name), random.Random(rng.random()), until, wrong))
+                 for name, number in self.CROWD for _ in range(number)]
+        for one in crowd:
+            one.start()
+        for one in crowd:
+            one.join()
+            need(one.exitcode == 0, 'one of the crowd has died')
+        need(wrong.empty(), wrong.empty() or wrong.get())
         for name in os.listdir(world.snaps()):
             world.what(name)
         world.check_daemon()
-        clear(world)
+        world.clear(settle=True)
         return 'done'
 
-    def loop(self, act, rng):
-        """Does it until the time is over, or something is wrong."""
-        while time.monotonic() < self.until and not self.wrong:
+    @staticmethod
+    def loop(act, rng, until, wrong):
+        """Does it until the time is over, or something is wrong for somebody."""
+        while time.monotonic() < until and wrong.empty():
             try:
                 act(rng)
-                self.count += 1
             except Loss as loss:
-                self.wrong.append(loss)
+                wrong.put(str(loss))
             except OSError as error:
                 if error.errno not in EXPECTED:
-                    self.wrong.append(Loss(f'{act.__name__}: {error}'))
+                    wrong.put(f'{act.__name__}: {error}')
 
     def folder(self, rng):
         return self.world.snaps(f'vm{rng.randrange(FOLDERS)}')
