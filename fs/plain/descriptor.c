@@ -24,6 +24,9 @@
 #define KEPT_PART 8
 #define KEPT_MAX 1024
 
+/* Folders that stay open on a long way. */
+#define STAGES 16u
+
 /* The kind of every node of the store. */
 static const char store_kind;
 
@@ -182,16 +185,31 @@ static int open_top(const struct step *step)
 			       O_PATH | O_DIRECTORY, 0);
 }
 
+/* The node has a copy of `fd` from now on. */
+static void keep_copy(SnapStoreNode *s, int fd)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	if (copy >= 0)
+		keep(s, copy);
+}
+
 static int open_way(SnapStoreNode *s)
 {
 	g_autoptr(GArray) way = way_to(s);
 	guint i = way->len - 1;
+	/* Some folders on a long way stay open too: else a process that goes up
+	 * through deep folders would have all the way opened at each step. */
+	guint rest = MAX(way->len / STAGES, STAGES);
 	int fd = open_top(&g_array_index(way, struct step, i));
 
 	while (fd >= 0 && i-- > 0) {
+		const struct step *step = &g_array_index(way, struct step, i);
 		snap_autofd int at = fd;
 
-		fd = open_step(at, &g_array_index(way, struct step, i));
+		fd = open_step(at, step);
+		if (fd >= 0 && i % rest == 0)
+			keep_copy(step->s, fd);
 	}
 	return fd;
 }
@@ -216,8 +234,10 @@ static int copy_open(SnapNode *node)
 int snap_store_open(SnapNode *node)
 {
 	SnapStoreNode *s = snap_store_node(node);
-	int copy, fd = copy_kept(s);
+	int fd = copy_kept(s);
 
+	if (fd >= 0)
+		return fd;
 	if (fd == -ENOENT)
 		fd = copy_open(node);
 	if (fd == -ENOENT)
@@ -225,13 +245,8 @@ int snap_store_open(SnapNode *node)
 	/* A folder on the way may have been moved, or given up, meanwhile. */
 	if (fd == -ESTALE)
 		fd = open_way(s);
-	if (fd < 0)
-		/* No caller must take an error for the current folder. */
-		return fd == AT_FDCWD ? -EIO : fd;
-	copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	if (copy >= 0)
-		keep(s, copy);
-	return fd;
+	/* No caller must take an error for the current folder. */
+	return fd == AT_FDCWD ? -EIO : fd;
 }
 
 /* ---- where a node lies ---- */

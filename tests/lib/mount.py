@@ -47,6 +47,7 @@ class Mount:
         self.options = list(options)
         self.log_path = point.rstrip('/') + '.log'
         self.process = None
+        self.before_exec = die_with_parent
         self.env = dict(os.environ, **(env or {}))
         os.makedirs(store, exist_ok=True)
         os.makedirs(point, exist_ok=True)
@@ -73,7 +74,7 @@ class Mount:
         with open(self.log_path, 'ab') as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=log, env=self.env, start_new_session=True,
-                                            preexec_fn=die_with_parent)
+                                            preexec_fn=self.before_exec)
         try:
             wait_until(self._answers, 20, f'the mount at {self.point} answers')
         except BaseException:
