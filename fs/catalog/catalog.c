@@ -145,12 +145,13 @@ int snap_catalog_find(int folder_fd, SnapReader **ret_reader, GError **error)
 
 int snap_catalog_read(int snapshot_fd, SnapReader **ret_reader, GError **error)
 {
-	int fd = snap_open_again(snapshot_fd, O_RDONLY);
 	struct stat st;
+	int fd;
 
-	if (fd == -EINVAL && fstat(snapshot_fd, &st) == 0)
+	if (fstat(snapshot_fd, &st) == 0 && !S_ISREG(st.st_mode))
 		return snap_catalog_fail_kind(error, SNAP_CATALOG_SNAPSHOT,
 					      st.st_mode);
+	fd = snap_open_again(snapshot_fd, O_RDONLY);
 	return fd < 0 ? snap_fail_errno(error, -fd, SNAP_CATALOG_SNAPSHOT)
 		      : snap_reader_open(snap_file_wrap(fd), ret_reader, error);
 }
