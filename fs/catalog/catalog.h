@@ -132,8 +132,8 @@ char *snap_catalog_noted(int folder_fd);
  * the order of their names. A path is within the store. Stops when `visit`
  * returns non-zero, and returns that. A folder that this process may not read
  * is skipped, with a line in the log; one that fails otherwise is left out, and
- * the first of them is the error when all others have been visited. Returns 0 or
- * -errno. */
+ * the first of them is the error when all others have been visited. Returns 0
+ * or -errno. */
 typedef int (*snap_catalog_visit)(const char *path, int folder_fd, void *data);
 int snap_catalog_list(SnapCatalog *c, const char *path,
 		      snap_catalog_visit visit, void *data, GError **error);

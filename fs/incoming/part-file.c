@@ -168,7 +168,7 @@ int snap_part_open(SnapNode *node, int fd, SnapHandle **ret_handle)
 
 static void reader_clear(SnapHandle *handle)
 {
-	close(((struct snap_ordinary_handle *)handle)->fd);
+	close(snap_ordinary_fd(handle));
 }
 
 static const struct snap_handle_ops reader_ops = {

@@ -223,8 +223,7 @@ static int copy_open(SnapNode *node)
 
 	if (!handle)
 		return -ENOENT;
-	fd = fcntl(((struct snap_ordinary_handle *)handle)->fd, F_DUPFD_CLOEXEC,
-		   0);
+	fd = fcntl(snap_ordinary_fd(handle), F_DUPFD_CLOEXEC, 0);
 	if (fd < 0)
 		fd = -errno;
 	snap_handle_unref(handle);

@@ -10,17 +10,12 @@
 #include "format/base/fileio.h"
 #include "format/base/log.h"
 
-static int fd_of(SnapHandle *handle)
-{
-	return ((struct snap_ordinary_handle *)handle)->fd;
-}
-
 /* Logs an error of the disk; other errors are the caller's own. */
 static int failed(SnapHandle *handle, const char *what, int r)
 {
 	struct stat st;
 
-	if (r == -EIO && fstat(fd_of(handle), &st) == 0)
+	if (r == -EIO && fstat(snap_ordinary_fd(handle), &st) == 0)
 		snap_log(SNAP_LOG_ERROR,
 			 "ordinary file, inode %" G_GUINT64_FORMAT ": %s: %s",
 			 (uint64_t)st.st_ino, what, g_strerror(-r));
@@ -32,7 +27,7 @@ static int failed(SnapHandle *handle, const char *what, int r)
 ssize_t snap_ordinary_read(SnapHandle *handle, void *buf, size_t size,
 			   uint64_t offset)
 {
-	ssize_t n = snap_pread_all(fd_of(handle), buf, size, offset);
+	ssize_t n = snap_pread_all(snap_ordinary_fd(handle), buf, size, offset);
 
 	return n < 0 ? failed(handle, "read", (int)n) : n;
 }
@@ -44,8 +39,8 @@ void snap_ordinary_write(SnapHandle *handle, const void *buf, size_t size,
 	ssize_t n = 0;
 
 	while (done < size) {
-		n = pwrite(fd_of(handle), (const char *)buf + done, size - done,
-			   (off_t)(offset + done));
+		n = pwrite(snap_ordinary_fd(handle), (const char *)buf + done,
+			   size - done, (off_t)(offset + done));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -60,13 +55,14 @@ void snap_ordinary_write(SnapHandle *handle, const void *buf, size_t size,
 
 int snap_ordinary_truncate(SnapHandle *handle, uint64_t size)
 {
-	return ftruncate(fd_of(handle), (off_t)size) < 0 ? -errno : 0;
+	return ftruncate(snap_ordinary_fd(handle), (off_t)size) < 0 ? -errno
+								    : 0;
 }
 
 void snap_ordinary_sync(SnapHandle *handle, bool data_only,
 			snap_handle_answer answer, void *data)
 {
-	int fd = fd_of(handle);
+	int fd = snap_ordinary_fd(handle);
 	int r = data_only ? fdatasync(fd) : fsync(fd);
 
 	answer(data, r < 0 ? failed(handle, "sync", -errno) : 0);
@@ -74,7 +70,7 @@ void snap_ordinary_sync(SnapHandle *handle, bool data_only,
 
 int64_t snap_ordinary_seek(SnapHandle *handle, int64_t offset, int whence)
 {
-	off_t at = lseek(fd_of(handle), offset, whence);
+	off_t at = lseek(snap_ordinary_fd(handle), offset, whence);
 
 	return at < 0 ? -errno : at;
 }
@@ -82,12 +78,14 @@ int64_t snap_ordinary_seek(SnapHandle *handle, int64_t offset, int whence)
 int snap_ordinary_allocate(SnapHandle *handle, int mode, int64_t offset,
 			   int64_t length)
 {
-	return fallocate(fd_of(handle), mode, offset, length) < 0 ? -errno : 0;
+	return fallocate(snap_ordinary_fd(handle), mode, offset, length) < 0
+		       ? -errno
+		       : 0;
 }
 
 static void handle_clear(SnapHandle *handle)
 {
-	close(fd_of(handle));
+	close(snap_ordinary_fd(handle));
 }
 
 static const struct snap_handle_ops file_handle_ops = {
@@ -110,7 +108,7 @@ static const struct snap_handle_ops reader_ops = {
 	.clear = handle_clear,
 };
 
-SnapHandle *snap_ordinary_handle(SnapNode *node, int fd)
+SnapHandle *snap_ordinary_handle_new(SnapNode *node, int fd)
 {
 	bool reads = (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY;
 	struct snap_ordinary_handle *h = snap_handle_new(
@@ -151,7 +149,7 @@ static int file_open(SnapNode *node, int flags,
 
 	if (fd < 0)
 		return fd;
-	*ret_handle = snap_ordinary_handle(node, fd);
+	*ret_handle = snap_ordinary_handle_new(node, fd);
 	return 0;
 }
 

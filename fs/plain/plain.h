@@ -169,6 +169,10 @@ struct snap_ordinary_handle {
 	SnapHandle handle;
 	int fd;
 };
+static inline int snap_ordinary_fd(SnapHandle *handle)
+{
+	return ((struct snap_ordinary_handle *)handle)->fd;
+}
 ssize_t snap_ordinary_read(SnapHandle *handle, void *buf, size_t size,
 			   uint64_t offset);
 void snap_ordinary_write(SnapHandle *handle, const void *buf, size_t size,
@@ -189,7 +193,7 @@ int snap_ordinary_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
 			  const struct stat *st);
 
 /* A handle on `fd`, which is taken over. */
-SnapHandle *snap_ordinary_handle(SnapNode *node, int fd);
+SnapHandle *snap_ordinary_handle_new(SnapNode *node, int fd);
 
 /* ---- extended attributes of the store's files (xattr.c) ---- */
 

@@ -106,7 +106,7 @@ static int create_plain(SnapNode *folder, const char *name, int flags,
 		r = check_made(*ret_node, fd, ret_attr);
 	if (r == 0)
 		*ret_handle =
-			snap_ordinary_handle(*ret_node, snap_steal_fd(&fd));
+			snap_ordinary_handle_new(*ret_node, snap_steal_fd(&fd));
 	return r;
 }
 
