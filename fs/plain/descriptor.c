@@ -101,18 +101,19 @@ static int copy_kept(SnapStoreNode *s)
 	return fd < 0 ? -errno : fd;
 }
 
-/* The node has a descriptor from now on, unless it has one; `fd` is taken over.
- */
+/* The node has a copy of `fd` from now on, unless it has one. Copies have high
+ * numbers: so those below tell how many files processes have open, also when
+ * copies are given back. */
 static void keep(SnapStoreNode *s, int fd)
 {
 	SnapPlain *plain = s->plain;
 
 	g_mutex_lock(&plain->lock);
 	if (s->fd < 0)
-		s->fd = snap_steal_fd(&fd);
-	snap_idle_keep(plain->open, &s->place, s);
+		s->fd = fcntl(fd, F_DUPFD_CLOEXEC, plain->fds_open);
+	if (s->fd >= 0)
+		snap_idle_keep(plain->open, &s->place, s);
 	g_mutex_unlock(&plain->lock);
-	snap_close_fd(&fd);
 	snap_idle_trim(plain->open);
 }
 
@@ -185,15 +186,6 @@ static int open_top(const struct step *step)
 			       O_PATH | O_DIRECTORY, 0);
 }
 
-/* The node has a copy of `fd` from now on. */
-static void keep_copy(SnapStoreNode *s, int fd)
-{
-	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-
-	if (copy >= 0)
-		keep(s, copy);
-}
-
 static int open_way(SnapStoreNode *s)
 {
 	g_autoptr(GArray) way = way_to(s);
@@ -209,7 +201,7 @@ static int open_way(SnapStoreNode *s)
 
 		fd = open_step(at, step);
 		if (fd >= 0 && i % rest == 0)
-			keep_copy(step->s, fd);
+			keep(step->s, fd);
 	}
 	return fd;
 }
@@ -312,6 +304,7 @@ SnapNode *snap_store_intern(SnapPlain *plain, SnapStoreNode *fresh, int fd,
 	if (node != &fresh->node && folder)
 		snap_store_lies(node, folder, name);
 	keep(snap_store_node(node), fd);
+	close(fd);
 	return node;
 }
 

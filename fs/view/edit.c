@@ -36,10 +36,9 @@ int snap_preamble_edit(SnapSealed *sealed, SnapNode *folder, const void *buf,
 	at = snap_store_open(folder);
 	if (at < 0)
 		return at;
-	r = snap_catalog_preamble_write(sealed->snapshots->opts.catalog, at,
-					sealed->fd,
-					snap_sealed_meta(sealed)->uuid, bytes,
-					length, &error);
+	r = snap_catalog_preamble_write(
+		sealed->snapshots->opts.catalog, at, sealed->fd,
+		snap_sealed_meta(sealed)->uuid, bytes, length, &error);
 	if (r < 0)
 		snap_log(SNAP_LOG_ERROR,
 			 "%s: the preamble cannot be written: %s", path,
