@@ -29,6 +29,16 @@ static struct snap_catalog_owner owner_to_set(SnapNode *folder, mode_t mode,
 	return owner;
 }
 
+/* False where the store's file system gives files an owner of its own choice,
+ * as NFS does with root's. */
+static bool belongs_to(int fd, uid_t uid)
+{
+	struct stat st;
+
+	return fstatat(fd, "", &st, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) == 0 &&
+	       st.st_uid == uid;
+}
+
 int snap_folder_make(SnapNode *folder, const char *name,
 		     const struct snap_new *what,
 		     const struct snap_caller *caller, SnapNode **ret_node,
@@ -45,6 +55,11 @@ int snap_folder_make(SnapNode *folder, const char *name,
 	new.uid = owner.uid;
 	new.gid = owner.gid;
 	fd = snap_make_below(at, name, &new);
+	if (fd >= 0 && new.uid != (uid_t)-1 && !belongs_to(fd, new.uid)) {
+		close(fd);
+		unlinkat(at, name, S_ISDIR(new.mode) ? AT_REMOVEDIR : 0);
+		fd = -EPERM;
+	}
 	if (fd < 0)
 		return fd;
 	r = snap_folder_node(folder, name, fd, ret_node);
