@@ -105,8 +105,7 @@ class HotTest(FuseCase):
     def wait_looked(self):
         """Waits until each thread that watches has looked once more, which it does
         between two rests; it may also have waited for a lock."""
-        begin = self.looks()
-        self.assertTrue(begin, 'the daemon watches a process')
+        begin = harness.wait_until(self.looks, 20, 'the daemon watches a process')
 
         def looked():
             now = self.looks()
