@@ -12,9 +12,10 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import harness
 from bridge import POSTCOPY, Relay, bridge_path
 from guest import MIB, CountGuest
-from harness import wait_until
+from harness import need_program, wait_until
 from mount import need_views
 from qemu import Qemu
+from verbs import VerbCase
 from vmcase import VmCase
 
 
@@ -132,6 +133,71 @@ class Restart(VmCase):
         self.mount.start()
         self.recover(qemu)
         self.assert_whole(qemu)
+
+
+# Makes a bridge take its time.
+SLOW_READS = r'''
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+ssize_t pread64(int fd, void *data, size_t size, off64_t offset)
+{
+	static ssize_t (*real)(int, void *, size_t, off64_t);
+
+	if (!real)
+		real = dlsym(RTLD_NEXT, "pread64");
+	if (size > 65536)
+		usleep(200000);
+	return real(fd, data, size, offset);
+}
+
+ssize_t pread(int fd, void *data, size_t size, off_t offset)
+{
+	return pread64(fd, data, size, offset);
+}
+'''
+
+
+class Verb(VerbCase):
+    """What `snapfs revert` has started."""
+    guest = CountGuest(memory=128, end=100, fill=True)
+
+    def slow_snapfs(self):
+        """A copy of the program, with a slow bridge beside it."""
+        need_program('gcc')
+        folder = self.path('bin')
+        os.mkdir(folder)
+        with open(self.path('slow.c'), 'w') as file:
+            file.write(SLOW_READS)
+        self.run_ok('gcc', '-shared', '-fPIC', '-o', self.path('slow.so'), self.path('slow.c'),
+                    '-ldl')
+        shutil.copy(harness.build_path('tools', 'snapfs'), folder)
+        with open(os.path.join(folder, 'snapfs-bridge'), 'w') as file:
+            file.write(f'#!/bin/sh\nexport LD_PRELOAD={self.path("slow.so")}\n'
+                       'export ASAN_OPTIONS=verify_asan_link_order=0\n'
+                       f'exec {bridge_path()} "$@"\n')
+        os.chmod(os.path.join(folder, 'snapfs-bridge'), 0o755)
+        return os.path.join(folder, 'snapfs')
+
+    def test_a_guest_outlives_an_upgrade_of_the_mount(self):
+        qemu = self.boot()
+        qemu.wait_serial('B{3}')
+        constant = qemu.constant()
+        qemu.cont()
+        self.save_ok()
+        qemu.kill()
+        done = harness.run(self.slow_snapfs(), 'revert', self.folder, *self.command(),
+                           env=dict(os.environ, TMPDIR=self.temporary))
+        back = self.adopt(done)
+        self.mount.process.send_signal(signal.SIGTERM)
+        self.mount.process.wait(60)
+        self.mount.kill()
+        wait_until(lambda: 'to come back' in back.log(), 60, 'the bridge waits')
+        self.mount.start()
+        self.assert_back(back, constant)
+        self.assertNotIn('paused', back.log())
 
 
 if __name__ == '__main__':
