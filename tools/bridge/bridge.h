@@ -20,13 +20,12 @@ struct bridge {
 	int wait_mount;	  /* seconds that a mount may be gone */
 	SnapPostcopy *post; /* made from `devstate` */
 	const struct snap_ramlist *ram;
-	uint32_t page; /* size of a target page */
-	int ram_fd;
-	_Atomic unsigned openings; /* how often ram_fd was opened anew */
-	int in, out;		   /* the connection */
-	GByteArray *batch;	   /* goes out next: messages, or a part */
-	bool part;		   /* it is a part: pages of one block */
-	_Atomic uint64_t bytes;	   /* sent in all */
+	uint32_t page;		/* size of a target page */
+	_Atomic int ram_fd;	/* changes when `ram` is opened anew */
+	int in, out;		/* the connection */
+	GByteArray *batch;	/* goes out next: messages, or a part */
+	bool part;		/* it is a part: pages of one block */
+	_Atomic uint64_t bytes; /* sent in all */
 };
 
 /* What a target page holds. A unit is the greatest of its pages. */

@@ -102,16 +102,17 @@ int folder_find_block(const struct bridge *b, const char *name, GError **error)
 
 /* Tells whether the program that serves the mount of `ram` has gone (Linux,
  * fs/fuse/dev.c). A read that was on its way to it may fail by EIO. */
-static bool is_gone(const struct bridge *b)
+static bool is_gone(int fd)
 {
 	struct statvfs st;
 
-	return fstatvfs(b->ram_fd, &st) < 0 &&
+	return fstatvfs(fd, &st) < 0 &&
 	       (errno == ENOTCONN || errno == ECONNABORTED);
 }
 
-/* Opens `ram` anew, under the same descriptor. False if it is not there yet, or
- * belongs to another snapshot; then b->uuid is NULL. */
+/* Opens `ram` anew. The old descriptor stays open: others may still read from
+ * it. False if it is not there yet, or belongs to another snapshot; then
+ * b->uuid is NULL. */
 static bool reopen(struct bridge *b)
 {
 	struct stat st;
@@ -127,24 +128,22 @@ static bool reopen(struct bridge *b)
 		g_clear_pointer(&b->uuid, g_free);
 		return false;
 	}
-	if (dup3(fd, b->ram_fd, O_CLOEXEC) < 0)
-		return false;
-	(void)posix_fadvise(b->ram_fd, 0, 0, POSIX_FADV_RANDOM);
-	b->openings++;
+	(void)posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+	b->ram_fd = snap_steal_fd(&fd);
 	return true;
 }
 
-/* A read has failed that began when `ram` had been opened `openings` times. If
- * the mount has ended, waits until it is back. True: read again. */
-static bool await_mount(struct bridge *b, unsigned openings)
+/* A read of `fd` has failed. If the mount has ended, waits until it is back.
+ * True: read again, from b->ram_fd. */
+static bool await_mount(struct bridge *b, int fd)
 {
-	static GMutex lock; /* protects b->uuid, and the change of b->ram_fd */
+	static GMutex lock; /* protects b->uuid */
 	gint64 end;
 
 	SNAP_LOCKED(&lock);
-	if (b->openings != openings)
+	if (b->ram_fd != fd)
 		return true;
-	if (!b->uuid || !is_gone(b))
+	if (!b->uuid || !is_gone(fd))
 		return false;
 	fprintf(stderr,
 		"snapfs-bridge: the mount of %s has ended; the guest waits "
@@ -163,13 +162,12 @@ static bool await_mount(struct bridge *b, unsigned openings)
 
 static int read_ram(struct bridge *b, void *data, size_t size, uint64_t at)
 {
-	unsigned openings;
-	int r;
+	int r, fd;
 
 	do {
-		openings = b->openings;
-		r = snap_pread_exact(b->ram_fd, data, size, at);
-	} while (r < 0 && await_mount(b, openings));
+		fd = b->ram_fd;
+		r = snap_pread_exact(fd, data, size, at);
+	} while (r < 0 && await_mount(b, fd));
 	return r;
 }
 
