@@ -127,6 +127,17 @@ class Users(FuseCase):
         self.save()
         self.assert_not_run('is of another snapshot than the one beside it')
 
+    def test_a_file_that_the_caller_cannot_read_is_not_passed_over(self):
+        """It may name disks that were frozen: they must not be used as they are now."""
+        self.write(self.snaps('vm1', 'vm.json'), self.vm())
+        os.chmod(self.store('vm1', 'snapshot.zst'), 0o644)
+        done = harness.run('setpriv', f'--reuid={USER}', f'--regid={USER}', '--clear-groups',
+                           harness.build_path('tools', 'snapfs'), 'revert', self.snaps('vm1'),
+                           '--', self.program, env=dict(os.environ, TMPDIR='/tmp'))
+        self.assertEqual(done.returncode, 1)
+        self.assertIn('vm.json: Permission denied', done.stderr)
+        self.assertFalse(os.path.exists(self.mark), 'the program was run')
+
     def test_a_copy_is_known_by_its_device_state(self):
         with open(self.snaps('vm1', 'devstate'), 'rb') as file:
             text = self.vm(devstate=hashlib.sha256(file.read()).hexdigest())

@@ -121,7 +121,9 @@ static int look_at_folder(SnapRevertPlan *p, GError **error)
 	if (folder < 0)
 		return snap_fail_errno(error, errno, "%s", p->path);
 	p->mounted = snap_trust_in_mount(folder);
-	if (faccessat(folder, SNAP_VM_FILE, R_OK, AT_SYMLINK_NOFOLLOW) < 0)
+	/* One that cannot be read is no reason to use disks as they are now. */
+	if (faccessat(folder, SNAP_VM_FILE, F_OK, AT_SYMLINK_NOFOLLOW) < 0 &&
+	    errno == ENOENT)
 		return 0;
 	r = snap_vm_read(folder, p->path, &p->vm, error);
 	return r == 0 ? snap_identity_check(p->vm, folder, p->path, error) : r;
