@@ -226,14 +226,14 @@ class Lint(unittest.TestCase):
 
         self.assertEqual(self.said(sizes.check_rooms, {
             **room('fs/view', 2300), **room('fs/save', 9000),
-            **room('tools/bridge', 1200), **room('tools/guest', 9000)}), '')
+            **room('tools/bridge', 1400), **room('tools/guest', 9000)}), '')
         self.assertEqual(
             self.said(sizes.check_rooms, room('fs/view', 2302)),
             'fs/view: 2302 lines, more than 2300')
         self.assertIn('2302 lines',
                       self.said(sizes.check, room('fs/hot', 2302)))
-        self.assertIn('1202 lines',
-                      self.said(sizes.check, room('tools/bridge', 1202)))
+        self.assertIn('1402 lines',
+                      self.said(sizes.check, room('tools/bridge', 1402)))
 
     def test_names_each_word_that_does_not_belong(self):
         self.expect_each(
