@@ -7,8 +7,6 @@
  * its orders there while the daemon runs. A call counts if its file lies on
  * the store's device.
  */
-/* Both names of a call stand here, so none may be made the other. */
-#undef _FILE_OFFSET_BITS
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +20,8 @@
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
+/* Whether an open with these flags makes a file. */
+#define MAKES(flags) ((flags) & (O_CREAT | O_TMPFILE) & ~O_DIRECTORY)
 
 enum call { READ, WRITE, SYNC, RENAME, CREATE, REMOVE, TRUNCATE };
 
@@ -81,7 +81,9 @@ static void (*real(const char *name))(void)
 	return found;
 }
 
-/* NAME(parameters) fails as `call` on `fd`, or is what it always was. */
+/* The names below are those that a program built for large files calls.
+ *
+ * NAME(parameters) fails as `call` on `fd`, or is what it always was. */
 #define STAND_BEFORE(call, type, name, parameters, fd, ...)                    \
 	EXPORT type name parameters;                                           \
 	EXPORT type name parameters                                            \
@@ -91,13 +93,12 @@ static void (*real(const char *name))(void)
 		return fails(call, fd) ? (type)-1 : next(__VA_ARGS__);         \
 	}
 
-#define READ_AT (int fd, void *data, size_t size, off_t at)
-#define WRITE_AT (int fd, const void *data, size_t size, off_t at)
-
-STAND_BEFORE(READ, ssize_t, pread, READ_AT, fd, fd, data, size, at)
-STAND_BEFORE(READ, ssize_t, pread64, READ_AT, fd, fd, data, size, at)
-STAND_BEFORE(WRITE, ssize_t, pwrite, WRITE_AT, fd, fd, data, size, at)
-STAND_BEFORE(WRITE, ssize_t, pwrite64, WRITE_AT, fd, fd, data, size, at)
+STAND_BEFORE(READ, ssize_t, pread64,
+	     (int fd, void *data, size_t size, off64_t at), fd, fd, data, size,
+	     at)
+STAND_BEFORE(WRITE, ssize_t, pwrite64,
+	     (int fd, const void *data, size_t size, off64_t at), fd, fd, data,
+	     size, at)
 STAND_BEFORE(WRITE, ssize_t, write, (int fd, const void *data, size_t size), fd,
 	     fd, data, size)
 STAND_BEFORE(SYNC, int, fsync, (int fd), fd, fd)
@@ -114,36 +115,23 @@ STAND_BEFORE(CREATE, int, symlinkat, (const char *to, int at, const char *name),
 	     at, to, at, name)
 STAND_BEFORE(REMOVE, int, unlinkat, (int at, const char *name, int how), at, at,
 	     name, how)
-STAND_BEFORE(TRUNCATE, int, ftruncate, (int fd, off_t size), fd, fd, size)
-STAND_BEFORE(TRUNCATE, int, ftruncate64, (int fd, off_t size), fd, fd, size)
+STAND_BEFORE(TRUNCATE, int, ftruncate64, (int fd, off64_t size), fd, fd, size)
 
-/* Opens that make a file; openat64 is the same function. */
-static int open_at(const char *name, int at, const char *path, int flags,
-		   mode_t mode)
+EXPORT int openat64(int at, const char *path, int flags, ...);
+EXPORT int openat64(int at, const char *path, int flags, ...)
 {
 	int (*next)(int, const char *, int, ...) =
-		(int (*)(int, const char *, int, ...))real(name);
+		(int (*)(int, const char *, int, ...))real("openat64");
+	va_list rest;
+	mode_t mode;
 
-	if (flags & (O_CREAT | O_TMPFILE) & ~O_DIRECTORY && fails(CREATE, at))
+	va_start(rest, flags);
+	mode = va_arg(rest, mode_t);
+	va_end(rest);
+	if (MAKES(flags) && fails(CREATE, at))
 		return -1;
 	return next(at, path, flags, mode);
 }
-
-#define OPEN_AT(name)                                                          \
-	EXPORT int name(int at, const char *path, int flags, ...);             \
-	EXPORT int name(int at, const char *path, int flags, ...)              \
-	{                                                                      \
-		va_list rest;                                                  \
-		mode_t mode;                                                   \
-                                                                               \
-		va_start(rest, flags);                                         \
-		mode = va_arg(rest, mode_t);                                   \
-		va_end(rest);                                                  \
-		return open_at(#name, at, path, flags, mode);                  \
-	}
-
-OPEN_AT(openat)
-OPEN_AT(openat64)
 
 /* Calls for which the C library has no function. */
 EXPORT long syscall(long number, ...);
@@ -159,7 +147,7 @@ EXPORT long syscall(long number, ...)
 	va_end(rest);
 #ifdef SYS_openat2
 	/* a[2] is a struct open_how, which begins with the flags. */
-	if (number == SYS_openat2 && *(const uint64_t *)a[2] & O_CREAT &&
+	if (number == SYS_openat2 && MAKES(*(const uint64_t *)a[2]) &&
 	    fails(CREATE, (int)a[0]))
 		return -1;
 #endif

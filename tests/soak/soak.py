@@ -15,6 +15,7 @@ import platform
 import random
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -182,6 +183,7 @@ def be_alone():
 def main():
     options = parse()
     be_alone()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     harness.need_fuse()
     print(f'seed {options.seed}, {options.minutes:g} minutes', flush=True)
     work = tempfile.mkdtemp(prefix='snapfs-soak-', dir=os.environ.get('SNAPFS_TEST_DIR'))
