@@ -73,12 +73,15 @@ class World:
         if not os.path.lexists(self.store(name, 'snapshot.zst')):
             return None
         try:
+            # Parts that a daemon left which was killed go by the first look.
+            listed = set(os.listdir(self.snaps(name))) - {'hot'}
             stream = read_file(self.snaps(name, 'stream'))
             found = [one for one in (*others, *self.truths)
                      if one is not None and one.views['stream'] == stream]
             need(found, f'{name}/stream has wrong bytes')
             for view, data in found[0].views.items():
                 need(read_file(self.snaps(name, view)) == data, f'{name}/{view} has wrong bytes')
+            need(listed == set(found[0].listed), f'{name} lists {listed}')
         except OSError as error:
             raise Loss(f'{name}, which is whole in the store, cannot be read: {error}') from error
         return found[0]
