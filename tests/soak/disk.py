@@ -60,9 +60,14 @@ class Full(Disturbed):
     def make_world(self, folder):
         return World(folder, self.truths, self.SIZE)
 
+    def attempt(self, rng):
+        self.world.settle()
+        return super().attempt(rng)
+
     def disturb(self, rng, deed):
         """Leaves so much room that it ends at any moment of the deed."""
-        room = int(rng.random() * deed.takes * len(deed.new.stream)) // 4096 * 4096
+        share = rng.choice((0, rng.random(), rng.random())) * deed.takes
+        room = int(share * len(deed.new.stream)) // 4096 * 4096
         with open(self.world.store('fill'), 'wb') as file:
             os.posix_fallocate(file.fileno(), 0, self.world.free_bytes() - room)
 

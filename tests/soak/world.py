@@ -123,14 +123,17 @@ class World:
     # ---- what is left ----
 
     def clear(self, settle):
-        """Removes all that is there; if it is to settle, all that it took is given
-        back, which the daemon may do some seconds later."""
+        """Removes all that is there. The daemon may give back what it took some
+        seconds later."""
         for name in set(os.listdir(self.snaps())) - {'.snapfs'}:
             done = harness.run('rm', '-r', self.snaps(name))
             need(done.returncode == 0, f'rm -r {name}: {done.stderr.strip()}')
             need(not os.path.lexists(self.store(name)), f'STORE/{name} is still there')
-        if not settle and not self.is_small:
-            return
+        if settle:
+            self.settle()
+
+    def settle(self):
+        """Waits until the empty world takes no more than it did at first."""
         limit = self.descriptors + SPARE_DESCRIPTORS
         self.wait(lambda: len(self.open_files()) <= limit,
                   lambda: f'the daemon had {self.descriptors} files open, now {self.open_files()}')
