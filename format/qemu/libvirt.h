@@ -22,14 +22,6 @@
 #include <stdint.h>
 
 #define SNAP_LIBVIRT_HEADER 92u
-#define SNAP_LIBVIRT_MAGIC 16u
-
-/* enum virQEMUSaveFormat: the two formats that no program compresses. */
-#define SNAP_LIBVIRT_RAW 0u
-#define SNAP_LIBVIRT_SPARSE 6u /* mapped-ram; since libvirt 11.2 */
-
-/* The largest preamble that is accepted, in bytes. */
-#define SNAP_LIBVIRT_MAX (4u << 20)
 
 struct snap_libvirt {
 	bool complete;	 /* libvirt has written the whole file */
@@ -37,12 +29,10 @@ struct snap_libvirt {
 	uint32_t format;
 };
 
-/* True when the file begins with a magic of libvirt, as far as the `size` bytes
- * of it show. */
-bool snap_libvirt_is(const void *data, size_t size);
+/* Reads the header that a file begins with. Returns false where the file does
+ * not begin with one of a known version. */
+bool snap_libvirt_read(const void *data, size_t size,
+		       struct snap_libvirt *ret_header);
 
-/* Reads a header of SNAP_LIBVIRT_HEADER bytes. Returns 0, -EPROTO where its
- * fields contradict each other, or -EOPNOTSUPP for an unknown version or a
- * compressed format, with a sentence that says what to set in qemu.conf. */
-int snap_libvirt_read(const void *data, struct snap_libvirt *ret_header,
-		      GError **error);
+/* The program that compressed the stream; NULL: none that is known. */
+const char *snap_libvirt_compressor(const struct snap_libvirt *header);

@@ -11,13 +11,6 @@
 
 #include "format/qemu/wire.h"
 
-bool snap_stream_begins(const void *data, size_t size)
-{
-	be32 magic = snap_to_be32(WIRE_MAGIC);
-
-	return memcmp(data, magic.b, MIN(size, sizeof(magic))) == 0;
-}
-
 int snap_phase_header(SnapParser *p, struct snap_event *ev)
 {
 	be32 magic = snap_to_be32(WIRE_MAGIC);

@@ -99,6 +99,13 @@ typedef struct SnapParser SnapParser;
 /* True when the bytes are QEMU's magic, or the beginning of it. */
 bool snap_stream_begins(const void *data, size_t size);
 
+/* The most bytes that snap_stream_find() needs to recognize a stream. */
+#define SNAP_STREAM_FIND 269u
+
+/* Finds the first place in `data` that looks like the beginning of a stream: up
+ * to the name of the machine type or of the first section. */
+bool snap_stream_find(const void *data, size_t size, size_t *ret_at);
+
 /* Makes a parser that expects the beginning of a stream. */
 SnapParser *snap_parser_new(void);
 void snap_parser_free(SnapParser *p);

@@ -44,8 +44,6 @@ void snap_inode_reply_result(fuse_req_t req, int r);
 void snap_op_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 		    mode_t mode, struct fuse_file_info *fi);
 void snap_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
-void snap_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
-		  struct fuse_file_info *fi);
 void snap_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size,
 		   off_t off, struct fuse_file_info *fi);
 void snap_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
@@ -63,6 +61,20 @@ void snap_op_releasedir(fuse_req_t req, fuse_ino_t ino,
 			struct fuse_file_info *fi);
 void snap_op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
 		      struct fuse_file_info *fi);
+
+/* ---- reading (read.c) ---- */
+
+/* A thread's buffer for answers. */
+void *snap_answer_buffer(size_t size);
+
+/* The request, as struct fuse_lowlevel_ops has it. */
+void snap_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		  struct fuse_file_info *fi);
+
+/* Lets reads wait: before the first request. Ends that: after the last one,
+ * when no save runs. */
+void snap_wait_begin(void);
+void snap_wait_end(void);
 
 /* ---- once mounted (ready.c) ---- */
 

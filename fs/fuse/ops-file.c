@@ -69,50 +69,6 @@ void snap_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		snap_handle_close(handle);
 }
 
-/* A thread's buffer for answers. It grows as needed and stays. */
-struct answer_buffer {
-	size_t size;
-	void *data;
-};
-
-static void answer_buffer_free(gpointer data)
-{
-	struct answer_buffer *b = data;
-
-	g_free(b->data);
-	g_free(b);
-}
-
-static GPrivate answer_key = G_PRIVATE_INIT(answer_buffer_free);
-
-static void *answer_buffer(size_t size)
-{
-	struct answer_buffer *b = g_private_get(&answer_key);
-
-	if (!b) {
-		b = g_new0(struct answer_buffer, 1);
-		g_private_set(&answer_key, b);
-	}
-	if (b->size < size) {
-		g_free(b->data);
-		b->data = g_malloc(size);
-		b->size = size;
-	}
-	return b->data;
-}
-
-void snap_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
-		  struct fuse_file_info *fi)
-{
-	void *buf = answer_buffer(size);
-	ssize_t n = snap_handle_read(handle_of(fi), buf, size, (uint64_t)off);
-
-	if (n < 0)
-		snap_inode_reply_result(req, (int)n);
-	else
-		fuse_reply_buf(req, buf, (size_t)n);
-}
-
 static void answer_write(void *data, ssize_t result)
 {
 	fuse_req_t req = data;
@@ -234,7 +190,7 @@ void snap_op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 {
 	g_autoptr(SnapNode) node = snap_inode_get(req, ino);
 	struct folder_handle *f = folder_of(fi);
-	char *buf = answer_buffer(size);
+	char *buf = snap_answer_buffer(size);
 	struct snap_listed listed;
 	size_t used = 0;
 	int r = off == 0 ? folder_rewind(req, f, node) : 0;

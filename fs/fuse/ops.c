@@ -240,18 +240,23 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 		req, snap_tree_rmdir(snap_inode_tree(req), folder, name));
 }
 
+static void answer_result(void *data, ssize_t result)
+{
+	snap_inode_reply_result(data, (int)result);
+}
+
 static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 		      fuse_ino_t newparent, const char *newname, unsigned flags)
 {
 	g_autoptr(SnapNode) folder = snap_inode_get(req, parent);
 	g_autoptr(SnapNode) to_folder =
 		folder ? snap_inode_get(req, newparent) : NULL;
+	struct snap_caller caller = snap_inode_caller(req);
 
 	if (!to_folder)
 		return;
-	snap_inode_reply_result(req, snap_tree_rename(snap_inode_tree(req),
-						      folder, name, to_folder,
-						      newname, flags));
+	snap_tree_rename(snap_inode_tree(req), folder, name, to_folder, newname,
+			 flags, &caller, answer_result, req);
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)

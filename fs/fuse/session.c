@@ -311,6 +311,7 @@ int snap_session_run(const struct snap_session_opts *opts, GError **error)
 
 	if (r < 0)
 		return r;
+	snap_wait_begin();
 	notifier_start(&s);
 	signals_start(&s);
 	s.ready = g_thread_new("ready", ready_thread, &s);
@@ -318,6 +319,7 @@ int snap_session_run(const struct snap_session_opts *opts, GError **error)
 	signals_stop(&s);
 	notifier_stop(&s);
 	snap_tree_drain(opts->tree);
+	snap_wait_end();
 	fuse_session_unmount(s.se);
 	g_thread_join(s.ready);
 	notifier_free(&s);

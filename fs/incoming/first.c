@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The first bytes of a stream. Zeros at its beginning are a hole and begin
- * nothing. The first other byte begins the save.
+ * The first bytes of a file: its head, or the stream, whose first byte begins
+ * the save.
  */
 #include "fs/incoming/incoming-internal.h"
 
@@ -11,10 +11,6 @@
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "format/base/fileio.h"
-#include "format/base/zero.h"
-
-/* The most zeros before a stream. */
-#define ZEROS_MAX (64 * SNAP_MIB)
 
 /* The number of the mount that a file lies on; 0 where it is not known. */
 static uint64_t mount_number(int fd)
@@ -50,22 +46,35 @@ static void on_over(void *data, SnapSave *save)
 {
 	SnapIncoming *in = data;
 	SnapIncomingTable *table = in->table;
+	bool done = snap_save_state(save, NULL) == SNAP_SAVE_DONE;
+	GQueue readers;
 	bool current;
+	GList *link;
 
 	g_mutex_lock(&in->lock);
 	current = in->save == save;
+	/* The snapshot has it. */
+	if (current && done)
+		snap_head_drop(in);
+	readers = in->readers;
+	g_queue_init(&in->readers);
+	for (link = readers.head; link; link = link->next)
+		((struct snap_waiter *)link->data)->waits = false;
 	g_mutex_unlock(&in->lock);
 	if (current)
 		snap_incoming_drop(in);
 	snap_incoming_end_save(table, save);
 	snap_folder_changed(in->folder);
-	if (snap_save_state(save, NULL) == SNAP_SAVE_DONE)
+	if (done)
 		snap_parts_replaced(table, in->folder, true);
+	while ((link = g_queue_pop_head_link(&readers)))
+		((struct snap_waiter *)link->data)->wake(link->data);
 	snap_node_unref(&in->node, 1);
 }
 
-/* Begins the save. */
-static int begin_locked(SnapIncoming *in, const struct snap_writer *writer)
+/* Begins the save of a stream that begins at `begin`. */
+static int begin_locked(SnapIncoming *in, const struct snap_writer *writer,
+			uint64_t begin)
 {
 	SnapIncomingTable *table = in->table;
 	g_autofree char *path = snap_folder_path(in->folder, NULL);
@@ -76,7 +85,8 @@ static int begin_locked(SnapIncoming *in, const struct snap_writer *writer)
 				       .name = snap_incoming_name(in),
 				       .owner = in->former.owner,
 				       .uid = writer->uid,
-				       .hole = in->hole,
+				       .begin = begin,
+				       .preamble_fd = -ENOENT,
 				       .over = on_over,
 				       .over_data = in };
 	g_autoptr(GError) error = NULL;
@@ -87,6 +97,12 @@ static int begin_locked(SnapIncoming *in, const struct snap_writer *writer)
 	r = check_mount(in, fd);
 	if (r < 0)
 		return r;
+	if (begin)
+		opts.preamble_fd = snap_head_open(in);
+	if (opts.preamble_fd < 0 && opts.preamble_fd != -ENOENT)
+		return snap_incoming_refuse_locked(
+			in, -opts.preamble_fd,
+			"what stands before the stream cannot be read");
 	snap_node_ref(&in->node);
 	r = snap_save_new(table->opts.saver, &opts, &in->save, &error);
 	if (r < 0) {
@@ -98,46 +114,69 @@ static int begin_locked(SnapIncoming *in, const struct snap_writer *writer)
 				"the mount was ended while it was being saved");
 	snap_incoming_put(in);
 	in->state = SNAP_INCOMING_SAVING;
+	in->writer = writer;
 	return 0;
 }
 
-/* Refuses a write that is not where the stream goes on. */
-static int refuse_place(SnapIncoming *in, uint64_t offset, uint64_t stands)
+/* Nobody waits for bytes that another write has brought. */
+static void ignore(void *data, ssize_t result)
 {
-	g_autofree char *why = g_strdup_printf(
-		"a write at offset %" G_GUINT64_FORMAT
-		" was refused: the stream continues at offset %" G_GUINT64_FORMAT
-		"; only mapped-ram may be written in any order",
-		offset, stands);
+}
 
-	return snap_incoming_refuse_locked(in, EINVAL, why);
+/* Gives the save the bytes of the stream that are in the head: its beginning
+ * stands at the border of two writes. */
+static void give_beginning_locked(SnapIncoming *in, uint64_t begin,
+				  uint64_t offset)
+{
+	uint8_t bytes[SNAP_SAVE_FIND];
+	ssize_t n = snap_head_read(in, bytes, (size_t)(offset - begin), begin);
+
+	if (n > 0)
+		snap_save_write(in->save, bytes, (size_t)n, begin, ignore,
+				NULL);
+}
+
+/* Takes a write to the head. Bytes without end in which no stream begins are
+ * not kept. */
+static ssize_t write_head_locked(SnapIncoming *in, const uint8_t *buf,
+				 size_t size, uint64_t offset)
+{
+	g_autoptr(GError) error = NULL;
+	g_autofree char *why = NULL;
+	snap_autofd int at = -1;
+	int r = snap_head_write(in, buf, size, offset, &error);
+
+	if (r == 0) {
+		in->state = SNAP_INCOMING_HEAD;
+		return (ssize_t)size;
+	}
+	if (r != -EPROTO && r != -EOPNOTSUPP)
+		return snap_incoming_refuse_locked(in, -r, error->message);
+	snap_head_drop(in);
+	in->state = SNAP_INCOMING_EMPTY;
+	at = snap_store_open(in->folder);
+	snap_catalog_note(at, error->message);
+	why = g_strconcat("not saved: ", error->message, NULL);
+	return snap_incoming_refuse_locked(in, -r, why);
 }
 
 ssize_t snap_incoming_first_locked(SnapIncoming *in,
 				   const struct snap_writer *writer,
 				   const uint8_t *buf, size_t size,
-				   uint64_t offset, size_t *ret_skip)
+				   uint64_t offset)
 {
-	size_t zeros = snap_zeros_before(buf, size);
+	uint64_t begin;
 	int r;
 
-	/* A program that copies a file leaves out its holes, also the first. */
-	if (offset && offset != in->hole &&
-	    (size - zeros < 4 || !snap_save_begins(buf + zeros, size - zeros)))
-		return refuse_place(in, offset, in->hole);
-	if (zeros == size) {
-		if (offset + size > ZEROS_MAX)
-			return snap_incoming_refuse_locked(
-				in, EPROTO,
-				"it begins with more zeros than any stream");
-		in->hole = offset + size;
-		in->state = SNAP_INCOMING_ZEROS;
-		return (ssize_t)size;
-	}
-	in->hole = offset + zeros;
-	r = begin_locked(in, writer);
-	if (r == 0)
-		in->writer = writer;
-	*ret_skip = zeros;
+	if (!snap_head_find(in, buf, size, offset, &begin))
+		return write_head_locked(in, buf, size, offset);
+	if (in->head.reach > offset)
+		return snap_incoming_refuse_locked(
+			in, EINVAL,
+			"the beginning of the stream was written after bytes "
+			"that stand behind it");
+	r = begin_locked(in, writer, begin);
+	if (r == 0 && begin < offset)
+		give_beginning_locked(in, begin, offset);
 	return r;
 }

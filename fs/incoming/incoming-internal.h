@@ -20,6 +20,15 @@ struct SnapIncomingTable {
 	bool ending;	     /* the mount ends: begin no save */
 };
 
+/* The head of a stream (head.c). */
+struct snap_head {
+	int fd;		/* of its file, once it was needed; -1 */
+	uint64_t ino;	/* of a file that was there before; 0: none */
+	uint64_t size;	/* bytes so far, with the hole that it was cut to */
+	uint64_t begin; /* the stream begins here if its magic stands here */
+	uint64_t reach; /* the end of the last byte of the present writers */
+};
+
 struct SnapIncoming {
 	SnapNode node;
 	SnapIncomingTable *table;
@@ -33,10 +42,11 @@ struct SnapIncoming {
 	SnapSave *save;			  /* from SAVING on */
 	const struct snap_writer *writer; /* that wrote the first byte */
 	guint writers;
-	uint64_t hole;	/* zeros that the file begins with */
-	uint64_t solid; /* where the last byte that is not 0 ends */
-	uint64_t tail;	/* zeros from here on were cut off; 0: none */
-	bool refused;	/* the log has a refusal */
+	struct snap_head head; /* until the save begins */
+	GQueue readers;	       /* struct snap_waiter: they wait for the save */
+	uint64_t solid;	       /* where the last byte that is not 0 ends */
+	uint64_t tail;	       /* zeros from here on were cut off; 0: none */
+	bool refused;	       /* the log has a refusal */
 	struct snap_pending *spare; /* memory of an answered request */
 };
 
@@ -49,8 +59,10 @@ void snap_incoming_put(SnapIncoming *in);
 /* The same where there is no other; false where there is one. */
 bool snap_incoming_put_first(SnapIncoming *in);
 
-/* The number of a name; -1 where no stream is written by it (table.c). */
+/* The number of a name; -1 where no stream is written by it. The name of a
+ * number (table.c). */
 int snap_incoming_number(const char *name);
+const char *snap_incoming_of_number(guint number);
 
 /* The stream in the table: a new reference, or NULL (table.c). */
 SnapIncoming *snap_incoming_lookup(SnapIncomingTable *table, SnapNode *folder,
@@ -67,13 +79,46 @@ void snap_incoming_count_writer(SnapIncomingTable *table, int n);
 SnapIncoming *snap_incoming_new(SnapIncomingTable *table, SnapNode *folder,
 				guint name, const struct snap_former *former);
 
-/* A write before any byte that is not 0 has come (first.c). 0: the save has
- * begun, and takes the write without its first *ret_skip bytes; else what is to
- * be answered. */
+/* Notes what the stream replaces now, and the file of its head, while nobody
+ * writes (node.c). */
+void snap_incoming_renew_locked(SnapIncoming *in,
+				const struct snap_former *former);
+
+/* A write before a byte of the stream has come (first.c). 0: the save has
+ * begun, and takes the write; else what is to be answered. */
 ssize_t snap_incoming_first_locked(SnapIncoming *in,
 				   const struct snap_writer *writer,
 				   const uint8_t *buf, size_t size,
-				   uint64_t offset, size_t *ret_skip);
+				   uint64_t offset);
+
+/* ---- the head of a stream (head.c); with the lock of the stream held ---- */
+
+/* Finds where the stream begins, in the bytes of a write or right before
+ * them. */
+bool snap_head_find(SnapIncoming *in, const uint8_t *buf, size_t size,
+		    uint64_t offset, uint64_t *ret_begin);
+
+/* Takes a write in which no stream begins. -EINVAL, -EPROTO, -EOPNOTSUPP,
+ * -errno, with a sentence. */
+int snap_head_write(SnapIncoming *in, const uint8_t *buf, size_t size,
+		    uint64_t offset, GError **error);
+
+/* Reads up to `size` bytes: their count, -errno. */
+ssize_t snap_head_read(SnapIncoming *in, void *buf, size_t size,
+		       uint64_t offset);
+
+/* Cuts it to `size`, which says where the stream begins. */
+void snap_head_cut(SnapIncoming *in, uint64_t size);
+
+/* A descriptor of its file; -ENOENT: it has none, and is zeros. -errno. */
+int snap_head_open(SnapIncoming *in);
+
+/* Gives it a file of its size if it has none, and closes that. -errno. */
+int snap_head_keep(SnapIncoming *in);
+
+/* Removes its file; closes it. */
+void snap_head_drop(SnapIncoming *in);
+void snap_head_close(struct snap_head *h);
 
 /* As snap_incoming_refuse, with the lock held (node.c). */
 int snap_incoming_refuse_locked(SnapIncoming *in, int code, const char *why);

@@ -2,20 +2,18 @@
 /*
  * A stream on its way into a folder, as its writers see it.
  *
- *	UNTOUCHED ──zero byte──▶ ZEROS ──┐
- *	    │                      ▲     │ first other byte
- *	    │ truncate ──▶ EMPTY ──┤     ▼
- *	    └──────────first other byte─▶ SAVING ──last close──▶ ENDED
+ *	UNTOUCHED ──other bytes──▶ HEAD ──┐
+ *	    │                       ▲     │ first byte of a stream
+ *	    │ truncate ──▶ EMPTY ───┤     ▼
+ *	    └───first byte of a stream──▶ SAVING ──last close──▶ ENDED
  *	                 EMPTY ◀─truncate(0) by the writer─┘
  *	any ──unlink──▶ REMOVED
  *
- * Nothing happens before the first byte that is not 0. It begins the save, and
- * its writer becomes the writer of the stream. The save decides where a byte
- * may be written: mapped-ram is written at any offset by any process, other
- * streams from their beginning to their end. Only the writer may begin anew.
- *
- * Zeros at the beginning are a hole, whether they were written, skipped or cut
- * to (QEMU's file:PATH,offset=N): the stream begins behind them.
+ * What comes before a stream is its head (head.c). The first byte of the stream
+ * begins the save, and its writer becomes the writer of the stream. The save
+ * decides where a byte may be written: mapped-ram is written at any offset by
+ * any process, other streams from their beginning to their end. Only the writer
+ * may begin anew.
  */
 #include "fs/incoming/incoming-internal.h"
 
@@ -37,7 +35,6 @@ struct snap_pending {
 	snap_handle_answer answer;
 	void *data;
 	enum request request;
-	size_t skip; /* bytes of the write that belong to the hole */
 };
 
 enum snap_incoming_state snap_incoming_state(SnapIncoming *in)
@@ -58,7 +55,7 @@ static ssize_t judge(const struct snap_pending *p, ssize_t result)
 	enum snap_save_state state = snap_save_state(p->save, NULL);
 
 	if (result >= 0)
-		return result + (ssize_t)p->skip;
+		return result;
 	/* QEMU aborts, and its guest with it, when it cannot close a channel.
 	 */
 	if (p->request == CLOSE && snap_save_scattered(p->save))
@@ -119,20 +116,16 @@ static struct snap_pending *pending_new_locked(SnapIncoming *in,
 	return p;
 }
 
-/* What is answered to a write without the save; 0: the save takes all but the
- * first *ret_skip bytes. */
+/* What is answered to a write without the save; 0: the save takes it. */
 static ssize_t accept_locked(SnapIncoming *in, const struct snap_writer *writer,
-			     const uint8_t *buf, size_t size, uint64_t offset,
-			     size_t *ret_skip)
+			     const uint8_t *buf, size_t size, uint64_t offset)
 {
 	ssize_t n = 0;
 
-	*ret_skip = 0;
 	if (in->state == SNAP_INCOMING_REMOVED)
 		return -ECANCELED;
 	if (size && !in->save)
-		n = snap_incoming_first_locked(in, writer, buf, size, offset,
-					       ret_skip);
+		n = snap_incoming_first_locked(in, writer, buf, size, offset);
 	if (n || !size || !in->save)
 		return n;
 	in->solid =
@@ -148,21 +141,18 @@ void snap_incoming_write(SnapIncoming *in, const struct snap_writer *writer,
 			 snap_handle_answer answer, void *data)
 {
 	struct snap_pending *p = NULL;
-	size_t skip;
 	ssize_t n;
 
 	g_mutex_lock(&in->lock);
-	n = accept_locked(in, writer, buf, size, offset, &skip);
+	n = accept_locked(in, writer, buf, size, offset);
 	if (n == 0 && size && in->save) {
 		p = pending_new_locked(
 			in, writer == in->writer ? WRITE : OTHER_WRITE, answer,
 			data);
-		p->skip = skip;
 	}
 	g_mutex_unlock(&in->lock);
 	if (p)
-		snap_save_write(p->save, (const uint8_t *)buf + skip,
-				size - skip, offset + skip, answered, p);
+		snap_save_write(p->save, buf, size, offset, answered, p);
 	else
 		answer(data, n);
 }
@@ -183,19 +173,15 @@ void snap_incoming_flush(SnapIncoming *in, const struct snap_writer *writer,
 			 snap_handle_answer answer, void *data)
 {
 	struct snap_pending *p = NULL;
-	int r = 0;
 
 	g_mutex_lock(&in->lock);
 	if (close_asks_locked(in, writer))
 		p = pending_new_locked(in, CLOSE, answer, data);
-	else if (in->state == SNAP_INCOMING_ZEROS)
-		r = snap_incoming_refuse_locked(in, EPROTO,
-						"only zeros were written");
 	g_mutex_unlock(&in->lock);
 	if (p)
 		snap_save_check(p->save, answered, p);
 	else
-		answer(data, r);
+		answer(data, 0);
 }
 
 void snap_incoming_sync(SnapIncoming *in, snap_handle_answer answer, void *data)
@@ -214,15 +200,14 @@ void snap_incoming_sync(SnapIncoming *in, snap_handle_answer answer, void *data)
 
 /* ---- cutting ---- */
 
-/* Drops what has come; what it was cut to is a hole. */
-static void begin_anew_locked(SnapIncoming *in, uint64_t hole)
+/* Drops the stream that has come. */
+static void begin_anew_locked(SnapIncoming *in)
 {
 	if (in->save)
 		snap_save_abort(in->save, NULL);
 	g_clear_pointer(&in->save, snap_save_unref);
 	in->writer = NULL;
 	in->solid = in->tail = 0;
-	in->hole = hole;
 	in->refused = false;
 	in->state = SNAP_INCOMING_EMPTY;
 }
@@ -246,7 +231,8 @@ static int truncate_save_locked(SnapIncoming *in,
 	if (size)
 		return snap_incoming_refuse_locked(
 			in, EINVAL, "a stream cannot be cut while it is saved");
-	begin_anew_locked(in, 0);
+	begin_anew_locked(in);
+	snap_head_cut(in, 0);
 	return 0;
 }
 
@@ -259,9 +245,13 @@ int snap_incoming_truncate(SnapIncoming *in, const struct snap_writer *writer,
 		return 0;
 	if (in->save)
 		return truncate_save_locked(in, writer, size);
-	if (in->state != SNAP_INCOMING_UNTOUCHED || !in->former.exists ||
-	    size != in->former.size)
-		begin_anew_locked(in, size);
+	if (in->state == SNAP_INCOMING_UNTOUCHED && in->former.exists &&
+	    size == in->former.size)
+		return 0;
+	begin_anew_locked(in);
+	snap_head_cut(in, size);
+	if (in->head.fd >= 0)
+		in->state = SNAP_INCOMING_HEAD;
 	return 0;
 }
 
@@ -278,6 +268,29 @@ bool snap_incoming_enter(SnapIncoming *in)
 	return true;
 }
 
+/* The last writer has gone before a stream came. What he wrote stays, or an
+ * empty file; but a snapshot is not replaced by nothing, and of what was
+ * refused nothing is left. */
+static void keep_head_locked(SnapIncoming *in)
+{
+	int r = 0;
+
+	if (in->state == SNAP_INCOMING_HEAD ||
+	    !(in->former.exists || in->refused))
+		r = snap_head_keep(in);
+	if (r < 0 && r != -ENOENT)
+		snap_incoming_refuse_locked(in, -r,
+					    "its first bytes cannot be kept");
+	else if (in->state == SNAP_INCOMING_HEAD)
+		snap_incoming_refuse_locked(
+			in, 0,
+			"no migration stream was written; the bytes are kept "
+			"as what may stand before one");
+	begin_anew_locked(in);
+	in->head.begin = in->head.reach = 0;
+	in->state = SNAP_INCOMING_UNTOUCHED;
+}
+
 /* The last writer has gone; returns the save that has ended, a reference, or
  * NULL. */
 static SnapSave *last_left_locked(SnapIncoming *in)
@@ -287,10 +300,8 @@ static SnapSave *last_left_locked(SnapIncoming *in)
 			in->state = SNAP_INCOMING_ENDED;
 		return snap_save_ref(in->save);
 	}
-	if (in->state != SNAP_INCOMING_REMOVED) {
-		begin_anew_locked(in, 0);
-		in->state = SNAP_INCOMING_UNTOUCHED;
-	}
+	if (in->state != SNAP_INCOMING_REMOVED)
+		keep_head_locked(in);
 	return NULL;
 }
 
@@ -321,6 +332,7 @@ void snap_incoming_remove(SnapIncoming *in)
 	if (in->save)
 		save = snap_save_ref(in->save);
 	in->state = SNAP_INCOMING_REMOVED;
+	snap_head_drop(in);
 	g_mutex_unlock(&in->lock);
 	if (save)
 		snap_save_abort(save, NULL);

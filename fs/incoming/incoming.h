@@ -81,11 +81,11 @@ uint64_t snap_incoming_ino(const SnapIncoming *in);
 enum snap_incoming_state {
 	SNAP_INCOMING_UNTOUCHED, /* it still is the former snapshot */
 	SNAP_INCOMING_EMPTY,	 /* it was cut; no byte has come */
-	SNAP_INCOMING_ZEROS,	 /* zeros have come */
-	SNAP_INCOMING_SAVING,  /* bytes have come; the save runs, or is over */
-	SNAP_INCOMING_SAVED,   /* and it has become a snapshot; never kept */
-	SNAP_INCOMING_ENDED,   /* all writers have closed it */
-	SNAP_INCOMING_REMOVED, /* its name was removed */
+	SNAP_INCOMING_HEAD,	 /* bytes have come, but none of a stream */
+	SNAP_INCOMING_SAVING,	 /* such have come; the save runs, or is over */
+	SNAP_INCOMING_SAVED,	 /* and it has become a snapshot; never kept */
+	SNAP_INCOMING_ENDED,	 /* all writers have closed it */
+	SNAP_INCOMING_REMOVED,	 /* its name was removed */
 };
 enum snap_incoming_state snap_incoming_state(SnapIncoming *in);
 
@@ -95,6 +95,48 @@ void snap_incoming_remove(SnapIncoming *in);
 /* Logs why a request was refused, once for as long as the stream is open:
  * returns -code. */
 int snap_incoming_refuse(SnapIncoming *in, int code, const char *why);
+
+/* ---- the head of a stream, where none is on its way (head.c) ---- */
+
+/* True for the names by which streams are written. */
+bool snap_incoming_is_name(const char *name);
+
+/* Attributes of the file `name` in a folder that no stream has followed yet;
+ * false where there is none. */
+bool snap_head_stat(SnapNode *folder, const char *name, struct stat *ret);
+
+/* Removes it; false where there is none. */
+bool snap_head_remove(SnapNode *folder, const char *name);
+
+/* Moves an ordinary file onto the name of a stream (move.c). The answer is
+ * 0 or -errno, and comes when what the file holds is on disk. */
+void snap_incoming_move(SnapIncomingTable *table, SnapNode *folder,
+			const char *name, SnapNode *to_folder,
+			const char *to_name, const struct snap_caller *caller,
+			snap_handle_answer answer, void *data);
+
+/* ---- readers of a stream (read.c) ---- */
+
+/* What a process reads that has a stream open. */
+enum snap_incoming_read {
+	SNAP_INCOMING_SNAPSHOT, /* the snapshot in the folder */
+	SNAP_INCOMING_BYTES,	/* what snap_incoming_read() gives */
+	SNAP_INCOMING_LATER,	/* nothing before the save is over */
+	SNAP_INCOMING_LOST,	/* nothing any more */
+};
+
+/* What can be read now. `writes`: by a process that writes the stream, which
+ * must not get another one's bytes. */
+enum snap_incoming_read snap_incoming_reads(SnapIncoming *in, bool writes);
+
+/* Reads up to `size` bytes of the head: their count, -errno. */
+ssize_t snap_incoming_read(SnapIncoming *in, void *buf, size_t size,
+			   uint64_t offset);
+
+/* Waits until the save is over, as snap_handle_await() and
+ * snap_handle_forget(). */
+bool snap_incoming_await(SnapIncoming *in, struct snap_waiter *waiter);
+bool snap_incoming_forget(SnapIncoming *in, struct snap_waiter *waiter);
 
 /* ---- writers of a stream (incoming.c) ---- */
 

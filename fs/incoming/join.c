@@ -4,11 +4,14 @@
 
 #include "format/base/cleanup.h"
 
-/* True while a new writer may join the stream. */
-static bool is_open(SnapIncoming *in)
+/* True while a new writer may join the stream. The first one after a while
+ * finds it as the folder is now. */
+static bool is_open(SnapIncoming *in, const struct snap_former *former)
 {
 	SNAP_LOCKED(&in->lock);
 
+	if (in->state == SNAP_INCOMING_UNTOUCHED && !in->writers)
+		snap_incoming_renew_locked(in, former);
 	return in->state < SNAP_INCOMING_ENDED &&
 	       !snap_incoming_over_locked(in);
 }
@@ -22,7 +25,7 @@ SnapIncoming *snap_incoming_join(SnapIncomingTable *table, SnapNode *folder,
 	for (;;) {
 		SnapIncoming *in = snap_incoming_lookup(table, folder, number);
 
-		if (in && is_open(in))
+		if (in && is_open(in, former))
 			return in;
 		if (in) {
 			snap_incoming_drop(in);

@@ -36,7 +36,8 @@ struct snap_former snap_incoming_former(SnapIncoming *in)
 
 uint64_t snap_incoming_ino(const SnapIncoming *in)
 {
-	return in->node.number | (uint64_t)1 << 62;
+	return in->head.ino ? in->head.ino
+			    : in->node.number | (uint64_t)1 << 62;
 }
 
 int snap_incoming_refuse_locked(SnapIncoming *in, int code, const char *why)
@@ -63,11 +64,11 @@ int snap_incoming_refuse(SnapIncoming *in, int code, const char *why)
 /* Bytes of the file by now. */
 static uint64_t size_locked(const SnapIncoming *in)
 {
-	uint64_t size = in->hole;
+	uint64_t size = in->head.size;
 
 	if (in->save)
 		snap_save_state(in->save, &size);
-	else if (in->state == SNAP_INCOMING_UNTOUCHED)
+	else if (in->state == SNAP_INCOMING_UNTOUCHED && in->former.exists)
 		size = in->former.size;
 	return in->tail ? MIN(size, in->tail) : size;
 }
@@ -95,16 +96,15 @@ static int incoming_getattr(SnapNode *node, SnapHandle *handle,
 	return 0;
 }
 
-/* Changes the file of the snapshot that the stream became. The kernel has asked
- * whether the caller may change what belongs to `owner` (-1: any), so nothing
- * else is changed: another file may have that name by now. */
-static int set_snapshot(SnapIncoming *in, uid_t owner, unsigned set,
-			const struct stat *st)
+/* Changes a file in the store: of the snapshot that the stream became, or of
+ * its head. The kernel has asked whether the caller may change what belongs to
+ * `owner` (-1: any), so nothing else is changed: another file may have that
+ * name by now. */
+static int set_file(SnapIncoming *in, const char *name, uid_t owner,
+		    unsigned set, const struct stat *st)
 {
 	snap_autofd int at = snap_store_open(in->folder);
-	snap_autofd int fd =
-		at < 0 ? at
-		       : snap_open_below(at, SNAP_CATALOG_SNAPSHOT, O_PATH, 0);
+	snap_autofd int fd = at < 0 ? at : snap_open_below(at, name, O_PATH, 0);
 	struct stat now;
 
 	if (fd < 0)
@@ -116,8 +116,8 @@ static int set_snapshot(SnapIncoming *in, uid_t owner, unsigned set,
 	return snap_store_setattr(fd, set, st);
 }
 
-/* Notes owner and mode for a save that begins later. When the save is over,
- * changes the snapshot's file. While it runs there is no file to change. */
+/* Notes owner and mode for a save that begins later, and changes the file of
+ * the head, or the snapshot's when the save is over. */
 static int incoming_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
 			    const struct stat *st)
 {
@@ -125,6 +125,7 @@ static int incoming_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
 	bool privileged = snap_plain_privileged(in->table->opts.plain);
 	uid_t owner;
 	bool over;
+	int r;
 
 	g_mutex_lock(&in->lock);
 	owner = privileged ? in->former.owner.uid : (uid_t)-1;
@@ -140,7 +141,10 @@ static int incoming_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
 	if ((set & SNAP_SET_GID) && privileged)
 		in->former.owner.gid = st->st_gid;
 	g_mutex_unlock(&in->lock);
-	return over ? set_snapshot(in, owner, set, st) : 0;
+	if (over)
+		return set_file(in, SNAP_CATALOG_SNAPSHOT, owner, set, st);
+	r = set_file(in, snap_incoming_name(in), owner, set, st);
+	return r == -ENOENT ? 0 : r;
 }
 
 static SnapNode *incoming_clear(SnapNode *node)
@@ -148,6 +152,7 @@ static SnapNode *incoming_clear(SnapNode *node)
 	SnapIncoming *in = (SnapIncoming *)node;
 
 	snap_incoming_drop(in);
+	snap_head_close(&in->head);
 	if (in->save)
 		snap_save_unref(in->save);
 	g_free(in->spare);
@@ -160,6 +165,23 @@ static const struct snap_node_ops incoming_ops = {
 	.setattr = incoming_setattr,
 	.clear = incoming_clear,
 };
+
+void snap_incoming_renew_locked(SnapIncoming *in,
+				const struct snap_former *former)
+{
+	struct stat st;
+
+	in->former = *former;
+	in->head = (struct snap_head){ .fd = in->head.fd };
+	if (snap_head_stat(in->folder, snap_incoming_name(in), &st)) {
+		in->head.ino = st.st_ino;
+		in->head.size = (uint64_t)st.st_size;
+	}
+	if (!snap_plain_privileged(in->table->opts.plain)) {
+		in->former.owner.uid = (uid_t)-1;
+		in->former.owner.gid = (gid_t)-1;
+	}
+}
 
 SnapIncoming *snap_incoming_new(SnapIncomingTable *table, SnapNode *folder,
 				guint name, const struct snap_former *former)
@@ -176,11 +198,8 @@ SnapIncoming *snap_incoming_new(SnapIncomingTable *table, SnapNode *folder,
 	in->table = table;
 	in->folder = snap_node_ref(folder);
 	in->name = name;
-	in->former = *former;
-	if (!snap_plain_privileged(table->opts.plain)) {
-		in->former.owner.uid = (uid_t)-1;
-		in->former.owner.gid = (gid_t)-1;
-	}
+	in->head.fd = -1;
+	snap_incoming_renew_locked(in, former);
 	clock_gettime(CLOCK_REALTIME, &in->began);
 	snap_node_intern(&in->node);
 	return in;

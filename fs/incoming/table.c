@@ -72,6 +72,16 @@ int snap_incoming_number(const char *name)
 	return -1;
 }
 
+const char *snap_incoming_of_number(guint number)
+{
+	return names[number];
+}
+
+bool snap_incoming_is_name(const char *name)
+{
+	return snap_incoming_number(name) >= 0;
+}
+
 const char *snap_incoming_name(const SnapIncoming *in)
 {
 	return names[in->name];

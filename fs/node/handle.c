@@ -92,6 +92,16 @@ ssize_t snap_handle_read(SnapHandle *handle, void *buf, size_t size,
 	return handle->ops->read(handle, buf, size, offset);
 }
 
+bool snap_handle_await(SnapHandle *handle, struct snap_waiter *waiter)
+{
+	return handle->ops->await(handle, waiter);
+}
+
+bool snap_handle_forget(SnapHandle *handle, struct snap_waiter *waiter)
+{
+	return handle->ops->forget(handle, waiter);
+}
+
 static void note_change(SnapHandle *handle)
 {
 	__atomic_store_n(&handle->changes, true, __ATOMIC_RELAXED);

@@ -55,6 +55,9 @@ struct snap_handle_ops {
 	bool truncates_on_open;
 	ssize_t (*read)(SnapHandle *handle, void *buf, size_t size,
 			uint64_t offset);
+	/* Both are there where `read` may answer SNAP_READ_LATER. */
+	bool (*await)(SnapHandle *handle, struct snap_waiter *waiter);
+	bool (*forget)(SnapHandle *handle, struct snap_waiter *waiter);
 	void (*write)(SnapHandle *handle, const void *buf, size_t size,
 		      uint64_t offset, snap_handle_answer answer, void *data);
 	void (*flush)(SnapHandle *handle, snap_handle_answer answer,

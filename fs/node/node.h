@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include <errno.h>
 #include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -149,10 +150,27 @@ enum snap_handle_mode {
 };
 enum snap_handle_mode snap_handle_mode(const SnapHandle *handle);
 
+/* The bytes are not there yet; snap_handle_await() tells when to read again. */
+#define SNAP_READ_LATER (-EINPROGRESS)
+
 /* Reads up to `size` bytes and returns their count, which is less than `size`
- * only at the end of the file. */
+ * only at the end of the file. SNAP_READ_LATER, -errno. */
 ssize_t snap_handle_read(SnapHandle *handle, void *buf, size_t size,
 			 uint64_t offset);
+
+/* One who waits to read. `link.data` is the waiter itself. */
+struct snap_waiter {
+	GList link;
+	bool waits; /* protected by a lock of the file's room */
+	/* The wait is over. From any thread; it must not wait. */
+	void (*wake)(struct snap_waiter *waiter);
+};
+
+/* Lets a waiter wait until it may read; false: it may read now. */
+bool snap_handle_await(SnapHandle *handle, struct snap_waiter *waiter);
+
+/* Ends a wait; false when it is over already, or will be. */
+bool snap_handle_forget(SnapHandle *handle, struct snap_waiter *waiter);
 
 /* Receives the outcome of a request: a count or 0, or -errno. Called from any
  * thread, possibly before the request's function returns. */

@@ -65,13 +65,6 @@ static int append_job(void *ctx, const struct snap_job *job)
 
 /* ---- begin and end ---- */
 
-/* To be called once it is known where in the file the stream begins. */
-static void stream_begin(SnapIngest *in)
-{
-	in->at = in->preamble.begin;
-	snap_parser_begin_at(in->parser, in->at);
-}
-
 int snap_ingest_new(const struct snap_ingest_opts *opts,
 		    SnapIngest **ret_ingest, GError **error)
 {
@@ -86,10 +79,16 @@ int snap_ingest_new(const struct snap_ingest_opts *opts,
 	in->first = opts->first;
 	in->pool = opts->pool;
 	in->parser = snap_parser_new();
-	snap_preamble_init(&in->preamble, opts->hole);
-	if (in->preamble.known)
-		stream_begin(in);
+	in->at = opts->begin;
+	snap_parser_begin_at(in->parser, in->at);
+	snap_preamble_init(&in->preamble, opts->pool, opts->begin);
 	in->early = g_byte_array_new();
+	r = opts->preamble_fd < 0
+		    ? 0
+		    : snap_preamble_load(&in->preamble, opts->preamble_fd,
+					 error);
+	if (r < 0)
+		return r;
 	r = snap_catalog_create(in->catalog, in->path, &in->owner, &w.file,
 				&w.scratch, error);
 	if (r < 0)
@@ -336,7 +335,7 @@ static ssize_t take_part(SnapIngest *in, const void *data, size_t size,
 {
 	ssize_t n;
 
-	if (!in->preamble.known || offset < in->preamble.begin)
+	if (offset < in->preamble.begin)
 		return snap_preamble_write(&in->preamble, data, size, offset,
 					   error);
 	n = in->mapped
@@ -354,14 +353,11 @@ int snap_ingest_write(SnapIngest *in, const void *data, size_t size,
 	if (r < 0)
 		return snap_fail_errno(error, -r, "writing the snapshot");
 	for (size_t done = 0; done < size;) {
-		bool known = in->preamble.known;
 		ssize_t n = take_part(in, from + done, size - done,
 				      offset + done, error);
 
 		if (n < 0)
 			return (int)n;
-		if (!known && in->preamble.known)
-			stream_begin(in);
 		done += (size_t)n;
 	}
 	return 0;
@@ -374,20 +370,14 @@ bool snap_ingest_scattered(const SnapIngest *in)
 
 bool snap_ingest_begun(const SnapIngest *in)
 {
-	return in->preamble.known ? in->at > in->preamble.begin
-				  : snap_preamble_position(&in->preamble) > 0;
+	return in->at > in->preamble.begin;
 }
 
-bool snap_ingest_takes(const SnapIngest *in, const void *data, size_t size,
-		       uint64_t offset)
+bool snap_ingest_takes(const SnapIngest *in, size_t size, uint64_t offset)
 {
-	uint64_t here = in->preamble.known
-				? in->at
-				: snap_preamble_position(&in->preamble);
-
-	return snap_ingest_scattered(in) || offset == here ||
+	return snap_ingest_scattered(in) || offset == in->at ||
 	       is_hole(in, offset) ||
-	       snap_preamble_takes(&in->preamble, data, size, offset,
+	       snap_preamble_takes(&in->preamble, size, offset,
 				   snap_ingest_begun(in));
 }
 

@@ -16,7 +16,8 @@ struct snap_ingest_opts {
 	SnapPool *pool;	      /* borrowed */
 	const char *path;     /* the folder's path, for a note after a crash */
 	struct snap_catalog_owner owner;
-	uint64_t hole;	     /* bytes of zeros that the file begins with */
+	uint64_t begin;	     /* where in the file the stream begins */
+	int preamble_fd;     /* the file that begins with it; -1: none */
 	bool first;	     /* fail with -EEXIST if a snapshot is there */
 	uint64_t map_memory; /* bytes of memory that the map may take */
 };
@@ -31,8 +32,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapIngest, snap_ingest_free)
 /* True when these bytes may come at this offset. A scattered stream takes bytes
  * at any offset; any other takes them where the stream goes on, or in its
  * preamble. */
-bool snap_ingest_takes(const SnapIngest *in, const void *data, size_t size,
-		       uint64_t offset);
+bool snap_ingest_takes(const SnapIngest *in, size_t size, uint64_t offset);
 
 /* Takes `size` bytes at `offset` of the stream's file. Returns 0, -EPROTO,
  * -EOPNOTSUPP, -ENOMEM, or -errno of the store. */
@@ -53,7 +53,7 @@ bool snap_ingest_crowded(const SnapIngest *in);
  * `percent` of the live ones (compact.c). Returns 0 or -errno. */
 int snap_ingest_compact(SnapIngest *in, unsigned percent, GError **error);
 
-/* True when a byte of the stream has come, or zeros that may precede it. */
+/* True when a byte of the stream has come. */
 bool snap_ingest_begun(const SnapIngest *in);
 
 /* True when the stream is known to come in any order (mapped-ram). */

@@ -70,7 +70,7 @@ enum verdict {
 	LAST,	  /* it is answered when the save is over */
 };
 
-SnapIntake *snap_intake_new(const char *what, SnapPool *pool, uint64_t hole,
+SnapIntake *snap_intake_new(const char *what, SnapPool *pool, uint64_t begin,
 			    guint idle, struct snap_intake_stats *stats)
 {
 	SnapIntake *k = g_new0(SnapIntake, 1);
@@ -79,7 +79,7 @@ SnapIntake *snap_intake_new(const char *what, SnapPool *pool, uint64_t hole,
 	k->idle = idle;
 	k->pool = pool;
 	k->stats = stats;
-	k->received = hole;
+	k->received = begin;
 	k->owned = true;
 	g_mutex_init(&k->lock);
 	g_cond_init(&k->wake);
@@ -151,7 +151,7 @@ static ssize_t refuse(SnapIntake *k, uint64_t offset)
 static enum verdict take_write(SnapIntake *k, const void *data, size_t size,
 			       uint64_t offset, ssize_t *ret_answer)
 {
-	if (!snap_ingest_takes(k->ingest, data, size, offset)) {
+	if (!snap_ingest_takes(k->ingest, size, offset)) {
 		*ret_answer = refuse(k, offset);
 		return ANSWERED;
 	}

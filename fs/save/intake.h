@@ -17,11 +17,11 @@ struct snap_intake_stats {
 
 typedef struct SnapIntake SnapIntake;
 
-/* An intake whose file begins with `hole` bytes of zeros. Until
+/* An intake of a stream that begins at `begin` of its file. Until
  * snap_intake_run(), it parks all writes. When no write has come for `idle`
  * seconds, the stream ends; 0: it waits for ever. `what` names the file in
  * messages; it, the pool and the counters are borrowed. */
-SnapIntake *snap_intake_new(const char *what, SnapPool *pool, uint64_t hole,
+SnapIntake *snap_intake_new(const char *what, SnapPool *pool, uint64_t begin,
 			    guint idle, struct snap_intake_stats *stats);
 /* Frees an intake, which must be closed. */
 void snap_intake_free(SnapIntake *k);

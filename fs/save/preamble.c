@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The first bytes of the file say where the stream begins:
- *
- *	libvirt's magic     libvirt's header says it
- *	a zero              at the first byte that is not zero
- *	anything else       at offset 0
+ * Where the stream begins is known before the save begins: somebody found its
+ * beginning (format/qemu/begin.c), or cut the file there.
  *
  * Zeros need not be written. They may be a hole: QEMU truncates the file to the
  * offset, and a copy of such a file leaves the zeros out.
@@ -18,124 +15,140 @@
 #include <string.h>
 
 #include "format/base/error.h"
+#include "format/base/fileio.h"
 #include "format/base/units.h"
 #include "format/base/zero.h"
 #include "format/qemu/libvirt.h"
 #include "format/qemu/parse.h"
 #include "fs/save/save.h"
 
-void snap_preamble_init(struct snap_preamble *p, uint64_t hole)
+/* Memory is reserved in pieces of this size. */
+#define RESERVE (64 * SNAP_KIB)
+
+void snap_preamble_init(struct snap_preamble *p, SnapPool *pool, uint64_t begin)
 {
 	*p = (struct snap_preamble){
-		.known = hole > 0,
-		.begin = hole,
+		.pool = pool,
+		.begin = begin,
 		.bytes = g_byte_array_new(),
 	};
 }
 
 void snap_preamble_clear(struct snap_preamble *p)
 {
+	if (!p->bytes)
+		return;
 	g_clear_pointer(&p->bytes, g_byte_array_unref);
+	snap_pool_unreserve(p->pool, p->reserved);
 }
 
-uint64_t snap_preamble_position(const struct snap_preamble *p)
+bool snap_preamble_takes(const struct snap_preamble *p, size_t size,
+			 uint64_t offset, bool begun)
 {
-	return p->zeros + p->bytes->len;
+	uint64_t end = MIN(p->begin, SNAP_CATALOG_PREAMBLE_MAX);
+
+	return begun ? offset + size <= end
+		     : offset < end || offset == p->begin;
 }
 
-/* True for zeros followed by the beginning of a stream, as far as it is
- * there. */
-static bool is_padded_stream(const uint8_t *data, size_t size)
-{
-	size_t n = snap_zeros_before(data, size);
-
-	return snap_stream_begins(data + n, size - n);
-}
-
-bool snap_preamble_takes(const struct snap_preamble *p, const void *data,
-			 size_t size, uint64_t offset, bool begun)
-{
-	if (p->known && begun)
-		return offset + size <= MIN(p->begin, SNAP_LIBVIRT_MAX);
-	if (p->known)
-		return offset == p->begin ||
-		       offset < MIN(p->begin, SNAP_LIBVIRT_MAX);
-	return !p->bytes->len && offset >= p->zeros &&
-	       offset <= SNAP_LIBVIRT_MAX && is_padded_stream(data, size);
-}
-
-/* Keeps bytes of the preamble. Gaps between them are zeros. */
-static ssize_t keep(struct snap_preamble *p, const void *data, size_t size,
-		    uint64_t offset, GError **error)
+/* Lengthens the preamble to `size` bytes; the new ones are zeros. */
+static int grow(struct snap_preamble *p, uint64_t size, GError **error)
 {
 	guint had = p->bytes->len;
-	guint need = (guint)(offset + size);
+	uint64_t want = snap_round_up(size, RESERVE);
 
-	if (offset + size > SNAP_LIBVIRT_MAX)
+	if (size > SNAP_CATALOG_PREAMBLE_MAX)
 		return snap_fail(error, EPROTO,
-				 "offset %" PRIu64
-				 ": the preamble of the stream is longer than "
-				 "%u MiB",
-				 offset,
-				 (unsigned)(SNAP_LIBVIRT_MAX / SNAP_MIB));
-	if (need > had) {
-		g_byte_array_set_size(p->bytes, need);
-		memset(p->bytes->data + had, 0, need - had);
+				 "the preamble of the stream has more than %u "
+				 "MiB that are not zero",
+				 SNAP_CATALOG_PREAMBLE_MAX >> 20);
+	if (size <= had)
+		return 0;
+	if (want > p->reserved) {
+		if (!snap_pool_reserve_late(p->pool, want - p->reserved))
+			return snap_fail(error, ENOMEM,
+					 "%" PRIu64 " KiB for the preamble are "
+					 "more than is left of -o buffer=",
+					 want / SNAP_KIB);
+		p->reserved = want;
 	}
-	memcpy(p->bytes->data + offset, data, size);
+	g_byte_array_set_size(p->bytes, (guint)size);
+	memset(p->bytes->data + had, 0, size - had);
+	return 0;
+}
+
+int snap_preamble_load(struct snap_preamble *p, int fd, GError **error)
+{
+	uint64_t at = 0, from, to;
+	ssize_t n;
+	int r = 0;
+
+	while (r == 0 && at < p->begin) {
+		snap_next_data(fd, at, p->begin, &from, &to);
+		to = MIN(to, from + SNAP_MIB);
+		if (from == to)
+			return 0;
+		r = grow(p, to, error);
+		if (r < 0)
+			return r;
+		n = snap_pread_all(fd, p->bytes->data + from, to - from, from);
+		if (n < 0)
+			return snap_fail_errno(error, (int)-n, "the preamble");
+		at = from + (uint64_t)n;
+		if (at < to) {
+			g_byte_array_set_size(p->bytes, (guint)at);
+			return 0;
+		}
+	}
+	return r;
+}
+
+ssize_t snap_preamble_write(struct snap_preamble *p, const void *data,
+			    size_t size, uint64_t offset, GError **error)
+{
+	size_t zeros;
+	int r;
+
+	if (offset >= p->begin)
+		return 0;
+	size = (size_t)MIN(size, p->begin - offset);
+	/* Zeros at the end need no memory. */
+	zeros = offset >= p->bytes->len ? snap_zeros_behind(data, size) : 0;
+	if (zeros == size)
+		return (ssize_t)size;
+	r = grow(p, offset + size - zeros, error);
+	if (r < 0)
+		return r;
+	memcpy(p->bytes->data + offset, data, size - zeros);
 	return (ssize_t)size;
 }
 
-static ssize_t begin_at(struct snap_preamble *p, uint64_t begin, ssize_t used)
+/* ---- for those who begin saves ---- */
+
+bool snap_save_begins(const void *data, size_t size)
 {
-	p->known = true;
-	p->begin = begin;
-	p->zeros = 0;
-	return used;
+	return snap_stream_begins(data, size);
 }
 
-/* Takes the zeros at the beginning of a file. */
-static ssize_t skip_zeros(struct snap_preamble *p, const uint8_t *data,
-			  size_t size, uint64_t offset, GError **error)
+bool snap_save_find(const void *data, size_t size, size_t *ret_at)
 {
-	size_t n = snap_zeros_before(data, size);
-
-	p->zeros = offset + n;
-	if (p->zeros > SNAP_LIBVIRT_MAX)
-		return snap_fail(error, EPROTO,
-				 "offset %" PRIu64 ": only zeros so far; "
-				 "expected the beginning of a QEMU stream",
-				 p->zeros);
-	return n == size ? (ssize_t)n : begin_at(p, p->zeros, (ssize_t)n);
+	return snap_stream_find(data, size, ret_at);
 }
 
-/* Takes the header at the beginning of libvirt's save image. */
-static ssize_t read_header(struct snap_preamble *p, const void *data,
-			   size_t size, GError **error)
+int snap_save_check_header(const void *data, size_t size, GError **error)
 {
-	size_t n = MIN(size, SNAP_LIBVIRT_HEADER - p->bytes->len);
 	struct snap_libvirt header;
-	int r;
+	const char *name;
 
-	g_byte_array_append(p->bytes, data, (guint)n);
-	if (!snap_libvirt_is(p->bytes->data, p->bytes->len))
-		return snap_fail(error, EPROTO,
-				 "offset 0: neither the beginning of a QEMU "
-				 "stream nor the header of libvirt's save "
-				 "image");
-	if (p->bytes->len < SNAP_LIBVIRT_HEADER)
-		return (ssize_t)n;
-	r = snap_libvirt_read(p->bytes->data, &header, error);
-	if (r < 0)
-		return r;
-	if (header.stream > SNAP_LIBVIRT_MAX)
-		return snap_fail(error, EPROTO,
-				 "offset 20: libvirt's header says that the "
-				 "stream begins at offset %" PRIu64
-				 "; the limit is %u MiB",
-				 header.stream,
-				 (unsigned)(SNAP_LIBVIRT_MAX / SNAP_MIB));
-	return begin_at(p, header.stream, (ssize_t)n);
+	if (!snap_libvirt_read(data, size, &header))
+		return 0;
+	name = snap_libvirt_compressor(&header);
+	if (!name)
+		return 0;
+	return snap_fail(error, EOPNOTSUPP,
+			 "libvirt's save image is compressed by %s; set "
+			 "save_image_format to raw or sparse in qemu.conf",
+			 name);
 }
 
 int snap_save_check_preamble(const void *data, size_t size, uint64_t length,
@@ -143,40 +156,10 @@ int snap_save_check_preamble(const void *data, size_t size, uint64_t length,
 {
 	struct snap_libvirt header;
 
-	if (size > SNAP_LIBVIRT_MAX &&
-	    !snap_is_zero((const uint8_t *)data + SNAP_LIBVIRT_MAX,
-			  size - SNAP_LIBVIRT_MAX))
-		return snap_fail(error, EPROTO,
-				 "preamble has more than %u MiB that are not "
-				 "zero",
-				 (unsigned)(SNAP_LIBVIRT_MAX / SNAP_MIB));
-	if (size < SNAP_LIBVIRT_HEADER || !snap_libvirt_is(data, size))
-		return 0;
-	if (snap_libvirt_read(data, &header, NULL) == 0 &&
-	    header.stream == length)
+	if (!snap_libvirt_read(data, size, &header) || header.stream == length)
 		return 0;
 	return snap_fail(error, EPROTO,
 			 "preamble is not whole: its libvirt header does not "
 			 "name its length, %" PRIu64,
 			 length);
-}
-
-ssize_t snap_preamble_write(struct snap_preamble *p, const void *data,
-			    size_t size, uint64_t offset, GError **error)
-{
-	const uint8_t *first = data;
-
-	if (p->known)
-		return offset < p->begin
-			       ? keep(p, data,
-				      (size_t)MIN(size, p->begin - offset),
-				      offset, error)
-			       : 0;
-	if (p->bytes->len)
-		return read_header(p, data, size, error);
-	if (p->zeros || offset || !first[0])
-		return skip_zeros(p, data, size, offset, error);
-	if (snap_libvirt_is(data, size))
-		return read_header(p, data, size, error);
-	return begin_at(p, 0, 0);
 }

@@ -20,7 +20,7 @@
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "format/base/log.h"
-#include "format/qemu/parse.h"
+#include "fs/save/file.h"
 #include "fs/save/ingest.h"
 #include "fs/save/intake.h"
 #include "fs/save/parts.h"
@@ -48,7 +48,10 @@ struct SnapSave {
 	char *path;
 	char *what; /* its file, for messages */
 	struct snap_catalog_owner owner;
-	uint64_t hole;
+	uint64_t begin;
+	int preamble_fd;
+	bool whole;
+	gint stop;	  /* for the reading of the file; atomic */
 	SnapParts *parts; /* NULL: a stream is written */
 	snap_save_over_fn over;
 	void *over_data;
@@ -240,6 +243,17 @@ static bool is_unwanted(SnapSave *save)
 	return save->aborted && !save->why;
 }
 
+/* Brings the stream into the ingest, from its beginning to its end. */
+static int save_feed(SnapSave *save, SnapIngest *in, GError **error)
+{
+	if (save->parts)
+		return snap_parts_feed(save->parts, in, error);
+	if (save->whole)
+		return snap_file_feed(save->preamble_fd, save->begin, in,
+				      &save->stop, error);
+	return snap_intake_run(save->intake, in, error);
+}
+
 static int save_run(SnapSave *save, struct snap_ingest_result *ret_result,
 		    GError **error)
 {
@@ -248,7 +262,8 @@ static int save_run(SnapSave *save, struct snap_ingest_result *ret_result,
 		.pool = save->saver->pool,
 		.path = save->path,
 		.owner = save->owner,
-		.hole = save->hole,
+		.begin = save->begin,
+		.preamble_fd = save->preamble_fd,
 		.first = save->parts != NULL,
 		.map_memory = save->lean ? LEAN_MAP_MEMORY : SAVE_MAP_MEMORY,
 	};
@@ -258,8 +273,7 @@ static int save_run(SnapSave *save, struct snap_ingest_result *ret_result,
 	if (r == 0)
 		r = snap_ingest_new(&opts, &in, error);
 	if (r == 0)
-		r = save->parts ? snap_parts_feed(save->parts, in, error)
-				: snap_intake_run(save->intake, in, error);
+		r = save_feed(save, in, error);
 	if (r == 0 && is_unwanted(save))
 		r = snap_fail(error, ECANCELED, "the save was dropped");
 	if (r == 0)
@@ -276,6 +290,7 @@ static void save_free(SnapSave *save)
 	g_free(save->why);
 	g_cond_clear(&save->changed);
 	g_mutex_clear(&save->lock);
+	snap_close_fd(&save->preamble_fd);
 	close(save->folder_fd);
 	g_free(save->path);
 	g_free(save);
@@ -339,24 +354,28 @@ int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 	if (r < 0) {
 		if (opts->parts)
 			snap_save_parts_close(opts->parts);
+		if (opts->preamble_fd >= 0)
+			close(opts->preamble_fd);
 		return r;
 	}
 	save = g_new0(SnapSave, 1);
 	g_mutex_init(&save->lock);
 	g_cond_init(&save->changed);
 	save->saver = saver;
-	save->hole = opts->hole;
+	save->begin = opts->begin;
+	save->preamble_fd = opts->preamble_fd;
+	save->whole = opts->whole;
 	save->over = opts->over;
 	save->over_data = opts->over_data;
 	if (opts->parts) {
 		save->parts = snap_parts_new(opts->parts);
-		save->hole = snap_parts_hole(save->parts);
+		save->begin = snap_parts_hole(save->parts);
 	}
 	save->folder_fd = snap_steal_fd(&fd);
 	save->path = g_strdup(opts->path);
 	save->what = g_strdup_printf("%s/%s", opts->path,
 				     opts->name ? opts->name : "stream");
-	save->intake = snap_intake_new(save->what, saver->pool, opts->hole,
+	save->intake = snap_intake_new(save->what, saver->pool, opts->begin,
 				       saver->idle, &saver->intake);
 	save->owner = opts->owner;
 	save->uid = opts->uid;
@@ -406,11 +425,6 @@ void snap_save_write(SnapSave *save, const void *data, size_t size,
 {
 	snap_intake_write(save->intake, data, size, offset, answer,
 			  answer_data);
-}
-
-bool snap_save_begins(const void *data, size_t size)
-{
-	return snap_stream_begins(data, size);
 }
 
 bool snap_save_scattered(SnapSave *save)
@@ -474,6 +488,7 @@ void snap_save_abort(SnapSave *save, const char *why)
 		save->why = g_strdup(why);
 	}
 	g_mutex_unlock(&save->lock);
+	g_atomic_int_set(&save->stop, 1);
 	if (save->parts)
 		snap_parts_stop(save->parts);
 	snap_intake_end(save->intake);

@@ -111,10 +111,13 @@ struct snap_save_opts {
 	 * "stream" */
 	const char *name;
 	struct snap_catalog_owner owner; /* of the snapshot */
-	uid_t uid; /* whose save it is, of whom a share of all may run */
-	/* bytes of zeros that the file begins with, because it was truncated to
-	 * this size; the stream follows */
-	uint64_t hole;
+	uid_t uid;	/* whose save it is, of whom a share of all may run */
+	uint64_t begin; /* where in the file the stream begins */
+	/* the file that begins with the preamble, which is zeros where that
+	 * ends earlier. Taken over; -1: none, it is zeros until it is written
+	 */
+	int preamble_fd;
+	bool whole; /* that file holds the stream, too: nobody writes it */
 	/* NULL: a stream is written. Parts replace no snapshot: if one was
 	 * published meanwhile, the save fails with -EEXIST, without a message
 	 */
@@ -138,8 +141,23 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapSave, snap_save_unref)
 int snap_save_check_preamble(const void *data, size_t size, uint64_t length,
 			     GError **error);
 
-/* True when bytes, as far as they go, are the beginning of QEMU's stream. */
+/* The most bytes that snap_save_find() needs to recognize a stream. */
+#define SNAP_SAVE_FIND 269u
+
+/* Finds the first place in some bytes of a file that looks like the beginning
+ * of QEMU's stream. */
+bool snap_save_find(const void *data, size_t size, size_t *ret_at);
+
+/* Finds it in a file. 1; 0 where no stream begins in the first part of it,
+ * which a preamble may take; -errno. */
+int snap_save_find_in(int fd, uint64_t *ret_begin);
+
+/* True when bytes, as far as they go, are QEMU's magic. */
 bool snap_save_begins(const void *data, size_t size);
+
+/* Checks the first bytes of a file in which no stream was found yet.
+ * -EOPNOTSUPP where they say that none will come that can be saved. */
+int snap_save_check_header(const void *data, size_t size, GError **error);
 
 /* Called with the result of a write: its size, or -errno. From any thread,
  * possibly before snap_save_write() returns. */

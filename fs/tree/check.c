@@ -132,7 +132,7 @@ bool snap_name_clear_leftovers(SnapNode *parent, const char *name)
 	if (!other)
 		remove_leftovers(dir);
 	closedir(dir);
-	if (other && snap_name_kind(other) != SNAP_NAME_ORDINARY &&
+	if (other && snap_name_kind(other) == SNAP_NAME_PRIVATE &&
 	    strcmp(other, SNAP_CATALOG_SNAPSHOT)) {
 		path = snap_folder_path(parent, name);
 		snap_log(SNAP_LOG_WARNING,

@@ -130,23 +130,6 @@ static int create_stream(SnapTree *tree, SnapNode *folder, const char *name,
 	return 0;
 }
 
-/* Checks that a view can be written. A snapshot that is there keeps all its
- * names: a program that removed one to write it anew must not lose it. */
-static int check_view(SnapTree *tree, SnapNode *folder, const char *name)
-{
-	struct snap_shown shown;
-	int r = snap_shown_get(tree, folder, name, &shown);
-
-	if (r < 0 || !shown.sealed)
-		return r;
-	if (shown.view != &snap_view_stream && !shown.may_be_part) {
-		snap_hidden_remove(tree->hidden, shown.sealed, shown.view);
-		r = snap_name_refuse(folder, name, SNAP_REFUSE_WRITE);
-	}
-	snap_sealed_unref(shown.sealed);
-	return r;
-}
-
 /* Makes a part, of which a save sees nothing until it is open. */
 static int create_part(SnapTree *tree, SnapNode *folder, const char *name,
 		       int flags, mode_t mode, const struct snap_caller *caller,
@@ -155,7 +138,7 @@ static int create_part(SnapTree *tree, SnapNode *folder, const char *name,
 {
 	struct snap_parts *parts = snap_parts_hold(tree->incoming, folder);
 	snap_autofd int fd = -1;
-	int r = check_view(tree, folder, name);
+	int r = snap_shown_check_write(tree, folder, name);
 
 	if (r == 0)
 		r = fd = snap_folder_make_file(folder, name, flags, mode,
@@ -192,7 +175,7 @@ int snap_tree_create(SnapTree *tree, SnapNode *folder, const char *name,
 	if (snap_part_is_name(name))
 		return create_part(tree, folder, name, flags, mode, caller,
 				   ret_node, ret_attr, ret_handle);
-	r = check_view(tree, folder, name);
+	r = snap_shown_check_write(tree, folder, name);
 	return r < 0 ? r
 		     : create_stream(tree, folder, name, mode, caller, ret_node,
 				     ret_attr, ret_handle);

@@ -98,7 +98,10 @@ static void list_view(SnapTree *tree, SnapList *list, SnapNode *folder,
 	if (shown.visible && snap_view_listed(view, sealed))
 		list_add(list, name, snap_view_ino(view, sealed), DT_REG);
 	else if (!list_incoming(tree, list, folder, name, sealed != NULL) &&
-		 shown.may_be_part && snap_part_stat(folder, name, &st))
+		 (shown.may_be_part
+			  ? snap_part_stat(folder, name, &st)
+			  : !sealed && snap_incoming_is_name(name) &&
+				    snap_head_stat(folder, name, &st)))
 		list_add(list, name, st.st_ino, DT_REG);
 }
 

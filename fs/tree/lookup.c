@@ -25,6 +25,20 @@ static SnapNode *lookup_ticket(SnapTree *tree, SnapNode *folder,
 		tree->incoming, folder, snap_view_name(shown->view), &former));
 }
 
+/* The node of a stream of which only the head is there; NULL: there is none. */
+static SnapNode *lookup_head(SnapTree *tree, SnapNode *folder, const char *name)
+{
+	struct snap_former former = { 0 };
+	struct stat st;
+
+	if (!snap_incoming_is_name(name) || !snap_head_stat(folder, name, &st))
+		return NULL;
+	former.owner = (struct snap_catalog_owner){ st.st_uid, st.st_gid,
+						    st.st_mode & 07777 };
+	return snap_incoming_node(
+		snap_incoming_join(tree->incoming, folder, name, &former));
+}
+
 /* The node of a view, of a stream on its way in, or of a part. */
 static int lookup_shown(SnapTree *tree, SnapNode *folder,
 			const struct snap_shown *shown,
@@ -44,6 +58,9 @@ static int lookup_shown(SnapTree *tree, SnapNode *folder,
 		*ret_node = snap_incoming_node(in);
 		return 0;
 	}
+	*ret_node = lookup_head(tree, folder, name);
+	if (*ret_node)
+		return 0;
 	return shown->may_be_part ? snap_part_lookup(tree->incoming, folder,
 						     name, ret_node)
 				  : -ENOENT;
@@ -155,8 +172,12 @@ int snap_tree_open(SnapTree *tree, SnapNode *node, int flags,
 	snap_nodes_count(tree->nodes, SNAP_COUNT_OPEN);
 	snap_tickets_find(tree->tickets, snap_incoming_folder(in), caller->pid,
 			  true);
-	if (!writes)
-		return -EBUSY;
+	if (!writes) {
+		*ret_handle = snap_stream_open_to_read(tree, node);
+		return 0;
+	}
+	if (tree->read_only)
+		return -EROFS;
 	former = snap_incoming_former(in);
 	*ret_handle = snap_stream_open(tree, snap_incoming_folder(in),
 				       snap_incoming_name(in), &former, caller,

@@ -24,11 +24,24 @@ static bool is_there(SnapNode *folder, const SnapSealed *sealed)
 	       st.st_dev == id.dev && st.st_ino == id.ino;
 }
 
+/* Removes a head of which nobody writes the stream. */
+static bool remove_head(SnapTree *tree, SnapNode *folder, const char *name)
+{
+	SnapIncoming *in = snap_incoming_find(tree->incoming, folder, name);
+
+	if (!in)
+		return snap_incoming_is_name(name) &&
+		       snap_head_remove(folder, name);
+	snap_node_unref(snap_incoming_node(in), 1);
+	return false;
+}
+
 static int remove_snapshot(SnapTree *tree, SnapNode *folder,
 			   const SnapSealed *sealed)
 {
 	g_autofree char *path = snap_folder_path(folder, NULL);
 	snap_autofd int at = -1;
+	const SnapView *view;
 	int r;
 
 	snap_hidden_remove(tree->hidden, sealed, NULL);
@@ -37,6 +50,8 @@ static int remove_snapshot(SnapTree *tree, SnapNode *folder,
 	r = at = snap_store_open(folder);
 	if (r >= 0)
 		r = snap_catalog_remove(at);
+	for (guint i = 0; (view = snap_view_get(i)); i++)
+		remove_head(tree, folder, snap_view_name(view));
 	if (r < 0)
 		snap_log(SNAP_LOG_ERROR, "%s: cannot be removed: %s", path,
 			 g_strerror(-r));
@@ -105,7 +120,8 @@ static int unlink_shown(SnapTree *tree, SnapNode *folder, const char *name,
 		return 0;
 	if (shown->visible)
 		return remove_view(tree, folder, shown->sealed, shown->view);
-	if (remove_incoming(tree, folder, name, false))
+	if (remove_incoming(tree, folder, name, false) ||
+	    remove_head(tree, folder, name))
 		return 0;
 	if (shown->may_be_part && snap_part_stat(folder, name, NULL))
 		return unlink_name(folder, name);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Names that are moved. Moving to or from a view is -EXDEV: mv and rsync then
- * copy instead.
+ * Names that are moved. A file that is moved onto `stream` is saved. Moving to
+ * or from another view is -EXDEV: mv and rsync then copy instead.
  */
 #include "fs/tree/tree-internal.h"
 
@@ -64,8 +64,46 @@ static int move(SnapNode *folder, const char *name, SnapNode *to_folder,
 	return 0;
 }
 
-int snap_tree_rename(SnapTree *tree, SnapNode *folder, const char *name,
-		     SnapNode *to_folder, const char *to_name, unsigned flags)
+/* True for an ordinary file that is to be saved. */
+static bool is_stream(SnapNode *folder, const char *name, const char *to_name,
+		      unsigned flags)
+{
+	snap_autofd int at = -1;
+	struct stat st;
+
+	return !(flags & ~(unsigned)RENAME_NOREPLACE) &&
+	       snap_name_kind(name) == SNAP_NAME_ORDINARY &&
+	       snap_incoming_is_name(to_name) && snap_is_folder(folder) &&
+	       (at = snap_store_open(folder)) >= 0 &&
+	       fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       S_ISREG(st.st_mode);
+}
+
+/* May a file be saved by that name? */
+static int check_stream(SnapTree *tree, SnapNode *folder, const char *name,
+			unsigned flags)
+{
+	int r = snap_name_check_folder(tree, folder);
+	struct snap_shown shown;
+	struct stat st;
+	bool exists;
+
+	if (r == 0)
+		r = snap_shown_check_write(tree, folder, name);
+	if (r < 0 || !(flags & RENAME_NOREPLACE))
+		return r;
+	r = snap_shown_get(tree, folder, name, &shown);
+	if (r < 0)
+		return r;
+	exists = shown.sealed || snap_head_stat(folder, name, &st);
+	if (shown.sealed)
+		snap_sealed_unref(shown.sealed);
+	return exists ? -EEXIST : 0;
+}
+
+static int rename_ordinary(SnapTree *tree, SnapNode *folder, const char *name,
+			   SnapNode *to_folder, const char *to_name,
+			   unsigned flags)
 {
 	int r = check_move(tree, folder, name, to_folder, to_name);
 
@@ -83,4 +121,21 @@ int snap_tree_rename(SnapTree *tree, SnapNode *folder, const char *name,
 			break;
 	}
 	return r;
+}
+
+void snap_tree_rename(SnapTree *tree, SnapNode *folder, const char *name,
+		      SnapNode *to_folder, const char *to_name, unsigned flags,
+		      const struct snap_caller *caller,
+		      snap_handle_answer answer, void *data)
+{
+	bool stream = is_stream(folder, name, to_name, flags);
+	int r = stream ? check_stream(tree, to_folder, to_name, flags)
+		       : rename_ordinary(tree, folder, name, to_folder, to_name,
+					 flags);
+
+	if (stream && r == 0)
+		snap_incoming_move(tree->incoming, folder, name, to_folder,
+				   to_name, caller, answer, data);
+	else
+		answer(data, r);
 }

@@ -35,3 +35,18 @@ int snap_shown_get(SnapTree *tree, SnapNode *folder, const char *name,
 	*ret_shown = snap_shown_of(tree, sealed, snap_view_find(name));
 	return 0;
 }
+
+int snap_shown_check_write(SnapTree *tree, SnapNode *folder, const char *name)
+{
+	struct snap_shown shown;
+	int r = snap_shown_get(tree, folder, name, &shown);
+
+	if (r < 0 || !shown.sealed)
+		return r;
+	if (shown.view != &snap_view_stream && !shown.may_be_part) {
+		snap_hidden_remove(tree->hidden, shown.sealed, shown.view);
+		r = snap_name_refuse(folder, name, SNAP_REFUSE_WRITE);
+	}
+	snap_sealed_unref(shown.sealed);
+	return r;
+}

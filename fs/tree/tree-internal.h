@@ -82,6 +82,11 @@ struct snap_shown snap_shown_of(SnapTree *tree, SnapSealed *sealed,
 int snap_shown_get(SnapTree *tree, SnapNode *folder, const char *name,
 		   struct snap_shown *ret_shown);
 
+/* Checks that a view can be written: 0, -EPERM, logged. A snapshot that is
+ * there keeps all its names: a program that removed one to write it anew must
+ * not lose it. */
+int snap_shown_check_write(SnapTree *tree, SnapNode *folder, const char *name);
+
 /* ---- views whose names were removed (hidden.c) ---- */
 
 /* Nothing is hidden. */
@@ -106,6 +111,9 @@ SnapHandle *snap_stream_open(SnapTree *tree, SnapNode *folder, const char *name,
 			     const struct snap_former *former,
 			     const struct snap_caller *caller, SnapNode *node,
 			     SnapNode **ret_node);
+
+/* Opens a stream on its way in to be read, by its node. */
+SnapHandle *snap_stream_open_to_read(SnapTree *tree, SnapNode *node);
 
 /* What a stream replaces: the snapshot's `stream`. -errno. */
 int snap_stream_former(SnapSealed *sealed, struct snap_former *ret);

@@ -118,9 +118,12 @@ int snap_tree_readlink(SnapTree *tree, SnapNode *node, char *ret, size_t size);
 int snap_tree_unlink(SnapTree *tree, SnapNode *folder, const char *name);
 /* Removes an empty folder. */
 int snap_tree_rmdir(SnapTree *tree, SnapNode *folder, const char *name);
-/* Moves a name; `flags` are those of renameat2(2). */
-int snap_tree_rename(SnapTree *tree, SnapNode *folder, const char *name,
-		     SnapNode *to_folder, const char *to_name, unsigned flags);
+/* Moves a name; `flags` are those of renameat2(2). The answer is 0 or -errno.
+ * It comes later where a save decides it. */
+void snap_tree_rename(SnapTree *tree, SnapNode *folder, const char *name,
+		      SnapNode *to_folder, const char *to_name, unsigned flags,
+		      const struct snap_caller *caller,
+		      snap_handle_answer answer, void *data);
 
 /* ---- listing (list.c) ---- */
 

@@ -97,8 +97,9 @@ class RefusedTest(CopiedCase):
     def test_no_file_moves_onto_a_view(self):
         self.put_file(self.snaps('source', '.ram.tmp'), b'another')
         for view in VIEWS:
-            self.assert_errno(errno.EXDEV, os.rename, self.snaps('source', '.ram.tmp'),
-                              self.snaps('source', view))
+            if view != 'stream':
+                self.assert_errno(errno.EPERM if view == 'mapped' else errno.EXDEV, os.rename,
+                                  self.snaps('source', '.ram.tmp'), self.snaps('source', view))
             self.assert_errno(errno.EXDEV, os.rename, self.snaps('source', view),
                               self.snaps('source', 'other'))
         os.unlink(self.snaps('source', '.ram.tmp'))
@@ -255,7 +256,7 @@ class ListedTest(FuseCase):
             self.assertEqual(self.listed('new'), [view])
             write_all(fd, self.data[:MIB])
             self.assertEqual(self.listed('new'), [view])
-            self.assert_errno(errno.EBUSY, os.open, self.snaps('new', view), os.O_RDONLY)
+            os.close(os.open(self.snaps('new', view), os.O_RDONLY))
             write_all(fd, self.data[MIB:])
             self.assertEqual(self.listed('new'), LISTED)
             os.close(fd)

@@ -142,6 +142,14 @@ class MappedTest(ToolCase):
         self.fail_with('standard input holds only zeros', 'import', self.store, 'vm1',
                        data=bytes(99))
 
+    def test_any_bytes_before(self):
+        for header in (b'X' * 4096, b'a header with QEVM in it', b'x' * (3 * MIB + 1)):
+            image = mappedram.Image(self.guest, len(header))
+            self.succeed('import', '--file', self.write_image(image, header), self.store, 'vm1')
+            self.check_image(image, header)
+            self.succeed('import', self.store, 'vm1', data=header + image.data[len(header):])
+            self.check_image(image, header)
+
     def test_save_images_of_libvirt(self):
         before = (b'LibvirtQemudSave' + struct.pack('<IIIII', 2, 5000, 1, 6, 0) +
                   bytes(56) + b'<domain/>' + bytes(4991))
@@ -405,9 +413,9 @@ class ExportTest(ToolCase):
         self.fail_with(r'store: no snapshot in \.$', 'export', self.store)
         os.mkdir(os.path.join(self.store, 'vm2'))
         self.fail_with('no snapshot in vm2$', 'export', self.store, 'vm2')
-        self.fail_with('import: ', 'import', self.store, 'vm2', data=b'no stream')
+        self.fail_with('import: ', 'import', self.store, 'vm2', data=b'QEVMno stream')
         for verb in ('export', 'info'):
-            self.fail_with('no snapshot in vm2; the last save into it failed: .*QEVM', verb,
+            self.fail_with('no snapshot in vm2; the last save into it failed: .*expected', verb,
                            self.store, 'vm2')
 
 

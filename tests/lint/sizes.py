@@ -20,6 +20,7 @@ LONG_SHARE = 0.10
 # A room, or all of a folder's, and its lines; the first that matches counts.
 ROOMS = [
     ('fs/save/', None),
+    ('fs/incoming/', 2900),   # streams and parts, which meet in one folder
     ('fs/', 2300),
     ('tools/bridge/', 1400),
 ]

@@ -17,7 +17,6 @@
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "format/base/zero.h"
-#include "format/qemu/libvirt.h"
 #include "fs/incoming/incoming.h"
 #include "tools/cli/log.h"
 #include "tools/cli/print.h"
@@ -89,7 +88,9 @@ struct source {
 	uint8_t *buf;	  /* BLOCK bytes, with those that were read last */
 	uint64_t at;	  /* their offset */
 	size_t n;	  /* how many they are */
-	uint64_t hole;	  /* zeros before the first byte that is not zero */
+	GByteArray *head; /* what stands before the stream, and its beginning */
+	uint64_t head_at; /* its offset */
+	uint64_t begin;	  /* where the stream begins */
 };
 
 static int open_source(struct source *s, GError **error)
@@ -119,6 +120,7 @@ static int open_source(struct source *s, GError **error)
 	if (S_ISFIFO(st.st_mode))
 		fcntl(s->fd, F_SETPIPE_SZ, (int)BLOCK);
 	s->buf = g_malloc(BLOCK);
+	s->head = g_byte_array_new();
 	return 0;
 }
 
@@ -127,6 +129,7 @@ static void close_source(struct source *s)
 	if (file_name)
 		snap_close_fd(&s->fd);
 	snap_holes_free(s->holes);
+	g_clear_pointer(&s->head, g_byte_array_unref);
 	g_free(s->buf);
 }
 
@@ -154,24 +157,43 @@ static int read_block(struct source *s, int *ret_signal)
 	return n > 0;
 }
 
-/* Finds the offset of QEMU's stream: after libvirt's header, if there is one.
- */
-static uint64_t stream_at(const struct source *s)
+/* Adds the block that was read to the head, and looks for the beginning of the
+ * stream in it. Returns 1, 0 where it may still come, -EOPNOTSUPP, -EPROTO. */
+static int look_for_stream(struct source *s, GError **error)
 {
-	struct snap_libvirt header;
+	guint had = s->head->len;
+	guint from = had - MIN(had, SNAP_SAVE_FIND);
+	size_t at;
+	int r;
 
-	if (s->n < SNAP_LIBVIRT_HEADER || !snap_libvirt_is(s->buf, s->n) ||
-	    snap_libvirt_read(s->buf, &header, NULL) < 0)
-		return s->at;
-	return header.stream;
+	/* Zeros at the beginning may be many, and are a hole. */
+	if (!had && snap_is_zero(s->buf, s->n))
+		return 0;
+	if (!had)
+		s->head_at = s->at;
+	g_byte_array_append(s->head, s->buf, (guint)s->n);
+	if (!s->head_at && s->head->len >= 4 &&
+	    snap_save_begins(s->head->data, 4))
+		return 1;
+	if (snap_save_find(s->head->data + from, s->head->len - from, &at)) {
+		s->begin = s->head_at + from + at;
+		return 1;
+	}
+	r = snap_save_check_header(s->head->data, s->head->len, error);
+	if (r == 0 && s->head->len > SNAP_CATALOG_PREAMBLE_MAX)
+		r = snap_fail(error, EPROTO,
+			      "%s: the magic QEVM, with which a migration "
+			      "stream begins, is not in the first %u MiB",
+			      s->name, SNAP_CATALOG_PREAMBLE_MAX >> 20);
+	return r;
 }
 
-/* Reads the first bytes that are not zero; a file that QEMU wrote at an offset
- * (file:NAME,offset=N) begins with zeros. Returns 0, a signal, or -errno. */
+/* Reads up to the beginning of the stream. Another program's header may stand
+ * before it, or the zeros of QEMU's file:NAME,offset=N. Returns 0, a signal, or
+ * -errno. */
 static int begin_source(struct source *s, GError **error)
 {
-	size_t zeros;
-	int signal, r;
+	int signal, r, found = 0;
 
 	do {
 		r = read_block(s, &signal);
@@ -179,16 +201,23 @@ static int begin_source(struct source *s, GError **error)
 			return signal;
 		if (r < 0)
 			return snap_fail_errno(error, -r, "%s", s->name);
-		zeros = snap_zeros_before(s->buf, s->n);
-	} while (r > 0 && zeros == s->n);
-	if (r == 0 && s->at)
-		return snap_fail(error, EPROTO, "%s holds only zeros", s->name);
-	s->n -= zeros;
-	s->at += zeros;
-	s->hole = s->at;
-	memmove(s->buf, s->buf + zeros, s->n);
+		if (r > 0)
+			found = look_for_stream(s, error);
+	} while (r > 0 && found == 0);
+	if (found < 0)
+		return found;
+	if (!found && !s->at)
+		return snap_fail(error, EPROTO, "%s is empty", s->name);
+	if (!found)
+		return snap_fail(error, EPROTO,
+				 s->head->len
+					 ? "%s: the magic QEVM, with which "
+					   "a migration stream begins, is "
+					   "not in its bytes"
+					 : "%s holds only zeros",
+				 s->name);
 	if (s->is_file)
-		s->holes = snap_holes_new(s->fd, s->base, stream_at(s));
+		s->holes = snap_holes_new(s->fd, s->base, s->begin);
 	return 0;
 }
 
@@ -199,11 +228,13 @@ static int begin_source(struct source *s, GError **error)
 static int pump(struct source *s, SnapSave *save, SnapProgress *progress,
 		GError **error)
 {
-	int signal = 0, r = s->n > 0;
+	int signal = 0, r, put;
 
-	while (r > 0) {
-		int put;
-
+	put = snap_save_put(save, s->head->data, s->head->len, s->head_at);
+	if (put < 0)
+		return put;
+	g_byte_array_set_size(s->head, 0);
+	while ((r = read_block(s, &signal)) > 0) {
 		if (snap_save_state(save, NULL) == SNAP_SAVE_DONE)
 			return snap_fail(error, EPROTO,
 					 "%s: more follows the end of the "
@@ -214,7 +245,6 @@ static int pump(struct source *s, SnapSave *save, SnapProgress *progress,
 		if (put < 0)
 			return put;
 		snap_progress_show(progress, s->at + s->n, s->size);
-		r = read_block(s, &signal);
 	}
 	if (signal || r == 0)
 		return signal;
@@ -231,7 +261,8 @@ static int save_into(SnapOpenTree *t, struct source *s, const char *path,
 	snap_autofd int fd = snap_place_folder(t->catalog, path, error);
 	struct snap_save_opts opts = { .folder_fd = fd,
 				       .path = path,
-				       .hole = s->hole };
+				       .begin = s->begin,
+				       .preamble_fd = -1 };
 	g_autoptr(SnapSave) save = NULL;
 	g_autoptr(GError) cause = NULL;
 	mode_t mask = umask(0);
@@ -360,8 +391,9 @@ const struct snap_verb snap_verb_import = {
 	.summary = "save a migration stream as a snapshot",
 	.help = "Reads a migration stream from standard input and saves it as "
 		"the snapshot NAME,\nwhich it replaces. The stream may be "
-		"classic or mapped-ram, or a save image of\nlibvirt. QEMU "
-		"writes it by:\n"
+		"classic or mapped-ram, with or without a\nheader of "
+		"another program, such as libvirt, before it. QEMU writes it "
+		"by:\n"
 		"  migrate \"exec:exec snapfs import STORE NAME\"\n"
 		"The store must not be mounted. If it is, write to the mount.\n"
 		"With --parts, the ram and devstate that lie in FOLDER of a "

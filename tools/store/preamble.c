@@ -50,8 +50,7 @@ static void set_kind(struct snap_preamble *p, const uint8_t *data, size_t size)
 	struct snap_libvirt header;
 
 	p->kind = "other";
-	if (size < SNAP_LIBVIRT_HEADER || !snap_libvirt_is(data, size) ||
-	    snap_libvirt_read(data, &header, NULL) < 0)
+	if (!snap_libvirt_read(data, size, &header))
 		return;
 	p->kind = "libvirt";
 	p->state = header.complete ? "complete" : "not complete";

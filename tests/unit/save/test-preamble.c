@@ -5,11 +5,18 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "format/qemu/libvirt.h"
 #include "tests/lib/stream.h"
 
 #define XML_SIZE 66000u
+
+/* Formats of libvirt's save image. */
+#define RAW 0
+#define GZIP 1
+#define SPARSE 6
 
 /* libvirt's header and XML, in the byte order of this machine. */
 static void add_libvirt(struct world *w, const char *magic, uint32_t format)
@@ -19,7 +26,7 @@ static void add_libvirt(struct world *w, const char *magic, uint32_t format)
 
 	memset(xml + 8, 'x', 700);
 	w->stream = g_byte_array_new();
-	stream_bytes(w->stream, magic, SNAP_LIBVIRT_MAGIC);
+	stream_bytes(w->stream, magic, 16);
 	stream_bytes(w->stream, fields, sizeof(fields));
 	stream_bytes(w->stream, xml, sizeof(xml));
 	assert_int_equal(w->stream->len, SNAP_LIBVIRT_HEADER + XML_SIZE);
@@ -65,13 +72,13 @@ static void libvirt_saves_raw_in_padded_blocks(void **state)
 		uint32_t begin;
 
 		open_world(&w);
-		add_libvirt(&w, "LibvirtQemudPart", SNAP_LIBVIRT_RAW);
+		add_libvirt(&w, "LibvirtQemudPart", RAW);
 		begin = w.stream->len;
 		file_make_classic(&w);
 		if (steps[i] >= sizeof(zeros))
 			stream_bytes(w.stream, zeros,
 				     65536 - w.stream->len % 65536);
-		begin_save(&w);
+		begin_save_of(&w, begin);
 		assert_int_equal(put_all(&w, w.stream->len, steps[i]), 0);
 		assert_int_equal(snap_save_state(w.save, NULL), SNAP_SAVE_DONE);
 		assert_saved(&w);
@@ -87,9 +94,9 @@ static void libvirt_marks_its_header_when_all_is_written(void **state)
 	struct file f = { .page = SNAP_PAGE };
 
 	open_world(&w);
-	add_libvirt(&w, "LibvirtQemudPart", SNAP_LIBVIRT_SPARSE);
+	add_libvirt(&w, "LibvirtQemudPart", SPARSE);
 	file_make(&w, &f);
-	begin_save(&w);
+	begin_save_of(&w, f.begin);
 	assert_int_equal(put_all(&w, f.begin, 40000), 0);
 	/* libvirt closes its own descriptor before the first byte of the
 	 * stream. */
@@ -109,18 +116,17 @@ static void libvirt_marks_its_header_when_all_is_written(void **state)
 
 static void a_compressed_save_image_is_refused_at_once(void **state)
 {
+	g_autoptr(GError) error = NULL;
 	struct world w;
 
 	open_world(&w);
-	add_libvirt(&w, "LibvirtQemudPart", 1);
-	begin_save(&w);
-	assert_int_equal(put(&w, w.stream->data, 92, 0), -EOPNOTSUPP);
-	assert_failed(&w, -EOPNOTSUPP);
-	begin_save(&w);
-	assert_int_equal(put(&w, "LibvirtQemu", 11, 0), 11);
-	put(&w, "something else", 14, 11);
-	snap_save_end(w.save);
-	assert_failed(&w, -EPROTO);
+	add_libvirt(&w, "LibvirtQemudPart", GZIP);
+	assert_int_equal(snap_save_check_header(w.stream->data, 91, &error), 0);
+	assert_int_equal(snap_save_check_header(w.stream->data, 92, &error),
+			 -EOPNOTSUPP);
+	assert_non_null(strstr(error->message, "gzip"));
+	w.stream->data[0] = 'x';
+	assert_int_equal(snap_save_check_header(w.stream->data, 92, NULL), 0);
 	world_close(&w);
 }
 
@@ -134,14 +140,14 @@ static void a_verbatim_stream_keeps_its_preamble(void **state)
 	uint32_t begin;
 
 	open_world(&w);
-	add_libvirt(&w, "LibvirtQemudSave", SNAP_LIBVIRT_RAW);
+	add_libvirt(&w, "LibvirtQemudSave", RAW);
 	begin = w.stream->len;
 	stream_magic(w.stream);
 	stream_configuration(w.stream, "pc-q35-test");
 	stream_device(w.stream, 3, "early", "state", 5, true);
 	stream_device(w.stream, 4, "cpu", "state", 5, true);
 	stream_description(w.stream, "{\"devices\": []}");
-	begin_save(&w);
+	begin_save_of(&w, begin);
 	assert_int_equal(put_all(&w, w.stream->len, 5000), 0);
 	assert_preamble(&w, SNAP_FORM_VERBATIM, w.stream->data, begin, begin);
 	saved_meta(&w, &meta);
@@ -194,7 +200,7 @@ static void zeros_before_a_stream_are_a_hole(void **state)
 		g_byte_array_set_size(w.stream, 10000);
 		memset(w.stream->data, 0, 10000);
 		file_make(&w, &f);
-		begin_save(&w);
+		begin_save_of(&w, f.begin);
 		for (uint64_t at = skip; at < w.stream->len; at += 4096) {
 			size_t n = MIN(4096, w.stream->len - at);
 
@@ -213,10 +219,10 @@ static void a_hole_in_the_preamble_is_zeros(void **state)
 	uint32_t begin;
 
 	open_world(&w);
-	add_libvirt(&w, "LibvirtQemudSave", SNAP_LIBVIRT_RAW);
+	add_libvirt(&w, "LibvirtQemudSave", RAW);
 	begin = w.stream->len;
 	file_make_classic(&w);
-	begin_save(&w);
+	begin_save_of(&w, begin);
 	assert_int_equal(put_all(&w, 4096, 4096), 0);
 	assert_int_equal(put(&w, w.stream->data + 61440, 4096, 61440), 4096);
 	for (uint64_t at = 65536; at < w.stream->len; at += 65536) {
@@ -227,6 +233,113 @@ static void a_hole_in_the_preamble_is_zeros(void **state)
 	assert_saved(&w);
 	assert_preamble(&w, SNAP_FORM_CLASSIC, w.stream->data, begin, begin);
 	world_close(&w);
+}
+
+/* ---- any bytes ---- */
+
+static void a_stream_is_found_behind_any_bytes(void **state)
+{
+	static const char *const decoys[] = {
+		"",
+		"Q",
+		"QEVM",
+		"QEVM\0\0\0\3",
+		"QEVM\0\0\0\3\7\0\0\0\1\n",
+		"QEVM\0\0\0\2\7\0\0\0\1x",
+	};
+	static const size_t sizes[] = { 0, 1, 4, 8, 14, 14 };
+
+	for (guint i = 0; i < G_N_ELEMENTS(decoys); i++) {
+		g_autoptr(GByteArray) file = g_byte_array_new();
+		size_t at, name;
+
+		g_byte_array_append(file, (const uint8_t *)decoys[i],
+				    (guint)sizes[i]);
+		stream_magic(file);
+		stream_configuration(file, "pc-q35-test");
+		name = file->len;
+		stream_start(file, 1, 2, "ram", 4);
+		for (size_t n = 1; n <= file->len; n++) {
+			/* Of its exact size: a read past its end shows. */
+			g_autofree uint8_t *cut = g_malloc(n);
+
+			memcpy(cut, file->data, n);
+			assert_int_equal(snap_save_find(cut, n, &at),
+					 n >= name);
+			if (n >= name)
+				assert_int_equal(at, sizes[i]);
+		}
+	}
+}
+
+static void an_old_stream_is_found_by_its_first_section(void **state)
+{
+	g_autoptr(GByteArray) file = g_byte_array_new();
+	size_t at;
+
+	stream_bytes(file, "header", 6);
+	stream_magic(file);
+	stream_start(file, 1, 2, "ram", 4);
+	assert_true(snap_save_find(file->data, file->len, &at));
+	assert_int_equal(at, 6);
+}
+
+/* What a program wrote before stands in a file; QEMU writes behind it. */
+static void a_preamble_comes_from_a_file(void **state)
+{
+	struct snap_save_opts opts = { .path = "vm1",
+				       .owner = { (uid_t)-1, (gid_t)-1, 0600 },
+				       .begin = 3 * SNAP_MIB };
+	struct file f = { .page = SNAP_PAGE };
+	g_autoptr(GArray) cuts = NULL;
+	struct world w;
+
+	open_world(&w);
+	w.stream = g_byte_array_new();
+	g_byte_array_set_size(w.stream, 3 * SNAP_MIB);
+	memset(w.stream->data, 0, w.stream->len);
+	memset(w.stream->data, 'X', 5000);
+	memset(w.stream->data + 2 * SNAP_MIB, 'Y', 100);
+	file_make(&w, &f);
+	opts.folder_fd = w.folder_fd;
+	opts.preamble_fd = memfd_create("head", MFD_CLOEXEC);
+	assert_int_equal(pwrite(opts.preamble_fd, w.stream->data, 5000, 0),
+			 5000);
+	assert_int_equal(pwrite(opts.preamble_fd, w.stream->data + 2 * SNAP_MIB,
+				100, 2 * SNAP_MIB),
+			 100);
+	assert_int_equal(snap_save_new(w.saver, &opts, &w.save, NULL), 0);
+	cuts = cuts_of_qemu(&w, &f);
+	assert_int_equal(put_cuts(&w, cuts), 0);
+	assert_saved(&w);
+	assert_preamble(&w, SNAP_FORM_MAPPED, w.stream->data, f.begin, f.begin);
+	world_close(&w);
+}
+
+static void a_preamble_is_bounded(void **state)
+{
+	static const struct {
+		uint64_t buffer;
+		int answer; /* to the write that goes too far */
+		int code;   /* of the save */
+	} worlds[] = { { 64 * SNAP_MIB, -EINVAL, -EPROTO },
+		       { SNAP_SAVER_BUFFER_MIN, -ENOMEM, -ENOMEM } };
+
+	for (guint i = 0; i < G_N_ELEMENTS(worlds); i++) {
+		g_autofree uint8_t *bytes = g_malloc(SNAP_MIB);
+		struct world w;
+		ssize_t r = 0;
+
+		memset(bytes, 'x', SNAP_MIB);
+		world_open(&w, worlds[i].buffer);
+		begin_save_of(&w, 20 * SNAP_MIB);
+		for (uint64_t at = 0; r >= 0; at += SNAP_MIB)
+			r = put(&w, bytes, SNAP_MIB, at);
+		assert_int_equal(r, worlds[i].answer);
+		snap_save_end(w.save);
+		assert_failed(&w, worlds[i].code);
+		world_close(&w);
+	}
 }
 
 /* ---- a stream that is not mapped-ram ---- */
@@ -292,6 +405,10 @@ int main(void)
 		cmocka_unit_test(a_stream_begins_after_a_hole),
 		cmocka_unit_test(zeros_before_a_stream_are_a_hole),
 		cmocka_unit_test(a_hole_in_the_preamble_is_zeros),
+		cmocka_unit_test(a_stream_is_found_behind_any_bytes),
+		cmocka_unit_test(an_old_stream_is_found_by_its_first_section),
+		cmocka_unit_test(a_preamble_comes_from_a_file),
+		cmocka_unit_test(a_preamble_is_bounded),
 		cmocka_unit_test(a_write_out_of_line_is_refused_by_itself),
 		cmocka_unit_test(a_doubtful_write_waits_for_the_decision),
 	};

@@ -34,12 +34,13 @@ void world_open(struct world *w, uint64_t buffer)
 	assert_true(w->folder_fd >= 0);
 }
 
-void begin_save_of(struct world *w, uint64_t hole)
+void begin_save_of(struct world *w, uint64_t begin)
 {
 	struct snap_save_opts opts = { .folder_fd = w->folder_fd,
 				       .path = "vm1",
 				       .owner = { (uid_t)-1, (gid_t)-1, 0600 },
-				       .hole = hole };
+				       .begin = begin,
+				       .preamble_fd = -1 };
 
 	snap_save_unref(w->save);
 	assert_int_equal(snap_save_new(w->saver, &opts, &w->save, NULL), 0);

@@ -34,9 +34,10 @@ struct world {
 void world_open(struct world *w, uint64_t buffer);
 void world_close(struct world *w);
 
-/* Begins a save; ends the last one. */
+/* Begins a save of a stream that begins at 0, or at `begin`; ends the last
+ * one. */
 void begin_save(struct world *w);
-void begin_save_of(struct world *w, uint64_t hole);
+void begin_save_of(struct world *w, uint64_t begin);
 
 /* Writes, and waits for the answer. */
 ssize_t put(struct world *w, const void *data, size_t size, uint64_t offset);

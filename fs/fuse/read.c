@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Reading. Bytes may not be there yet, of a stream whose save runs. Then the
+ * read waits without a thread. When it may go on, a thread of its own kind
+ * answers it; the threads that serve requests stay free, and so does the save.
+ *
+ * The kernel asks to end the wait when the reader gets a signal. Who takes the
+ * waiter from its file's room (snap_handle_forget(), or the room that wakes it)
+ * answers. libfuse calls on_interrupt() with a lock of the request held, which
+ * fuse_req_interrupt_func() takes as well (lib/fuse_lowlevel.c).
+ */
+#include "fs/fuse/fuse-internal.h"
+
+#include <errno.h>
+
+/* A thread's buffer for answers. It grows as needed and stays. */
+struct answer_buffer {
+	size_t size;
+	void *data;
+};
+
+static void answer_buffer_free(gpointer data)
+{
+	struct answer_buffer *b = data;
+
+	g_free(b->data);
+	g_free(b);
+}
+
+static GPrivate answer_key = G_PRIVATE_INIT(answer_buffer_free);
+
+void *snap_answer_buffer(size_t size)
+{
+	struct answer_buffer *b = g_private_get(&answer_key);
+
+	if (!b) {
+		b = g_new0(struct answer_buffer, 1);
+		g_private_set(&answer_key, b);
+	}
+	if (b->size < size) {
+		g_free(b->data);
+		b->data = g_malloc(size);
+		b->size = size;
+	}
+	return b->data;
+}
+
+/* Answers a read with `n` bytes, or with -errno. */
+static void reply(fuse_req_t req, const void *buf, ssize_t n)
+{
+	if (n < 0)
+		snap_inode_reply_result(req, (int)n);
+	else
+		fuse_reply_buf(req, buf, (size_t)n);
+}
+
+/* ---- waiting ---- */
+
+/* Reads that may wait at a time. They count as the kernel's background requests
+ * where they are asynchronous (op_init), of which others need some. */
+#define WAITING_MAX 32
+/* Threads that answer them. */
+#define THREADS 2
+
+struct waiting {
+	struct snap_waiter waiter; /* first */
+	gint refs;		   /* atomic, as the next */
+	gint interrupted;
+	fuse_req_t req;
+	SnapHandle *handle; /* the kernel keeps it open */
+	size_t size;
+	uint64_t offset;
+};
+
+static GThreadPool *pool;
+static gint count; /* atomic */
+
+static void unref(struct waiting *w)
+{
+	if (!g_atomic_int_dec_and_test(&w->refs))
+		return;
+	g_atomic_int_add(&count, -1);
+	g_free(w);
+}
+
+/* The reader got a signal. */
+static void on_interrupt(fuse_req_t req, void *data)
+{
+	struct waiting *w = data;
+
+	g_atomic_int_set(&w->interrupted, 1);
+	if (!snap_handle_forget(w->handle, &w->waiter))
+		return;
+	fuse_reply_err(req, EINTR);
+	unref(w);
+}
+
+static void wake(struct snap_waiter *waiter)
+{
+	g_thread_pool_push(pool, waiter, NULL);
+}
+
+/* Lets the read wait; false when it need not, or may not any more. */
+static bool await(struct waiting *w)
+{
+	bool waits;
+
+	g_atomic_int_inc(&w->refs);
+	waits = snap_handle_await(w->handle, &w->waiter);
+	/* The signal may have come just before. */
+	if (waits && g_atomic_int_get(&w->interrupted) &&
+	    snap_handle_forget(w->handle, &w->waiter))
+		waits = false;
+	unref(w);
+	return waits;
+}
+
+/* Reads again, and answers unless the read has to wait again. */
+static void go_on(gpointer data, gpointer user_data)
+{
+	struct waiting *w = data;
+	void *buf = snap_answer_buffer(w->size);
+	ssize_t n = SNAP_READ_LATER;
+
+	while (n == SNAP_READ_LATER) {
+		if (g_atomic_int_get(&w->interrupted))
+			n = -EINTR;
+		else
+			n = snap_handle_read(w->handle, buf, w->size,
+					     w->offset);
+		if (n == SNAP_READ_LATER && await(w))
+			return;
+	}
+	/* After this, on_interrupt() does not run. */
+	fuse_req_interrupt_func(w->req, NULL, NULL);
+	reply(w->req, buf, n);
+	unref(w);
+}
+
+void snap_wait_begin(void)
+{
+	pool = g_thread_pool_new(go_on, NULL, THREADS, FALSE, NULL);
+}
+
+void snap_wait_end(void)
+{
+	g_thread_pool_free(pool, FALSE, TRUE);
+	pool = NULL;
+}
+
+static void read_later(fuse_req_t req, SnapHandle *handle, size_t size,
+		       uint64_t offset)
+{
+	struct waiting *w;
+
+	if (g_atomic_int_add(&count, 1) >= WAITING_MAX) {
+		g_atomic_int_add(&count, -1);
+		fuse_reply_err(req, EAGAIN);
+		return;
+	}
+	w = g_new0(struct waiting, 1);
+	w->waiter.link.data = w;
+	w->waiter.wake = wake;
+	w->refs = 1;
+	w->req = req;
+	w->handle = handle;
+	w->size = size;
+	w->offset = offset;
+	fuse_req_interrupt_func(req, on_interrupt, w);
+	if (!await(w))
+		go_on(w, NULL);
+}
+
+void snap_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		  struct fuse_file_info *fi)
+{
+	SnapHandle *handle = (SnapHandle *)(uintptr_t)fi->fh;
+	void *buf = snap_answer_buffer(size);
+	ssize_t n = snap_handle_read(handle, buf, size, (uint64_t)off);
+
+	if (n == SNAP_READ_LATER)
+		read_later(req, handle, size, (uint64_t)off);
+	else
+		reply(req, buf, n);
+}

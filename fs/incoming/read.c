@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A stream on its way in, as a process reads it that has it open:
+ *
+ *	before a byte of the stream has come    the head, as a plain file
+ *	while the save runs                     the older snapshot; without one,
+ *						the read waits
+ *	afterwards                              the snapshot
+ *
+ * A stream is not read while it comes: its pages are put in order, and only the
+ * snapshot has checksums.
+ */
+#include "fs/incoming/incoming-internal.h"
+
+#include "format/base/cleanup.h"
+
+enum snap_incoming_read snap_incoming_reads(SnapIncoming *in, bool writes)
+{
+	SNAP_LOCKED(&in->lock);
+	bool former = in->former.exists;
+
+	if (in->state == SNAP_INCOMING_REMOVED)
+		return SNAP_INCOMING_LOST;
+	if (!in->save)
+		return in->state == SNAP_INCOMING_UNTOUCHED && former
+			       ? SNAP_INCOMING_SNAPSHOT
+			       : SNAP_INCOMING_BYTES;
+	switch (snap_save_state(in->save, NULL)) {
+	case SNAP_SAVE_DONE:
+		return SNAP_INCOMING_SNAPSHOT;
+	case SNAP_SAVE_RUNNING:
+		return former && !writes ? SNAP_INCOMING_SNAPSHOT
+					 : SNAP_INCOMING_LATER;
+	default:
+		return former && !writes ? SNAP_INCOMING_SNAPSHOT
+					 : SNAP_INCOMING_LOST;
+	}
+}
+
+ssize_t snap_incoming_read(SnapIncoming *in, void *buf, size_t size,
+			   uint64_t offset)
+{
+	SNAP_LOCKED(&in->lock);
+
+	return snap_head_read(in, buf, size, offset);
+}
+
+bool snap_incoming_await(SnapIncoming *in, struct snap_waiter *waiter)
+{
+	SNAP_LOCKED(&in->lock);
+
+	if (!in->save || snap_save_over(in->save))
+		return false;
+	g_queue_push_tail_link(&in->readers, &waiter->link);
+	waiter->waits = true;
+	return true;
+}
+
+bool snap_incoming_forget(SnapIncoming *in, struct snap_waiter *waiter)
+{
+	SNAP_LOCKED(&in->lock);
+
+	if (!waiter->waits)
+		return false;
+	waiter->waits = false;
+	g_queue_unlink(&in->readers, &waiter->link);
+	return true;
+}
