@@ -135,10 +135,11 @@ class Restart(VmCase):
         self.assert_whole(qemu)
 
 
-# Makes a bridge take its time.
-SLOW_READS = r'''
+# Keeps a bridge from reading a part of the memory, until there is the file GO.
+HELD_READS = r'''
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <stdlib.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -148,8 +149,9 @@ ssize_t pread64(int fd, void *data, size_t size, off64_t offset)
 
 	if (!real)
 		real = dlsym(RTLD_NEXT, "pread64");
-	if (size > 65536)
-		usleep(200000);
+	while (offset >= 40 << 20 && offset < 90 << 20 &&
+	       access(getenv("GO"), F_OK) < 0)
+		usleep(10000);
 	return real(fd, data, size, offset);
 }
 
@@ -164,18 +166,18 @@ class Verb(VerbCase):
     """What `snapfs revert` has started."""
     guest = CountGuest(memory=128, end=100, fill=True)
 
-    def slow_snapfs(self):
-        """A copy of the program, with a slow bridge beside it."""
+    def held_snapfs(self):
+        """A copy of the program, with such a bridge beside it."""
         need_program('gcc')
         folder = self.path('bin')
         os.mkdir(folder)
-        with open(self.path('slow.c'), 'w') as file:
-            file.write(SLOW_READS)
-        self.run_ok('gcc', '-shared', '-fPIC', '-o', self.path('slow.so'), self.path('slow.c'),
+        with open(self.path('held.c'), 'w') as file:
+            file.write(HELD_READS)
+        self.run_ok('gcc', '-shared', '-fPIC', '-o', self.path('held.so'), self.path('held.c'),
                     '-ldl')
         shutil.copy(harness.build_path('tools', 'snapfs'), folder)
         with open(os.path.join(folder, 'snapfs-bridge'), 'w') as file:
-            file.write(f'#!/bin/sh\nexport LD_PRELOAD={self.path("slow.so")}\n'
+            file.write(f'#!/bin/sh\nexport GO={self.path("go")} LD_PRELOAD={self.path("held.so")}\n'
                        'export ASAN_OPTIONS=verify_asan_link_order=0\n'
                        f'exec {bridge_path()} "$@"\n')
         os.chmod(os.path.join(folder, 'snapfs-bridge'), 0o755)
@@ -188,12 +190,14 @@ class Verb(VerbCase):
         qemu.cont()
         self.save_ok()
         qemu.kill()
-        done = harness.run(self.slow_snapfs(), 'revert', self.folder, *self.command(),
+        done = harness.run(self.held_snapfs(), 'revert', self.folder, *self.command(),
                            env=dict(os.environ, TMPDIR=self.temporary))
         back = self.adopt(done)
         self.mount.process.send_signal(signal.SIGTERM)
         self.mount.process.wait(60)
         self.mount.kill()
+        with open(self.path('go'), 'w'):
+            pass
         wait_until(lambda: 'to come back' in back.log(), 60, 'the bridge waits')
         self.mount.start()
         self.assert_back(back, constant)
