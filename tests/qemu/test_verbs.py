@@ -296,7 +296,18 @@ class Pipe(VerbCase):
         self.assert_owner(self.USER, self.GROUP, self.path('plain'), self.path('plain', 'stream'))
         self.assertEqual(os.stat(self.path('plain', 'stream')).st_mode & 0o777, 0o600)
         qemu.kill()
-        self.assert_back(self.revert(folder=folder))
+        back = self.revert(folder=folder)
+        self.assert_back(back)
+        back.kill()
+        # A plain folder of that user: vm.json knows its stream.
+        back = self.revert(folder=self.path('plain'))
+        self.assert_back(back)
+        back.kill()
+        with open(self.path('plain', 'stream'), 'r+b') as file:
+            file.seek(-1, os.SEEK_END)
+            file.write(b'x')
+        self.assert_fails(self.snapfs('revert', self.path('plain'), *self.command()),
+                          'is of another snapshot than the one beside it')
 
     def test_in_a_folder_of_a_group_it_is_of_the_group(self):
         need_root()

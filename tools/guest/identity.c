@@ -2,6 +2,8 @@
 #include "tools/guest/identity.h"
 
 #include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <sys/xattr.h>
 
 #include "format/base/cleanup.h"
@@ -28,49 +30,83 @@ static char *get_uuid(int folder)
 		       : NULL;
 }
 
-/* The SHA-256 of the folder's device state; NULL if it has no file for it. */
-static char *get_sum(int folder)
+/* The SHA-256 of the last `most` bytes of a file of the folder; NULL if it has
+ * none. */
+static char *get_sum(int folder, const char *name, uint64_t most)
 {
-	snap_autofd int fd = snap_open_regular(folder, "devstate", NULL);
+	struct stat st;
+	snap_autofd int fd = snap_open_regular(folder, name, &st);
 	g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
 	g_autofree guchar *data = g_malloc(STEP);
-	ssize_t n = fd < 0 ? -1 : (ssize_t)STEP;
+	ssize_t n = STEP;
+	uint64_t at;
 
-	for (uint64_t at = 0; n == (ssize_t)STEP; at += STEP) {
+	if (fd < 0)
+		return NULL;
+	at = (uint64_t)st.st_size - MIN((uint64_t)st.st_size, most);
+	for (; n == (ssize_t)STEP; at += STEP) {
 		n = snap_pread_all(fd, data, STEP, at);
 		g_checksum_update(sum, data, MAX(n, 0));
 	}
 	return n < 0 ? NULL : g_strdup(g_checksum_get_string(sum));
 }
 
+static char *sum_devstate(int folder)
+{
+	return get_sum(folder, "devstate", UINT64_MAX);
+}
+
+/* At its end, a stream has the device state. */
+static char *sum_stream_end(int folder)
+{
+	return get_sum(folder, "stream", SNAP_MIB);
+}
+
 void snap_identity_note(SnapVm *vm, int folder)
 {
 	vm->uuid = get_uuid(folder);
-	vm->devstate = get_sum(folder);
+	vm->devstate = sum_devstate(folder);
+	if (!vm->devstate)
+		vm->stream_end = sum_stream_end(folder);
 }
 
 int snap_identity_check(const SnapVm *vm, int folder, const char *path,
 			GError **error)
 {
-	g_autofree char *uuid = vm->uuid ? get_uuid(folder) : NULL;
-	g_autofree char *sum = NULL;
+	const struct {
+		const char *noted;
+		char *(*get)(int folder);
+	} marks[] = {
+		{ vm->uuid, get_uuid },
+		{ vm->devstate, sum_devstate },
+		{ vm->stream_end, sum_stream_end },
+	};
+	bool differs = false;
 	int r;
 
-	if (uuid && !g_strcmp0(uuid, vm->uuid))
-		return 0;
-	sum = vm->devstate ? get_sum(folder) : NULL;
-	if (sum && !g_strcmp0(sum, vm->devstate))
-		return 0;
-	if (uuid || sum)
+	for (guint i = 0; i < G_N_ELEMENTS(marks); i++) {
+		g_autofree char *mark =
+			marks[i].noted ? marks[i].get(folder) : NULL;
+
+		if (mark && !strcmp(mark, marks[i].noted))
+			return 0;
+		differs = differs || mark;
+	}
+	if (differs)
 		return snap_fail(error, ESTALE,
 				 "%s/" SNAP_VM_FILE " is of another snapshot "
 				 "than the one beside it: its disks and "
 				 "command line would be wrong; remove it and "
 				 "type a command line after --",
 				 path);
-	r = snap_trust_check(folder, path, error);
-	return r < 0 ? snap_fail_prefix(error, r,
-					SNAP_VM_FILE " does not say which "
-						     "snapshot it is of")
-		     : 0;
+	r = snap_trust_check(folder, path, NULL);
+	if (r == -EPERM)
+		return snap_fail(error, EPERM,
+				 "%s/" SNAP_VM_FILE " does not say which "
+				 "snapshot it is of, and another user can "
+				 "exchange what lies in the folder; make the "
+				 "folder yours and writable by you alone, or "
+				 "remove " SNAP_VM_FILE,
+				 path);
+	return r < 0 ? snap_fail_errno(error, -r, "%s", path) : 0;
 }

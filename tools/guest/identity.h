@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Which snapshot vm.json belongs to. A save notes the snapshot's uuid, and the
- * checksum of its device state: a copy that was brought back has another uuid,
- * and one outside of a mount has none.
+ * checksum of its device state, or of the end of its stream: a copy that was
+ * brought back has another uuid, and one outside of a mount has none.
  */
 #pragma once
 

@@ -59,6 +59,7 @@ void snap_vm_free(SnapVm *vm)
 	g_free(vm->saved);
 	g_free(vm->uuid);
 	g_free(vm->devstate);
+	g_free(vm->stream_end);
 	g_free(vm->memory_id);
 	g_strfreev(vm->capabilities);
 	g_ptr_array_unref(vm->disks);
@@ -185,6 +186,7 @@ static char *vm_text(const SnapVm *vm)
 	add_text(w, "saved", vm->saved);
 	add_text(w, "uuid", vm->uuid);
 	add_text(w, "devstate", vm->devstate);
+	add_text(w, "stream-end", vm->stream_end);
 	add_text(w, "qemu", vm->qemu);
 	add_text(w, "machine", vm->machine);
 	add_memory(w, vm);
@@ -262,6 +264,7 @@ static SnapVm *get_vm(JsonObject *o)
 	vm->saved = g_strdup(snap_json_text(o, "saved"));
 	vm->uuid = g_strdup(snap_json_text(o, "uuid"));
 	vm->devstate = g_strdup(snap_json_text(o, "devstate"));
+	vm->stream_end = g_strdup(snap_json_text(o, "stream-end"));
 	vm->qemu = g_strdup(snap_json_text(o, "qemu"));
 	vm->machine = g_strdup(snap_json_text(o, "machine"));
 	vm->run_state = g_strdup(snap_json_text(o, "run-state"));

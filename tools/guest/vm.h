@@ -34,6 +34,7 @@ typedef struct {
 	char *saved;	      /* time of the save, in UTC */
 	char *uuid;	      /* of the snapshot; or NULL */
 	char *devstate;	      /* SHA-256 of its device state; or NULL */
+	char *stream_end;     /* SHA-256 of the last MiB of `stream`; or NULL */
 	char *memory_id;      /* name of the main RAM block; NULL: not known */
 	uint64_t memory_size; /* bytes of the main RAM block */
 	GStrv capabilities;   /* of migration, during the save */
