@@ -178,5 +178,7 @@ ssize_t snap_incoming_first_locked(SnapIncoming *in,
 	r = begin_locked(in, writer, begin);
 	if (r == 0 && begin < offset)
 		give_beginning_locked(in, begin, offset);
+	if (r == 0)
+		snap_head_end(in, begin);
 	return r;
 }

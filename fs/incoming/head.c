@@ -106,6 +106,19 @@ void snap_head_cut(SnapIncoming *in, uint64_t size)
 	h->reach = 0;
 }
 
+void snap_head_end(SnapIncoming *in, uint64_t begin)
+{
+	struct snap_head *h = &in->head;
+	struct stat st;
+
+	if (!begin && h->reach)
+		snap_head_drop(in);
+	else if (h->fd >= 0 && fstat(h->fd, &st) == 0 &&
+		 (uint64_t)st.st_size > begin &&
+		 ftruncate(h->fd, (off_t)begin) < 0)
+		snap_head_drop(in);
+}
+
 int snap_head_open(SnapIncoming *in)
 {
 	int r = open_head(in, false);
@@ -183,7 +196,7 @@ int snap_head_write(SnapIncoming *in, const uint8_t *buf, size_t size,
 {
 	struct snap_head *h = &in->head;
 	uint64_t end = offset + size;
-	bool zeros = snap_is_zero(buf, size);
+	bool zeros = snap_zeros_before(buf, size) == size;
 	int r = offset ? 0 : snap_save_check_header(buf, size, error);
 
 	if (r < 0)

@@ -110,6 +110,9 @@ ssize_t snap_head_read(SnapIncoming *in, void *buf, size_t size,
 /* Cuts it to `size`, which says where the stream begins. */
 void snap_head_cut(SnapIncoming *in, uint64_t size);
 
+/* The stream begins at `begin`: cuts off what is not of the head. */
+void snap_head_end(SnapIncoming *in, uint64_t begin);
+
 /* A descriptor of its file; -ENOENT: it has none, and is zeros. -errno. */
 int snap_head_open(SnapIncoming *in);
 

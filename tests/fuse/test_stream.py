@@ -163,6 +163,17 @@ class HeaderTest(StreamCase):
         self.wait_log('vm1/stream: not saved')
         harness.wait_until(lambda: read_file(self.stream) == b'X' * 4096, 10, 'the header')
 
+    def test_a_failed_save_leaves_no_byte_of_the_stream(self):
+        for number, header in enumerate((b'header', b'')):
+            fd = self.open()
+            write_all(fd, header + self.data[:100], 3)
+            self.assert_errno(errno.EPROTO, os.close, fd)
+            harness.wait_until(lambda: self.mount.log().count('not saved') > number, 10, 'it fails')
+            if header:
+                self.assertEqual(read_file(self.stream), header)
+                os.unlink(self.stream)
+            self.assertEqual(os.listdir(self.snaps('vm1')), [])
+
     def test_bytes_that_arrive_before_the_beginning_are_not_lost_silently(self):
         image = mappedram.Image(self.guest, 4096)
         fd = self.open(os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

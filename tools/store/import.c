@@ -167,7 +167,7 @@ static int look_for_stream(struct source *s, GError **error)
 	int r;
 
 	/* Zeros at the beginning may be many, and are a hole. */
-	if (!had && snap_is_zero(s->buf, s->n))
+	if (!had && snap_zeros_before(s->buf, s->n) == s->n)
 		return 0;
 	if (!had)
 		s->head_at = s->at;
