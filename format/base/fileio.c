@@ -92,8 +92,8 @@ int snap_open_regular(int dirfd, const char *name, struct stat *ret_st)
 int snap_read_fd(int fd, size_t max, char **ret_data, size_t *ret_size)
 {
 	/* The additional byte is for the NUL, and shows a larger file. */
-	g_autofree char *data = g_malloc(max + 1);
-	ssize_t n = snap_pread_all(fd, data, max + 1, 0);
+	g_autofree char *data = g_try_malloc(max + 1);
+	ssize_t n = data ? snap_pread_all(fd, data, max + 1, 0) : -ENOMEM;
 
 	if (n < 0)
 		return (int)n;

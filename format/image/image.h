@@ -79,7 +79,7 @@ static inline bool snap_meta_split(const struct snap_meta *meta)
 void snap_meta_clear(struct snap_meta *meta);
 
 /* Appends a block of `length` bytes after the last one, on the next 2 MiB
- * boundary. */
+ * boundary. NULL where there is no memory. */
 struct snap_block *snap_meta_add_block(struct snap_meta *meta,
 				       enum snap_block_kind kind,
 				       const char *name, uint64_t length);

@@ -39,8 +39,10 @@ struct snap_block *snap_meta_add_block(struct snap_meta *meta,
 	uint64_t base = snap_round_up(space_end(meta), SNAP_REGION);
 	struct snap_block *b;
 
-	meta->blocks =
-		g_renew(struct snap_block, meta->blocks, meta->n_blocks + 1);
+	b = g_try_renew(struct snap_block, meta->blocks, meta->n_blocks + 1);
+	if (!b)
+		return NULL;
+	meta->blocks = b;
 	b = &meta->blocks[meta->n_blocks++];
 	memset(b, 0, sizeof(*b));
 	b->kind = kind;

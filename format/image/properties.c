@@ -157,6 +157,8 @@ static int get_block(struct parse *p, struct record *rec, GError **error)
 				 "not know",
 				 d.kind);
 	b = snap_meta_add_block(meta, d.kind, "", snap_le64(d.length));
+	if (!b)
+		return snap_fail_errno(error, ENOMEM, "properties");
 	if (!take_text(rec, b->name, 1))
 		return damaged(error, "a block's name");
 	b->base = snap_le64(d.base);

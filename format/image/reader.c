@@ -109,8 +109,8 @@ static int open_superblock(SnapReader *r, GError **error)
 static int open_properties(SnapReader *r, GError **error)
 {
 	const struct snap_entry *e = &r->trailer.properties;
-	g_autofree void *frame = g_malloc(e->length);
-	int ret = read_named(r, e, frame);
+	g_autofree void *frame = g_try_malloc(e->length);
+	int ret = frame ? read_named(r, e, frame) : -ENOMEM;
 
 	if (ret < 0)
 		return fail_read(error, ret, "properties");
@@ -138,12 +138,14 @@ static int open_top(SnapReader *r, GError **error)
 		.end = e->offset, .pages = SNAP_NODE_ENTRIES * SNAP_REGION_PAGES
 	};
 	guint n = snap_disk_nodes(r->trailer.regions);
-	g_autofree void *frame = g_malloc(e->length);
-	int ret = read_named(r, e, frame);
+	g_autofree void *frame = g_try_malloc(e->length);
+	int ret = frame ? read_named(r, e, frame) : -ENOMEM;
 
+	r->top = g_try_new0(struct snap_entry, n ? n : 1);
+	if (ret == 0 && !r->top)
+		ret = -ENOMEM;
 	if (ret < 0)
 		return fail_read(error, ret, "top of the map");
-	r->top = g_new0(struct snap_entry, n ? n : 1);
 	r->n_top = n;
 	ret = snap_disk_get_node(frame, SNAP_DISK_TOP, 0, n, &range, r->top);
 	if (ret == -EOPNOTSUPP)

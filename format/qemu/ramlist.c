@@ -7,12 +7,19 @@
 #include "format/base/error.h"
 #include "format/base/units.h"
 
-/* Makes room for one more block. The array doubles when n is a power of two. */
+/* Makes room for one more block; NULL where there is no memory. The array
+ * doubles when n is a power of two. */
 static struct snap_ram_block *ramlist_grow(struct snap_ramlist *list)
 {
-	if ((list->n & (list->n - 1)) == 0)
-		list->blocks = g_renew(struct snap_ram_block, list->blocks,
-				       MAX(1, (gsize)list->n * 2));
+	struct snap_ram_block *more;
+
+	if ((list->n & (list->n - 1)) == 0) {
+		more = g_try_renew(struct snap_ram_block, list->blocks,
+				   MAX(1, (gsize)list->n * 2));
+		if (!more)
+			return NULL;
+		list->blocks = more;
+	}
 	return &list->blocks[list->n];
 }
 
@@ -48,6 +55,9 @@ int snap_ramlist_add(struct snap_ramlist *list, const char *name,
 				 name, length);
 
 	block = ramlist_grow(list);
+	if (!block)
+		return snap_fail(error, ENOMEM, "no memory for RAM block %s",
+				 name);
 	*block = (struct snap_ram_block){
 		.length = length,
 		.page_size = page_size,

@@ -52,8 +52,8 @@ struct snap_ramlist {
 
 /* Appends a block and assigns its offset in flat RAM. Sizes are in bytes.
  * Returns 0, or -EPROTO for an empty, too long or repeated name, a length that
- * is not a multiple of `target_page`, or a list over the limits; then the list
- * is unchanged. */
+ * is not a multiple of `target_page`, or a list over the limits, or -ENOMEM;
+ * then the list is unchanged. */
 int snap_ramlist_add(struct snap_ramlist *list, const char *name,
 		     uint64_t length, uint64_t page_size, uint64_t gpa,
 		     uint32_t target_page, GError **error);

@@ -74,8 +74,8 @@ static int read_bytes(int fd, uint64_t file_size,
 				 ": its header says %u bytes, but the file "
 				 "has %" G_GUINT64_FORMAT,
 				 length, file_size);
-	data = g_malloc(length);
-	r = snap_pread_exact(fd, data, length, sizeof(*disk));
+	data = g_try_malloc(length);
+	r = data ? snap_pread_exact(fd, data, length, sizeof(*disk)) : -ENOMEM;
 	if (r < 0)
 		return fail_read(error, r);
 	if (checksum(disk, data, length) != snap_le32(disk->crc32c))

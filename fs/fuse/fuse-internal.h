@@ -64,7 +64,7 @@ void snap_op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
 
 /* ---- reading (read.c) ---- */
 
-/* A thread's buffer for answers. */
+/* A thread's buffer for answers; NULL where there is no memory. */
 void *snap_answer_buffer(size_t size);
 
 /* The request, as struct fuse_lowlevel_ops has it. */

@@ -193,10 +193,14 @@ void snap_op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	char *buf = snap_answer_buffer(size);
 	struct snap_listed listed;
 	size_t used = 0;
-	int r = off == 0 ? folder_rewind(req, f, node) : 0;
+	int r = 0;
 
 	if (!node)
 		return;
+	if (off == 0)
+		r = folder_rewind(req, f, node);
+	if (r == 0 && !buf)
+		r = -ENOMEM;
 	if (r < 0) {
 		snap_inode_reply_result(req, r);
 		return;

@@ -39,10 +39,20 @@ void *snap_answer_buffer(size_t size)
 	}
 	if (b->size < size) {
 		g_free(b->data);
-		b->data = g_malloc(size);
-		b->size = size;
+		b->data = g_try_malloc(size);
+		b->size = b->data ? size : 0;
 	}
 	return b->data;
+}
+
+/* Reads into this thread's buffer. */
+static ssize_t read_bytes(SnapHandle *handle, size_t size, uint64_t offset,
+			  void **ret_buf)
+{
+	*ret_buf = snap_answer_buffer(size);
+	return *ret_buf || !size
+		       ? snap_handle_read(handle, *ret_buf, size, offset)
+		       : -ENOMEM;
 }
 
 /* Answers a read with `n` bytes, or with -errno. */
@@ -119,15 +129,14 @@ static bool await(struct waiting *w)
 static void go_on(gpointer data, gpointer user_data)
 {
 	struct waiting *w = data;
-	void *buf = snap_answer_buffer(w->size);
+	void *buf = NULL;
 	ssize_t n = SNAP_READ_LATER;
 
 	while (n == SNAP_READ_LATER) {
 		if (g_atomic_int_get(&w->interrupted))
 			n = -EINTR;
 		else
-			n = snap_handle_read(w->handle, buf, w->size,
-					     w->offset);
+			n = read_bytes(w->handle, w->size, w->offset, &buf);
 		if (n == SNAP_READ_LATER && await(w))
 			return;
 	}
@@ -175,8 +184,8 @@ void snap_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		  struct fuse_file_info *fi)
 {
 	SnapHandle *handle = (SnapHandle *)(uintptr_t)fi->fh;
-	void *buf = snap_answer_buffer(size);
-	ssize_t n = snap_handle_read(handle, buf, size, (uint64_t)off);
+	void *buf;
+	ssize_t n = read_bytes(handle, size, (uint64_t)off, &buf);
 
 	if (n == SNAP_READ_LATER)
 		read_later(req, handle, size, (uint64_t)off);

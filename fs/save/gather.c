@@ -25,7 +25,9 @@ struct SnapGather {
 	guint n_open;
 	/* A bit per region: content that is not zero was submitted. In all
 	 * other regions, zero pages need no job. */
-	GByteArray *touched;
+	uint8_t *touched;
+	uint64_t touched_size; /* bytes */
+	bool touched_all;      /* there was no memory to tell them apart */
 };
 
 SnapGather *snap_gather_new(SnapPool *pool, SnapLane *lane)
@@ -34,27 +36,31 @@ SnapGather *snap_gather_new(SnapPool *pool, SnapLane *lane)
 
 	g->pool = pool;
 	g->lane = lane;
-	g->touched = g_byte_array_new();
 	return g;
 }
 
 static bool region_touched(const SnapGather *g, uint64_t region)
 {
-	return region / 8 < g->touched->len &&
-	       g->touched->data[region / 8] >> region % 8 & 1;
+	return g->touched_all || (region / 8 < g->touched_size &&
+				  g->touched[region / 8] >> region % 8 & 1);
 }
 
 static void region_touch(SnapGather *g, uint64_t region)
 {
-	guint old = g->touched->len;
+	uint64_t old = g->touched_size;
 
 	if (region / 8 >= old) {
-		guint n = (guint)(region / 8 + 1) * 2;
+		uint64_t n = (region / 8 + 1) * 2;
+		uint8_t *more = g_try_realloc(g->touched, n);
 
-		g_byte_array_set_size(g->touched, n);
-		memset(g->touched->data + old, 0, n - old);
+		g->touched_all = g->touched_all || !more;
+		if (!more)
+			return;
+		memset(more + old, 0, n - old);
+		g->touched = more;
+		g->touched_size = n;
 	}
-	g->touched->data[region / 8] |= (guint8)(1 << region % 8);
+	g->touched[region / 8] |= (uint8_t)(1 << region % 8);
 }
 
 /* Submits the open job at index `i`. */
@@ -80,7 +86,7 @@ void snap_gather_free(SnapGather *g)
 		return;
 	while (g->n_open)
 		snap_pool_give(g->pool, g->open[--g->n_open]);
-	g_byte_array_unref(g->touched);
+	g_free(g->touched);
 	g_free(g);
 }
 

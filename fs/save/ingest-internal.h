@@ -33,7 +33,9 @@ struct SnapIngest {
 	uint64_t at;	    /* the offset in the file where the parser is */
 	SnapMapped *mapped; /* NULL unless the stream is mapped-ram */
 	enum space space;
-	GByteArray *early; /* state before the space is decided */
+	uint8_t *early; /* state before the space is decided */
+	size_t early_size;
+	size_t early_room;
 	/* where devstate, or the verbatim stream, begins in the page space */
 	uint64_t state_base;
 	uint64_t state_size;	 /* bytes */

@@ -82,7 +82,6 @@ int snap_ingest_new(const struct snap_ingest_opts *opts,
 	in->at = opts->begin;
 	snap_parser_begin_at(in->parser, in->at);
 	snap_preamble_init(&in->preamble, opts->pool, opts->begin);
-	in->early = g_byte_array_new();
 	r = opts->preamble_fd < 0
 		    ? 0
 		    : snap_preamble_load(&in->preamble, opts->preamble_fd,
@@ -112,7 +111,7 @@ void snap_ingest_free(SnapIngest *in)
 	snap_writer_free(in->writer);
 	snap_parser_free(in->parser);
 	snap_preamble_clear(&in->preamble);
-	g_byte_array_unref(in->early);
+	g_free(in->early);
 	g_mutex_clear(&in->lock);
 	g_free(in->path);
 	g_free(in);
@@ -157,8 +156,9 @@ static void space_decide(SnapIngest *in, enum space space)
 		in->state_base = snap_round_up(
 			snap_parser_info(in->parser)->ram.flat_size,
 			SNAP_REGION);
-	state_put(in, in->early->data, in->early->len);
-	g_byte_array_set_size(in->early, 0);
+	state_put(in, in->early, in->early_size);
+	g_clear_pointer(&in->early, g_free);
+	in->early_size = in->early_room = 0;
 }
 
 void snap_ingest_finish(SnapIngest *in)
@@ -171,6 +171,26 @@ void snap_ingest_finish(SnapIngest *in)
 
 /* ---- events ---- */
 
+static int keep_early(SnapIngest *in, const void *data, size_t size,
+		      GError **error)
+{
+	size_t need = in->early_size + size;
+
+	if (need > in->early_room) {
+		uint8_t *more = g_try_realloc(in->early, 2 * need);
+
+		if (!more)
+			return snap_fail_errno(error, ENOMEM,
+					       "the state before the first "
+					       "page of RAM");
+		in->early = more;
+		in->early_room = 2 * need;
+	}
+	memcpy(in->early + in->early_size, data, size);
+	in->early_size = need;
+	return 0;
+}
+
 static int take_state(SnapIngest *in, const struct snap_event *e,
 		      GError **error)
 {
@@ -178,20 +198,19 @@ static int take_state(SnapIngest *in, const struct snap_event *e,
 		state_put(in, e->data, e->size);
 		return 0;
 	}
-	if (in->early->len + e->size > EARLY_MAX &&
+	if (in->early_size + e->size > EARLY_MAX &&
 	    snap_parser_info(in->parser)->pages_at) {
 		/* RAM has ended without a page (QEMU left all blocks out). */
 		space_decide(in, SPACE_SPLIT);
 		state_put(in, e->data, e->size);
 		return 0;
 	}
-	if (in->early->len + e->size > EARLY_MAX)
+	if (in->early_size + e->size > EARLY_MAX)
 		return snap_fail(error, EPROTO,
 				 "more than %u MiB of state before the first "
 				 "page of RAM",
 				 (unsigned)(EARLY_MAX / SNAP_MIB));
-	g_byte_array_append(in->early, e->data, (guint)e->size);
-	return 0;
+	return keep_early(in, e->data, e->size, error);
 }
 
 /* Takes a page, or a run of pages with one content, and cuts it at the borders

@@ -99,12 +99,16 @@ void snap_intake_free(SnapIntake *k)
 
 /* ---- parked requests ---- */
 
+/* NULL where there is no memory for the bytes. */
 static struct parked *parked_new(SnapIntake *k, const void *data, size_t size,
 				 uint64_t offset, snap_save_answer answer,
 				 void *answer_data)
 {
-	struct parked *p = g_malloc(sizeof(*p) + size);
+	struct parked *p =
+		size ? g_try_malloc(sizeof(*p) + size) : g_malloc(sizeof(*p));
 
+	if (!p)
+		return NULL;
 	memset(p, 0, sizeof(*p));
 	p->link.data = p;
 	p->answer = answer;
@@ -205,16 +209,21 @@ static bool claim_locked(SnapIntake *k, size_t size)
 	return false;
 }
 
-static void park_locked(SnapIntake *k, const void *data, size_t size,
+/* Returns false where there is no memory. The stream then lacks the write, so
+ * no later one continues it. */
+static bool park_locked(SnapIntake *k, const void *data, size_t size,
 			uint64_t offset, snap_save_answer answer,
 			void *answer_data)
 {
 	struct parked *p =
 		parked_new(k, data, size, offset, answer, answer_data);
 
+	if (!p)
+		return false;
 	g_queue_push_tail_link(&k->parked, &p->link);
 	k->parked_writes += size > 0;
 	wake_locked(k);
+	return true;
 }
 
 /* Takes a write (or a check, without bytes). Returns false if it is answered
@@ -234,8 +243,8 @@ static bool enter_locked(SnapIntake *k, const void *data, size_t size,
 		return true;
 	}
 	if (!claim_locked(k, size)) {
-		park_locked(k, data, size, offset, answer, answer_data);
-		return false;
+		*ret_answer = -ENOMEM;
+		return !park_locked(k, data, size, offset, answer, answer_data);
 	}
 	verdict = size ? take_write(k, data, size, offset, ret_answer)
 		       : take_check(k, ret_answer);

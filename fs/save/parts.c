@@ -305,11 +305,14 @@ static int feed_preamble(SnapParts *p, SnapIngest *in, GError **error)
 static int make_layout(SnapParts *p, GError **error)
 {
 	struct snap_stream_info info = *snap_parser_info(p->parser);
-	g_autofree uint8_t *head = g_malloc(info.pages_at);
+	g_autofree uint8_t *head = g_try_malloc(info.pages_at);
 	g_autoptr(GError) cause = NULL;
-	int r = read_part(p, p->files.state_fd, head, info.pages_at, 0,
-			  "devstate", error);
+	int r;
 
+	if (!head)
+		return snap_fail_errno(error, ENOMEM, "reading devstate");
+	r = read_part(p, p->files.state_fd, head, info.pages_at, 0, "devstate",
+		      error);
 	if (r < 0)
 		return r;
 	info.state_size = p->state_size;

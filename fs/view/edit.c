@@ -28,8 +28,9 @@ int snap_preamble_edit(SnapSealed *sealed, SnapNode *folder, const void *buf,
 			 "%s: the preamble is too long to be changed", path);
 		return -EINVAL;
 	}
-	bytes = g_malloc(length);
-	r = snap_preamble_read(sealed, bytes, length, 0, NULL);
+	bytes = g_try_malloc(length);
+	r = bytes ? snap_preamble_read(sealed, bytes, length, 0, NULL)
+		  : -ENOMEM;
 	if (r < 0)
 		return r;
 	memcpy(bytes + offset, buf, size);

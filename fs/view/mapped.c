@@ -33,8 +33,9 @@ static int layout_make(SnapSealed *s, uint64_t begin, SnapLayout **ret_layout,
 			"%" G_GUINT64_FORMAT
 			" bytes of device state stand before the pages",
 			size);
-	head = g_malloc(size);
-	r = snap_pages_read(s->pages, head, size, state->base, NULL);
+	head = g_try_malloc(size);
+	r = head ? snap_pages_read(s->pages, head, size, state->base, NULL)
+		 : -ENOMEM;
 	if (r < 0)
 		return snap_fail_errno(error, -r, "reading the device state");
 	return snap_layout_mapped(&s->info, head, size, begin, ret_layout,

@@ -2,14 +2,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How much memory the daemon holds, whatever comes in whatever order."""
 import concurrent.futures
+import errno
 import mmap
 import os
 import random
+import re
+import resource
+import shutil
 import struct
 
-from fusecase import MIB, FuseCase, setUpModule  # noqa: F401
+from fusecase import MIB, FuseCase, read_file, setUpModule, write_stream  # noqa: F401
 import harness
 import makestream
+import mappedram
 
 PAGE = 4096
 
@@ -99,6 +104,51 @@ class MemoryTest(FuseCase):
             for one in running:
                 one.result()
         self.check_peak()
+
+
+class LittleTest(FuseCase):
+    """Memory that runs out ends what needed it, and nothing else."""
+    options = ('buffer=32m', 'cache=32m')
+    STATE = 44 * MIB
+
+    def stream_with_state(self):
+        """A mapped-ram stream with much state between RAM's list and its end."""
+        image = mappedram.Image(self.guest)
+        chunk = b'\x40' + struct.pack('>QIQ', 0, 8, 10240) + bytes(10240)
+        bitmap = (b'\x01' + struct.pack('>I', 3) + makestream.str8('dirty-bitmap') +
+                  struct.pack('>II', 0, 1) + chunk * (self.STATE // 10240) + b'\x01' +
+                  makestream.footer(3))
+        empty = b'\x02' + struct.pack('>IQ', 1, makestream.EOS) + makestream.footer(1)
+        at = image.tail_at - 2 * len(empty)
+        self.assertEqual(image.data[at:at + len(empty)], empty)
+        return image.data[:at] + bitmap + image.data[at:]
+
+    def limit(self, more):
+        """The daemon may take so many bytes more."""
+        with open(f'/proc/{self.mount.pid}/status') as status:
+            now = int(re.search(r'^VmSize:\s+(\d+) kB', status.read(), re.M)[1]) * 1024
+        resource.prlimit(self.mount.pid, resource.RLIMIT_AS,
+                         (now + more if more else resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+    def test_what_needs_much_fails_and_the_rest_goes_on(self):
+        data = self.stream_with_state()
+        os.mkdir(self.snaps('vm1'))
+        write_stream(self.snaps('vm1', 'stream'), data)
+        for view in ('ram', 'devstate'):
+            shutil.copy(self.snaps('vm1', view), self.path(view))
+        self.mount.remount()
+        os.mkdir(self.snaps('vm2'))
+        shutil.copy(self.path('ram'), self.snaps('vm2', 'ram'))
+        self.limit(24 * MIB)
+        for view in ('stream', 'mapped'):
+            self.assert_errno(errno.ENOMEM, os.stat, self.snaps('vm1', view))
+        self.assert_errno(errno.ENOMEM, shutil.copy, self.path('devstate'),
+                          self.snaps('vm2', 'devstate'))
+        self.assertTrue(read_file(self.snaps('vm1', 'ram')) == self.guest.flat())
+        self.limit(None)
+        self.assertTrue(read_file(self.snaps('vm1', 'stream')) == data)
+        shutil.copy(self.path('devstate'), self.snaps('vm2', 'devstate'))
+        self.assertTrue(read_file(self.snaps('vm2', 'stream')) == data)
 
 
 if __name__ == '__main__':
