@@ -5,6 +5,7 @@ revert` with the command line that was saved."""
 import os
 import re
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 
@@ -142,6 +143,22 @@ class Disks(VerbCase):
             self.assertEqual(file.read(65536), bytes(65536))
             file.seek(1048576 + 65536)
             self.assertEqual(file.read(65536), b'\x11' * 65536)
+
+    def test_a_link_in_the_place_of_an_overlay_is_not_followed(self):
+        """Who owns the folder of an image can guess the overlay's name."""
+        os.mkdir(self.path('images'))
+        self.guest = NamedGuest(self.path('images'), [], device=False)
+        qemu = self.boot()
+        self.save_ok()
+        qemu.kill()
+        now = time.time()
+        for second in range(180):
+            when = time.strftime('%Y%m%dT%H%M%S', time.gmtime(now + second))
+            os.symlink(self.path('victim'),
+                       self.path('images', f'boot.revert-{when}-1.qcow2'))
+        done = self.snapfs('revert', self.folder)
+        self.assertFalse(os.path.exists(self.path('victim')), done.stdout)
+        self.assert_fails(done, 'disk boot: .*revert-.*File exists')
 
     def test_a_file_that_another_program_opened_is_named_by_the_save(self):
         """As a program does that manages guests."""

@@ -212,11 +212,14 @@ static int make_command(SnapRevertPlan *p, const struct snap_revert_opts *o,
 
 /* ---- disks ---- */
 
-/* Makes an overlay over a disk's image. With its size known, qemu-img need not
- * open the image, for which it may lack a key that QEMU has. */
-static int make_overlay(const SnapDisk *d, const char *path, GError **error)
+/* Makes an overlay over a disk's image in the empty file `fd`. With its size
+ * known, qemu-img need not open the image, for which it may lack a key that
+ * QEMU has. */
+static int make_overlay(const SnapDisk *d, int fd, GError **error)
 {
 	g_autofree char *size = g_strdup_printf("%" G_GUINT64_FORMAT, d->size);
+	g_autofree char *path =
+		g_strdup_printf("/proc/%d/fd/%d", (int)getpid(), fd);
 	const char *words[] = { "qemu-img", "create", "-q", "-f",      "qcow2",
 				"-b",	    d->image, "-F", d->format, path,
 				NULL,	    NULL,     NULL };
@@ -247,6 +250,7 @@ static int make_disk(SnapRevertPlan *p, const SnapDisk *d, const char *folder,
 {
 	g_autofree char *here = g_get_current_dir();
 	g_autofree char *path = NULL;
+	snap_autofd int fd = -1;
 	int r;
 
 	if (*d->chain == NULL)
@@ -260,8 +264,13 @@ static int make_disk(SnapRevertPlan *p, const SnapDisk *d, const char *folder,
 				 p->folder ? p->folder : here, error);
 	if (r < 0)
 		return r;
+	/* Another user may be able to put links beside the image. */
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return snap_fail_errno(error, errno, "disk %s: %s",
+				       snap_disk_title(d), path);
 	g_ptr_array_add(p->overlays, g_strdup(path));
-	return make_overlay(d, path, error);
+	return make_overlay(d, fd, error);
 }
 
 int snap_revert_plan_make(SnapRevertPlan *p, const struct snap_revert_opts *o,
