@@ -74,17 +74,22 @@ class World:
             return None
         try:
             # Parts that a daemon left which was killed go by the first look.
-            listed = set(os.listdir(self.snaps(name))) - {'hot'}
+            os.listdir(self.snaps(name))
             stream = read_file(self.snaps(name, 'stream'))
             found = [one for one in (*others, *self.truths)
                      if one is not None and one.views['stream'] == stream]
             need(found, f'{name}/stream has wrong bytes')
             for view, data in found[0].views.items():
                 need(read_file(self.snaps(name, view)) == data, f'{name}/{view} has wrong bytes')
-            need(listed == set(found[0].listed), f'{name} lists {listed}')
+            # A stream that failed is there until the kernel has let it go.
+            self.wait(lambda: self.listed(name) == found[0].listed,
+                      lambda: f'{name} lists {self.listed(name)}')
         except OSError as error:
             raise Loss(f'{name}, which is whole in the store, cannot be read: {error}') from error
         return found[0]
+
+    def listed(self, name):
+        return sorted(set(os.listdir(self.snaps(name))) - {'hot'})
 
     def check(self, *states):
         """The world is in one of these states, {folder: truth or None}, and
