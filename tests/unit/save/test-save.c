@@ -266,6 +266,41 @@ static void a_failed_save_leaves_the_old_snapshot(void **state)
 	world_close(&w);
 }
 
+/* The linker puts this in the place of fsync(2) (--wrap). */
+static bool folders_fail;
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+
+int __wrap_fsync(int fd)
+{
+	if (!folders_fail)
+		return __real_fsync(fd);
+	errno = EIO;
+	return -1;
+}
+
+/* The last step of a save is to make the new name durable. */
+static void a_save_whose_last_step_fails_leaves_the_old_one(void **state)
+{
+	struct stat before, after;
+	struct world w;
+
+	world_open(&w, SNAP_SAVER_BUFFER_DEFAULT);
+	whole_stream(&w, "{\"devices\": []}");
+	begin_save(&w);
+	assert_int_equal(put_all(&w, w.stream->len, 1 << 20), 0);
+	fstatat(w.folder_fd, SNAP_CATALOG_SNAPSHOT, &before, 0);
+	begin_save(&w);
+	folders_fail = true;
+	assert_int_equal(put_all(&w, w.stream->len, 1 << 20), -EIO);
+	folders_fail = false;
+	assert_failed(&w, -EIO);
+	fstatat(w.folder_fd, SNAP_CATALOG_SNAPSHOT, &after, 0);
+	assert_int_equal(before.st_ino, after.st_ino);
+	assert_saved(&w);
+	world_close(&w);
+}
+
 static void bytes_that_are_no_stream_fail_the_write(void **state)
 {
 	g_autofree uint8_t *zeros = g_malloc0(100000);
@@ -473,6 +508,8 @@ int main(void)
 			pages_sent_again_do_not_make_the_snapshot_grow),
 		cmocka_unit_test(a_stream_cut_anywhere_is_never_a_snapshot),
 		cmocka_unit_test(a_failed_save_leaves_the_old_snapshot),
+		cmocka_unit_test(
+			a_save_whose_last_step_fails_leaves_the_old_one),
 		cmocka_unit_test(bytes_that_are_no_stream_fail_the_write),
 		cmocka_unit_test(bytes_after_the_end_are_refused),
 		cmocka_unit_test(a_write_out_of_sequence_is_refused),
