@@ -84,5 +84,9 @@ int snap_phase_tail(SnapParser *p, struct snap_event *ev)
 		r = tail_pass(p, ev, zeros < there ? zeros : 0);
 	}
 	snap_tail_see(&p->tail, ev->data, ev->size);
+	p->info.description_at = p->tail.text_end
+					 ? p->info.state_size - p->tail.at +
+						   p->tail.text - sizeof(be32)
+					 : 0;
 	return r;
 }

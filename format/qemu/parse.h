@@ -87,6 +87,9 @@ struct snap_stream_info {
 	/* why the sections after RAM's list cannot be told apart, which a
 	 * stream without pages between them can do without; NULL */
 	const char *unknown;
+	/* offset in devstate of the length of the description, which its text
+	 * follows; 0: there is none. Certain when the stream is complete */
+	uint64_t description_at;
 	uint64_t begin; /* offset in the file where the stream begins */
 	/* offset in devstate of the list of capabilities, or where it would be;
 	 * 0 without a configuration, the only place for it */

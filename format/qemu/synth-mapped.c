@@ -13,6 +13,7 @@
 #include "format/base/bytes.h"
 #include "format/base/error.h"
 #include "format/base/units.h"
+#include "format/qemu/describe.h"
 #include "format/qemu/layout-internal.h"
 #include "format/qemu/wire.h"
 
@@ -204,8 +205,36 @@ static int mapped_check(const struct snap_stream_info *info,
 	return 0;
 }
 
+/* Puts devstate up to the place where the description shows the list of
+ * capabilities, and what is to stand there. */
+static void mapped_put_description(struct mapped *m, const uint8_t *described,
+				   size_t size)
+{
+	uint64_t at = m->info->description_at;
+	struct snap_description_change c;
+	uint32_t length;
+
+	if (!described || size <= sizeof(be32) || at < m->state ||
+	    size > m->info->state_size - at ||
+	    !snap_description_show(described + sizeof(be32),
+				   size - sizeof(be32), &c))
+		return;
+	length =
+		snap_get_be32(described) + (uint32_t)(c.size - (c.to - c.from));
+	mapped_put_state(m, at);
+	mapped_fill_be32(m, length);
+	mapped_put_filled(m);
+	m->state += sizeof(be32);
+	at = m->state;
+	mapped_put_state(m, at + c.from);
+	mapped_fill(m, c.bytes, c.size);
+	mapped_put_filled(m);
+	m->state = at + c.to;
+}
+
 int snap_layout_mapped(const struct snap_stream_info *info, const void *head,
-		       size_t head_size, uint64_t begin,
+		       size_t head_size, const void *described,
+		       size_t described_size, uint64_t begin,
 		       SnapLayout **ret_layout, GError **error)
 {
 	g_autoptr(SnapParser) p = snap_parser_new();
@@ -228,13 +257,15 @@ int snap_layout_mapped(const struct snap_stream_info *info, const void *head,
 		r = mapped_check(info, m.head, error);
 	if (r < 0)
 		return r;
-	size = MAPPED_CAPS_MAX + info->ram.n * (size_t)WIRE_MAPPED_HEADER;
+	size = MAPPED_CAPS_MAX + info->ram.n * (size_t)WIRE_MAPPED_HEADER +
+	       sizeof(be32) + SNAP_DESCRIPTION_CHANGE_MAX;
 	m.literals = g_malloc(size);
 	m.layout = l = snap_layout_new(m.literals, size);
 	snap_layout_put_zero(l, begin);
 	mapped_put_caps(&m, head, head_size);
 	for (guint i = 0; i < info->ram.n; i++)
 		mapped_put_block(&m, i);
+	mapped_put_description(&m, described, described_size);
 	mapped_put_state(&m, info->state_size);
 	*ret_layout = g_steal_pointer(&l);
 	return 0;

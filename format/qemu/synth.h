@@ -82,12 +82,15 @@ int snap_layout_classic(const struct snap_stream_info *info,
  * the layout count from the beginning of the file; up to `begin` there is a
  * SNAP_RUN_ZERO. The bytes are those that QEMU 9.0 and later write: each bitmap
  * right after the header of its block, the pages at the next multiple of 1 MiB
- * (migration/ram.c: mapped_ram_setup_ramblock). Returns 0, -EBADMSG where
- * `head` and `info` contradict each other, or -EOPNOTSUPP without a
- * configuration (machine types up to 2.3), the only place to say that the
- * stream is mapped-ram. */
+ * (migration/ram.c: mapped_ram_setup_ramblock). `described` is
+ * devstate from description_at on, up to SNAP_DESCRIPTION_HEAD bytes of text;
+ * with NULL, the description stays as it is. Returns 0, -EBADMSG where `head`
+ * and `info` contradict each other, or -EOPNOTSUPP without a configuration
+ * (machine types up to 2.3), the only place to say that the stream is
+ * mapped-ram. */
 int snap_layout_mapped(const struct snap_stream_info *info, const void *head,
-		       size_t head_size, uint64_t begin,
+		       size_t head_size, const void *described,
+		       size_t described_size, uint64_t begin,
 		       SnapLayout **ret_layout, GError **error);
 
 void snap_layout_free(SnapLayout *l);

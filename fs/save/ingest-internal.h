@@ -16,6 +16,15 @@ enum space {
 	SPACE_VERBATIM, /* the stream as it came */
 };
 
+/* The last bytes of device state (state.c). */
+struct snap_kept {
+	uint64_t at; /* their offset in the device state: that of a page */
+	uint8_t *bytes;
+	size_t size;
+	size_t room;
+	bool lost; /* they were too many */
+};
+
 struct SnapIngest {
 	SnapCatalog *catalog;
 	char *path;
@@ -40,8 +49,15 @@ struct SnapIngest {
 	uint64_t state_base;
 	uint64_t state_size;	 /* bytes */
 	uint8_t page[SNAP_PAGE]; /* the last page of it, not yet full */
+	struct snap_kept kept;
 	struct snap_ingest_result result;
 };
+
+/* Appends bytes to devstate, or to the stream kept verbatim (state.c); gathers
+ * the last of them, when all have come; and frees what was kept of them. */
+void snap_state_put(SnapIngest *in, const uint8_t *data, size_t size);
+void snap_state_finish(SnapIngest *in);
+void snap_state_clear(SnapIngest *in);
 
 /* All bytes have come: decides the page space if that is still open, and
  * gathers the rest of the state. */

@@ -112,42 +112,13 @@ void snap_ingest_free(SnapIngest *in)
 	snap_parser_free(in->parser);
 	snap_preamble_clear(&in->preamble);
 	g_free(in->early);
+	snap_state_clear(in);
 	g_mutex_clear(&in->lock);
 	g_free(in->path);
 	g_free(in);
 }
 
 /* ---- the page space ---- */
-
-/* Appends bytes to devstate, or to the stream kept verbatim. */
-static void state_put(SnapIngest *in, const uint8_t *data, size_t size)
-{
-	while (size > 0) {
-		size_t at = in->state_size % SNAP_PAGE;
-		size_t n = MIN(size, SNAP_PAGE - at);
-		uint64_t page = in->state_base + in->state_size - at;
-
-		memcpy(in->page + at, data, n);
-		in->state_size += n;
-		data += n;
-		size -= n;
-		if (at + n == SNAP_PAGE)
-			snap_gather_pages(in->gather, page, in->page,
-					  SNAP_PAGE);
-	}
-}
-
-/* Gathers the last page, padded with zeros. */
-static void state_flush(SnapIngest *in)
-{
-	size_t at = in->state_size % SNAP_PAGE;
-
-	if (!at)
-		return;
-	memset(in->page + at, 0, SNAP_PAGE - at);
-	snap_gather_pages(in->gather, in->state_base + in->state_size - at,
-			  in->page, SNAP_PAGE);
-}
 
 static void space_decide(SnapIngest *in, enum space space)
 {
@@ -156,7 +127,7 @@ static void space_decide(SnapIngest *in, enum space space)
 		in->state_base = snap_round_up(
 			snap_parser_info(in->parser)->ram.flat_size,
 			SNAP_REGION);
-	state_put(in, in->early, in->early_size);
+	snap_state_put(in, in->early, in->early_size);
 	g_clear_pointer(&in->early, g_free);
 	in->early_size = in->early_room = 0;
 }
@@ -166,7 +137,7 @@ void snap_ingest_finish(SnapIngest *in)
 	if (in->space == SPACE_UNDECIDED)
 		space_decide(in, SPACE_SPLIT);
 	in->result.repaired = in->mapped && snap_mapped_finish(in->mapped);
-	state_flush(in);
+	snap_state_finish(in);
 }
 
 /* ---- events ---- */
@@ -195,14 +166,14 @@ static int take_state(SnapIngest *in, const struct snap_event *e,
 		      GError **error)
 {
 	if (in->space != SPACE_UNDECIDED) {
-		state_put(in, e->data, e->size);
+		snap_state_put(in, e->data, e->size);
 		return 0;
 	}
 	if (in->early_size + e->size > EARLY_MAX &&
 	    snap_parser_info(in->parser)->pages_at) {
 		/* RAM has ended without a page (QEMU left all blocks out). */
 		space_decide(in, SPACE_SPLIT);
-		state_put(in, e->data, e->size);
+		snap_state_put(in, e->data, e->size);
 		return 0;
 	}
 	if (in->early_size + e->size > EARLY_MAX)

@@ -16,6 +16,8 @@
 #include "format/base/fileio.h"
 #include "format/base/cleanup.h"
 #include "format/base/zero.h"
+#include "format/base/bytes.h"
+#include "format/qemu/describe.h"
 #include "format/qemu/parse.h"
 #include "format/qemu/synth.h"
 
@@ -29,8 +31,9 @@ struct SnapParts {
 	SnapParser *parser;
 	SnapLayout *layout;
 	uint8_t *buf; /* CHUNK bytes */
-	bool any;     /* a byte of memory that is not zero was fed */
-	gint stop;    /* atomic */
+	size_t described_size;
+	bool any;  /* a byte of memory that is not zero was fed */
+	gint stop; /* atomic */
 };
 
 void snap_save_parts_close(struct snap_save_parts *parts)
@@ -301,6 +304,22 @@ static int feed_preamble(SnapParts *p, SnapIngest *in, GError **error)
 	return 0;
 }
 
+/* Reads the beginning of the description into `buf`. A classic stream has the
+ * mapped-ram form only on its way in, and keeps its description. */
+static int read_description(SnapParts *p, GError **error)
+{
+	const struct snap_stream_info *info = snap_parser_info(p->parser);
+	uint64_t at = info->description_at;
+
+	p->described_size = 0;
+	if (!at || !info->ram_parts)
+		return 0;
+	p->described_size =
+		MIN(p->state_size - at, sizeof(be32) + SNAP_DESCRIPTION_HEAD);
+	return read_part(p, p->files.state_fd, p->buf, p->described_size, at,
+			 "devstate", error);
+}
+
 /* Lays the parts out as a stream. */
 static int make_layout(SnapParts *p, GError **error)
 {
@@ -316,8 +335,12 @@ static int make_layout(SnapParts *p, GError **error)
 	if (r < 0)
 		return r;
 	info.state_size = p->state_size;
-	r = snap_layout_mapped(&info, head, info.pages_at, p->preamble_size,
-			       &p->layout, &cause);
+	r = read_description(p, error);
+	if (r < 0)
+		return r;
+	r = snap_layout_mapped(
+		&info, head, info.pages_at, p->described_size ? p->buf : NULL,
+		p->described_size, p->preamble_size, &p->layout, &cause);
 	return r < 0 ? snap_fail(error, EPROTO, "%s", cause->message) : 0;
 }
 

@@ -18,14 +18,29 @@ static bool mapped_present(const SnapSealed *s)
 	return s->layout && snap_view_ram.present(s);
 }
 
+/* Finds the description, which a snapshot that was saved as mapped-ram has as
+ * the layout must have it. */
+static int describe(SnapSealed *s, const struct snap_described **ret)
+{
+	return snap_sealed_meta(s)->form == SNAP_FORM_MAPPED
+		       ? 0
+		       : snap_description_get(s, ret);
+}
+
 static int layout_make(SnapSealed *s, uint64_t begin, SnapLayout **ret_layout,
 		       GError **error)
 {
 	const struct snap_block *state =
 		snap_meta_find(snap_sealed_meta(s), SNAP_BLOCK_STATE);
-	uint64_t size = s->info.pages_at;
+	struct snap_stream_info info = s->info;
+	const struct snap_described *d = NULL;
+	uint64_t size = info.pages_at;
 	g_autofree void *head = NULL;
-	int r;
+	int r = describe(s, &d);
+
+	if (r < 0)
+		return snap_fail_errno(error, -r, "reading the description");
+	info.description_at = d ? d->at : 0;
 
 	if (size > SNAP_LAYOUT_HEAD_MAX)
 		return snap_fail(
@@ -38,8 +53,8 @@ static int layout_make(SnapSealed *s, uint64_t begin, SnapLayout **ret_layout,
 		 : -ENOMEM;
 	if (r < 0)
 		return snap_fail_errno(error, -r, "reading the device state");
-	return snap_layout_mapped(&s->info, head, size, begin, ret_layout,
-				  error);
+	return snap_layout_mapped(&info, head, size, d ? d->bytes : NULL,
+				  d ? d->size : 0, begin, ret_layout, error);
 }
 
 /* Makes a layout unless it is there. A failure is logged once. */

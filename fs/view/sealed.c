@@ -132,6 +132,7 @@ static void sealed_free(SnapSealed *s)
 		snap_layout_free(s->layout);
 	mapped_clear(&s->mapped);
 	mapped_clear(&s->behind);
+	g_mutex_clear(&s->described.lock);
 	g_clear_pointer(&s->preamble, g_bytes_unref);
 	snap_ramlist_clear(&s->info.ram);
 	if (s->fd >= 0)
@@ -327,6 +328,7 @@ static int sealed_open(SnapSnapshots *all, SnapNode *folder,
 	s->elsewhere = elsewhere(folder, key->dev);
 	g_mutex_init(&s->mapped.lock);
 	g_mutex_init(&s->behind.lock);
+	g_mutex_init(&s->described.lock);
 	/* Once: who may read it is decided by the owner and the mode of the
 	 * very file whose bytes are shown. */
 	r = s->fd = folder_fd < 0

@@ -3,7 +3,8 @@
  * What the files of fs/view share: the sealed snapshot, the table of a view's
  * functions, and what views are put together from.
  *
- * Locks: a layout's (struct snap_mapped), then that of SnapSnapshots.
+ * Locks: a layout's (struct snap_mapped), then the description's, then that of
+ * SnapSnapshots.
  */
 #pragma once
 
@@ -11,6 +12,8 @@
 
 #include "fs/view/view.h"
 
+#include "format/base/bytes.h"
+#include "format/qemu/describe.h"
 #include "format/qemu/synth.h"
 #include "fs/plain/plain.h"
 
@@ -41,6 +44,16 @@ struct snap_mapped {
 	int error;	    /* it cannot be made */
 };
 
+/* The description in the device state: its length and the beginning of its
+ * text, found when it is first needed (description.c). */
+struct snap_described {
+	GMutex lock;
+	bool known;  /* the rest does not change any more */
+	uint64_t at; /* in the device state; 0: there is none */
+	size_t size; /* of `bytes` */
+	uint8_t bytes[sizeof(be32) + SNAP_DESCRIPTION_HEAD];
+};
+
 /* A snapshot on disk. A damaged one has no pages but an error. */
 struct SnapSealed {
 	SnapSnapshots *snapshots;
@@ -57,6 +70,7 @@ struct SnapSealed {
 	SnapLayout *layout;	   /* of the classic stream */
 	struct snap_mapped mapped; /* that begins at 0 */
 	struct snap_mapped behind; /* that begins behind the preamble */
+	struct snap_described described;
 
 	GBytes *preamble;   /* the side file's content, where there is one */
 	int preamble_error; /* the side file is damaged */
@@ -156,6 +170,9 @@ int snap_records_read(SnapSealed *sealed, const struct snap_run *run, void *buf,
  * or behind the preamble (mapped.c). -EBADMSG, logged once, -errno. */
 int snap_mapped_layout(SnapSealed *sealed, uint64_t begin,
 		       const SnapLayout **ret_layout);
+
+/* The description in the device state. -errno. */
+int snap_description_get(SnapSealed *sealed, const struct snap_described **ret);
 
 /* Opens the side file of the folder, if there is one. -EBADMSG, -errno. */
 int snap_preamble_open(SnapSealed *sealed, int folder_fd, GError **error);

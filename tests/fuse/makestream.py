@@ -87,12 +87,31 @@ def ram_section(records, section=1, kind=2):
     return b''.join(parts)
 
 
-def device_state(size=DEVICE_BYTES, seed=7):
+def field(name, kind, size):
+    return {'name': name, 'type': kind, 'size': size}
+
+
+def described(*subsections, machine=b'pc-q35-10.0'):
+    """What QEMU's description says of the configuration."""
+    fields = {
+        'target-page-bits': [field('page_bits', 'uint32', 4)],
+        'capabilities': [field('caps_count', 'uint32', 4), field('capabilities', 'capability', 11)],
+        'uuid': [field('uuid', 'buffer', 16)]}
+    out = {'vmsd_name': 'configuration', 'version': 1,
+           'fields': [field('len', 'uint32', 4), field('name', 'buffer', len(machine))]}
+    if subsections:
+        out['subsections'] = [{'vmsd_name': f'configuration/{name}', 'version': 1,
+                               'fields': fields[name]} for name in subsections]
+    return {'configuration': out}
+
+
+def device_state(size=DEVICE_BYTES, seed=7, configuration=None):
     """One device's section, and what follows up to the end of the stream."""
     body = random.Random(seed).randbytes(size)
     section = (b'\x04' + struct.pack('>I', 9) + str8('0000:00:01.0/dev') +
                struct.pack('>II', 0, 1) + body + footer(9))
-    text = json.dumps({'page_size': PAGE, 'devices': [{'name': 'dev', 'size': size}]}).encode()
+    text = json.dumps({**(configuration or {}), 'page_size': PAGE,
+                       'devices': [{'name': 'dev', 'size': size}]}).encode()
     return section + b'\x00\x06' + struct.pack('>I', len(text)) + text
 
 

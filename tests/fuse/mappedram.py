@@ -41,13 +41,14 @@ class Image:
     QEMU without multifd, as (offset, bytes), the bitmaps last but for what
     follows RAM; `data` is the whole file."""
 
-    def __init__(self, guest, begin=0, section=1, device=30000, whole=True, gap=0):
+    def __init__(self, guest, begin=0, section=1, device=30000, whole=True, gap=0,
+                 header=header('mapped-ram')):
         self.stream, self.pages, self.bitmaps = [], [], []
         self.places = {}
         self.begin = self.at = begin
         self.gap = gap   # bytes between a header and its bitmap; QEMU has none
         total = sum(guest.sizes.values())
-        self.put(header('mapped-ram') + b'\x01' + struct.pack('>I', section) + str8('ram') +
+        self.put(header + b'\x01' + struct.pack('>I', section) + str8('ram') +
                  struct.pack('>II', 0, 4) + struct.pack('>Q', total | 4))
         for name, size in guest.sizes.items():
             self.put_block(name, size, guest.pages[name])

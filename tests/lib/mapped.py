@@ -13,7 +13,8 @@ from guest import PAGE
 from harness import wait_until
 from mount import plain
 from qemu import Qemu
-from stream import CONFIGURATION, EOS, FOOTER, MEM_SIZE, START, SUBSECTION, Cursor
+from stream import (CONFIGURATION, EOS, FOOTER, MEM_SIZE, START, SUBSECTION, Cursor,
+                    check_description)
 from vmcase import VmCase
 
 MAPPED = {'mapped-ram': True}
@@ -179,6 +180,9 @@ class MappedCase(VmCase):
         self.assertEqual(views.capabilities, ['mapped-ram'])
         self.assert_ram(views.ram(), saved, 'mapped')
         self.assertEqual(views.tail, stream.tail)
+        for view in ('stream', 'mapped', 'devstate')[1 if saved.begin else 0:]:
+            with open(self.mount.path(saved.name, view), 'rb') as file:
+                check_description(file.read())
         with open(self.mount.path(saved.name, 'ram'), 'rb') as file:
             self.assert_ram(file.read(stream.blocks[0].size), saved, 'ram')
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tests/lib/stream.h"
 
+#include "format/qemu/describe.h"
+
 #include <string.h>
 #include <sys/mman.h>
 
@@ -560,7 +562,11 @@ int stream_layout_mapped(const struct stream_split *split,
 			 const struct snap_stream_info *info, uint64_t begin,
 			 SnapLayout **ret_layout, GError **error)
 {
-	return snap_layout_mapped(info, split->state->data,
-				  (size_t)info->pages_at, begin, ret_layout,
-				  error);
+	uint64_t at = info->description_at;
+
+	return snap_layout_mapped(
+		info, split->state->data, (size_t)info->pages_at,
+		at ? split->state->data + at : NULL,
+		at ? MIN(split->state->len - at, SNAP_DESCRIPTION_HEAD + 4) : 0,
+		begin, ret_layout, error);
 }

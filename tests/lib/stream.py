@@ -3,6 +3,7 @@
 
 Written apart from the C parser, so that a mistake of one is seen by the other.
 """
+import json
 import struct
 from dataclasses import dataclass
 
@@ -79,6 +80,38 @@ def _skip_records(cursor):
         else:
             raise ValueError(f'record flags {flags:#x} at {cursor.offset:#x}')
         pages += 1
+
+
+def check_description(data):
+    """The description at the end of a stream describes its configuration: reads
+    this by that, as QEMU's scripts/analyze-migration.py does."""
+    at = data.rfind(b'\x00\x06')
+    length = int.from_bytes(data[at + 2:at + 6], 'big')
+    if at < 0 or at + 6 + length != len(data):
+        raise ValueError('no description at the end')
+    described = json.loads(data[at + 6:])['configuration']
+    cursor = Cursor(data[:1 << 16])
+    cursor.take(8)
+    if cursor.number(1) != CONFIGURATION:
+        raise ValueError('no configuration')
+    _read_described(cursor, described)
+    if cursor.data[cursor.offset] == SUBSECTION:
+        raise ValueError('a subsection of the configuration is not described')
+
+
+def _read_described(cursor, described):
+    for field in described['fields']:
+        for _ in range(field.get('array_len', 1)):
+            if field['type'] == 'capability':
+                cursor.string()
+            else:
+                cursor.take(field['size'])
+    for subsection in described.get('subsections', ()):
+        if cursor.number(1) != SUBSECTION:
+            raise ValueError(f'no {subsection["vmsd_name"]} in the configuration')
+        if cursor.string() != subsection['vmsd_name'] or cursor.number(4) != subsection['version']:
+            raise ValueError(f'not {subsection["vmsd_name"]}')
+        _read_described(cursor, subsection)
 
 
 def read_ram(data):
