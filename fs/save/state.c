@@ -84,10 +84,9 @@ static bool drop_capability(struct snap_kept *k, uint64_t at)
 	d = k->bytes + (at - k->at);
 	n = k->size - (size_t)(at - k->at);
 	if (n <= sizeof(length) || snap_get_be32(d) != n - sizeof(length) ||
-	    !snap_description_drop(d + sizeof(length),
-				   MIN(n - sizeof(length),
-				       SNAP_DESCRIPTION_HEAD),
-				   &c))
+	    !snap_description_drop(
+		    d + sizeof(length),
+		    MIN(n - sizeof(length), SNAP_DESCRIPTION_HEAD), &c))
 		return false;
 	length = snap_to_be32((uint32_t)(n - sizeof(length) - (c.to - c.from)));
 	memcpy(d, length.b, sizeof(length));

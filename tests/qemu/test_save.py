@@ -10,8 +10,8 @@ import harness
 from guest import MIB, CountGuest
 from harness import build_path, need_program
 from mount import need_views
-from qemu import need_qemu
-from stream import read_ram
+from qemu import Qemu, need_qemu
+from stream import check_description, read_ram
 from vmcase import VmCase
 
 # Below 1 MiB the processor sees ROM and video memory in place of RAM.
@@ -172,6 +172,28 @@ class Views(VmCase):
         own_blocks, own_pages, own_start = read_ram(devstate)
         self.assertEqual((own_blocks, own_pages), (blocks, 0))
         self.assertEqual(devstate[own_start:], stream[read_ram(stream)[2]:])
+        for data in (stream, devstate, read(self.mount.path('vm1', 'mapped'))):
+            check_description(data)
+
+    def test_shared_memory_that_qemu_left_out_stays_where_it_is(self):
+        """The stream loads beside the shared file; nothing shows zeros instead."""
+        shared = self.path('shared')
+        share = ['-object', f'memory-backend-file,id=pc.ram,size={self.guest.memory}M,share=on,'
+                 f'mem-path={shared}', '-machine', 'memory-backend=pc.ram']
+        caps = {'x-ignore-shared': True}
+        qemu = self.boot(args=share)
+        qemu.stop()
+        qemu.migrate(f'file:{self.stream()}', caps)
+        memory = qemu.dump_ram()
+        qemu.kill()
+        self.assertEqual(os.listdir(self.mount.path('vm1')), ['stream'])
+        for view in ('ram', 'mapped'):
+            self.assertFalse(os.path.exists(self.mount.path('vm1', view)), view)
+        back = self.enter(Qemu(self.guest, self.work, incoming=True, stopped=True, args=share))
+        back.incoming(f'file:{self.stream()}', caps)
+        self.assertTrue(back.dump_ram() == memory)
+        back.cont()
+        back.wait_serial('BB', timeout=60)
 
     def memory_file(self):
         return ['-object', f'memory-backend-file,id=pc.ram,size={self.guest.memory}M,'
