@@ -7,13 +7,16 @@
  * (name_to_handle_at(2)). Each lookup that the kernel counts is one reference;
  * FORGET gives them back.
  *
- * The kernel looks a name up every time: a snapshot may replace another without
- * a request. It may keep the attributes of a sealed view, which never change.
+ * The kernel looks the name of a file up every time: a snapshot may replace
+ * another without a request. It believes the name of a folder for a moment, in
+ * which a program that goes through a tree asks for the same folders again and
+ * again. It may keep the attributes of a sealed view, which never change.
  */
 #include "fs/fuse/fuse-internal.h"
 
 #include <errno.h>
 
+#define TIMEOUT_FOLDER 0.1
 #define TIMEOUT_SEALED 3600.0
 #define TIMEOUT_OTHER 1.0
 
@@ -45,6 +48,7 @@ void snap_inode_entry(SnapNode *node, const struct snap_attr *attr,
 		.ino = snap_node_number(node),
 		.attr = attr->st,
 		.attr_timeout = snap_inode_attr_timeout(attr),
+		.entry_timeout = S_ISDIR(attr->st.st_mode) ? TIMEOUT_FOLDER : 0,
 	};
 }
 
