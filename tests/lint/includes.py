@@ -52,6 +52,7 @@ HOMES = [
     ('liburing', r'liburing(\.h|/)', ['format/store']),
     ('zstd', r'(zstd\w*|zdict)\.h$', ['format/image']),
     ('libfuse', r'(fuse3?/|fuse\w*\.h$)', ['fs/fuse']),
+    ('libseccomp', r'seccomp\.h$', ['fs/mount']),
     ('json-glib', r'json-glib/', ['tools/guest']),
     ('gio', r'gio/', ['tools/guest']),
     ('cmocka', r'cmocka', []),
