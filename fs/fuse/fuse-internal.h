@@ -78,6 +78,15 @@ void snap_wait_end(void);
 
 /* ---- once mounted (ready.c) ---- */
 
-/* Waits until the mount at `point` answers, and lets the kernel read ahead as
- * far as a request is long, if we may. -errno. */
-int snap_ready_wait(const char *point, dev_t *ret_device);
+/* What is known of a mount before it answers. */
+struct snap_ready {
+	dev_t device;
+	int readahead_fd; /* in /sys, or -1 */
+};
+
+/* Looks at the mount at `point`, without asking it. */
+void snap_ready_prepare(const char *point, struct snap_ready *ret);
+
+/* Waits until the mount answers, and lets the kernel read ahead as far as a
+ * request is long, if we may. -errno. */
+int snap_ready_wait(const char *point, struct snap_ready *ready);

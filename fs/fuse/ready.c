@@ -4,7 +4,9 @@
  *
  * The kernel reads 128 KiB ahead, and a FUSE server can only lower that. A
  * process of root can raise it in /sys, under the device number of the mount.
- * The number is read from /proc, because the mount might not answer.
+ * The number is read from /proc, because the mount does not answer yet. The
+ * file in /sys is opened early, while the process may, and written when the
+ * kernel has taken the server's own limit.
  */
 #include "fs/fuse/fuse-internal.h"
 
@@ -61,33 +63,32 @@ static bool find_device(const char *point, char ret[32])
 	return found;
 }
 
-/* Sets the readahead to the length of a request. Best effort. */
-static void raise_readahead(const char *device)
+void snap_ready_prepare(const char *point, struct snap_ready *ret)
 {
-	char path[128], text[16];
-	snap_autofd int fd = -1;
-	int n;
+	unsigned high = 0, low = 0;
+	char device[32], path[128];
 
+	*ret = (struct snap_ready){ .readahead_fd = -1 };
+	if (!find_device(point, device) ||
+	    sscanf(device, "%u:%u", &high, &low) != 2)
+		return;
+	ret->device = makedev(high, low);
 	if (geteuid() != 0)
 		return;
 	snprintf(path, sizeof(path), "/sys/class/bdi/%s/read_ahead_kb", device);
-	n = snprintf(text, sizeof(text), "%u\n", SNAP_REQUEST_MAX / 1024);
-	fd = snap_open_named(path, O_WRONLY, 0);
-	if (fd >= 0 && write(fd, text, (size_t)n) < 0)
-		return;
+	ret->readahead_fd = snap_open_named(path, O_WRONLY, 0);
 }
 
-int snap_ready_wait(const char *point, dev_t *ret_device)
+int snap_ready_wait(const char *point, struct snap_ready *ready)
 {
-	unsigned high = 0, low = 0;
+	snap_autofd int fd = snap_steal_fd(&ready->readahead_fd);
 	struct statfs st;
-	char device[32];
+	char text[16];
+	int n = snprintf(text, sizeof(text), "%u\n", SNAP_REQUEST_MAX / 1024);
 
 	if (statfs(point, &st) < 0)
 		return -errno;
-	if (find_device(point, device) &&
-	    sscanf(device, "%u:%u", &high, &low) == 2)
-		raise_readahead(device);
-	*ret_device = makedev(high, low);
+	if (fd >= 0 && write(fd, text, (size_t)n) < 0)
+		return 0; /* best effort */
 	return 0;
 }

@@ -2,7 +2,7 @@
 /*
  * A mount from its beginning to its end.
  *
- * The session is made, mounted, and served by threads; the end goes the same
+ * The session is mounted, and then served by threads; the end goes the same
  * way back. A thread of its own takes the signal that ends the mount. First it
  * stops the notifier, whose calls into the kernel may wait for the answer to a
  * request, so requests must still be served. Then it stops serving. Between the
@@ -17,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "format/base/log.h"
 
@@ -26,9 +27,10 @@
 #define THREADS_MAX 16u
 #define THREADS_A_PROCESSOR 2u
 
-struct session {
-	const struct snap_session_opts *opts;
-	struct fuse_session *se;
+struct SnapSession {
+	struct snap_session_opts opts;
+	struct fuse_session *se; /* NULL: not mounted */
+	struct snap_ready about;
 	GThread *ready;
 	GThread *notifier;
 	GThread *signals;
@@ -44,7 +46,7 @@ static int on_push(void *data, SnapNode *node, uint64_t offset, void *buf,
 		   size_t size)
 {
 	struct fuse_bufvec bytes = FUSE_BUFVEC_INIT(size);
-	struct session *s = data;
+	SnapSession *s = data;
 
 	bytes.buf[0].mem = buf;
 	return fuse_lowlevel_notify_store(s->se, snap_node_number(node),
@@ -69,7 +71,7 @@ static void change_free(struct change *c)
 
 static void on_change(void *data, SnapNode *folder, const char *name)
 {
-	struct session *s = data;
+	SnapSession *s = data;
 	struct change *c;
 
 	if (g_atomic_int_get(&s->ending))
@@ -85,7 +87,8 @@ static void on_change(void *data, SnapNode *folder, const char *name)
  * folder's lock in the kernel, hence a thread of its own. */
 static gpointer notifier_thread(gpointer data)
 {
-	struct session *s = data;
+	SnapSession *s = data;
+
 	for (;;) {
 		struct change *c = g_async_queue_pop(s->changes);
 		bool last = !c->folder;
@@ -100,19 +103,19 @@ static gpointer notifier_thread(gpointer data)
 	}
 }
 
-static void notifier_start(struct session *s)
+static void notifier_start(SnapSession *s)
 {
 	s->changes = g_async_queue_new();
 	s->notifier = g_thread_new("notify", notifier_thread, s);
-	snap_tree_on_change(s->opts->tree, on_change, s);
-	snap_tree_on_push(s->opts->tree, on_push, s);
+	snap_tree_on_change(s->opts.tree, on_change, s);
+	snap_tree_on_push(s->opts.tree, on_push, s);
 }
 
 /* Stops the notifier and waits for the notification under way. May be called
  * again. */
-static void notifier_stop(struct session *s)
+static void notifier_stop(SnapSession *s)
 {
-	snap_tree_end_pushes(s->opts->tree);
+	snap_tree_end_pushes(s->opts.tree);
 	g_atomic_int_set(&s->ending, 1);
 	if (!s->notifier)
 		return;
@@ -121,12 +124,12 @@ static void notifier_stop(struct session *s)
 }
 
 /* When nothing calls into it any more. */
-static void notifier_free(struct session *s)
+static void notifier_free(SnapSession *s)
 {
 	struct change *c;
 
-	snap_tree_on_change(s->opts->tree, NULL, NULL);
-	snap_tree_on_push(s->opts->tree, NULL, NULL);
+	snap_tree_on_change(s->opts.tree, NULL, NULL);
+	snap_tree_on_push(s->opts.tree, NULL, NULL);
 	while ((c = g_async_queue_try_pop(s->changes)) != NULL)
 		change_free(c);
 	g_async_queue_unref(s->changes);
@@ -179,9 +182,20 @@ static char *join_options(const struct snap_session_opts *opts)
 	return NULL;
 }
 
-static int session_mount(struct session *s, GError **error)
+static SnapSession *session_new(const struct snap_session_opts *opts)
 {
-	char *options = join_options(s->opts);
+	SnapSession *s = g_new0(SnapSession, 1);
+
+	s->opts = *opts;
+	s->about.readahead_fd = -1;
+	return s;
+}
+
+int snap_session_mount(const struct snap_session_opts *opts,
+		       SnapSession **ret_session, GError **error)
+{
+	g_autoptr(SnapSession) s = session_new(opts);
+	char *options = join_options(opts);
 	char *argv[] = { (char *)"mount.snapfs", (char *)"-o", options, NULL };
 	struct fuse_args args = FUSE_ARGS_INIT(3, argv);
 	int r;
@@ -190,44 +204,68 @@ static int session_mount(struct session *s, GError **error)
 		return snap_fail_errno(error, ENOMEM, "mount options");
 	fuse_set_log_func(keep_words);
 	s->se = fuse_session_new(&args, &snap_fuse_ops, sizeof(snap_fuse_ops),
-				 (void *)s->opts);
+				 &s->opts);
 	fuse_opt_free_args(&args);
 	free(options);
 	if (!s->se)
 		return snap_fail(error, EINVAL, "mount options: %s",
 				 last_words ? last_words : "not understood");
 	errno = 0;
-	r = fuse_session_mount(s->se, s->opts->point);
+	r = fuse_session_mount(s->se, opts->point);
 	if (r < 0) {
-		fuse_session_destroy(s->se);
+		fuse_session_destroy(g_steal_pointer(&s->se));
 		return snap_fail(error, errno ? errno : EIO,
-				 "cannot mount at %s%s%s", s->opts->point,
+				 "cannot mount at %s%s%s", opts->point,
 				 /* fusermount3 has said why by itself */
 				 last_words ? ": " : "",
 				 last_words ? last_words : "");
 	}
 	fuse_set_log_func(log_words);
+	snap_ready_prepare(opts->point, &s->about);
+	*ret_session = g_steal_pointer(&s);
 	return 0;
+}
+
+/* libfuse closes the connection, and then tries to unmount. It complains where
+ * this process may not: that is no error, as long as it gets unmounted. */
+static void session_unmount(SnapSession *s)
+{
+	int r;
+
+	fuse_set_log_func(keep_words);
+	fuse_session_unmount(s->se);
+	r = s->opts.unmount();
+	if (r < 0)
+		snap_log(SNAP_LOG_ERROR, "%s cannot be unmounted: %s",
+			 s->opts.point, g_strerror(-r));
+	fuse_session_destroy(g_steal_pointer(&s->se));
+}
+
+void snap_session_free(SnapSession *s)
+{
+	if (s->se)
+		session_unmount(s);
+	snap_close_fd(&s->about.readahead_fd);
+	g_free(s);
 }
 
 /* ---- serving ---- */
 
 static gpointer ready_thread(gpointer data)
 {
-	struct session *s = data;
-	dev_t device;
+	SnapSession *s = data;
 
-	if (snap_ready_wait(s->opts->point, &device) < 0)
+	if (snap_ready_wait(s->opts.point, &s->about) < 0)
 		return NULL;
-	snap_tree_mounted(s->opts->tree, device);
-	s->opts->ready(s->opts->data);
+	snap_tree_mounted(s->opts.tree, s->about.device);
+	s->opts.ready(s->opts.data);
 	return NULL;
 }
 
-static int session_serve(struct session *s)
+static int session_serve(SnapSession *s)
 {
 	struct fuse_loop_config *config = fuse_loop_cfg_create();
-	guint threads = s->opts->threads;
+	guint threads = s->opts.threads;
 	int r;
 
 	if (!threads)
@@ -266,7 +304,7 @@ static void fill_signals(sigset_t *ret)
 
 static gpointer signals_thread(gpointer data)
 {
-	struct session *s = data;
+	SnapSession *s = data;
 	sigset_t set;
 	int taken;
 
@@ -275,7 +313,7 @@ static gpointer signals_thread(gpointer data)
 		;
 	if (g_atomic_int_get(&s->served))
 		return NULL;
-	snap_tree_end_saves(s->opts->tree);
+	snap_tree_end_saves(s->opts.tree);
 	notifier_stop(s);
 	fuse_session_exit(s->se);
 	/* Again, as the loop may have looked just before and slept then. */
@@ -286,7 +324,7 @@ static gpointer signals_thread(gpointer data)
 	return NULL;
 }
 
-static void signals_start(struct session *s)
+static void signals_start(SnapSession *s)
 {
 	struct sigaction wake = { .sa_handler = on_wake };
 
@@ -296,7 +334,7 @@ static void signals_start(struct session *s)
 }
 
 /* When the loop has ended. */
-static void signals_stop(struct session *s)
+static void signals_stop(SnapSession *s)
 {
 	g_atomic_int_set(&s->served, 1);
 	/* To this process alone, and to that thread since it alone waits. */
@@ -304,28 +342,25 @@ static void signals_stop(struct session *s)
 	g_thread_join(s->signals);
 }
 
-int snap_session_run(const struct snap_session_opts *opts, GError **error)
+int snap_session_run(SnapSession *s, SnapTree *tree, GError **error)
 {
-	struct session s = { .opts = opts };
-	int r = session_mount(&s, error);
+	int r;
 
-	if (r < 0)
-		return r;
+	s->opts.tree = tree;
 	snap_wait_begin();
-	notifier_start(&s);
-	signals_start(&s);
-	s.ready = g_thread_new("ready", ready_thread, &s);
-	r = session_serve(&s);
-	signals_stop(&s);
-	notifier_stop(&s);
-	snap_tree_drain(opts->tree);
+	notifier_start(s);
+	signals_start(s);
+	s->ready = g_thread_new("ready", ready_thread, s);
+	r = session_serve(s);
+	signals_stop(s);
+	notifier_stop(s);
+	snap_tree_drain(tree);
 	snap_wait_end();
-	fuse_session_unmount(s.se);
-	g_thread_join(s.ready);
-	notifier_free(&s);
-	fuse_session_destroy(s.se);
+	session_unmount(s);
+	g_thread_join(s->ready);
+	notifier_free(s);
 	if (r < 0)
 		return snap_fail_errno(error, -r, "%s: serving it failed",
-				       opts->point);
+				       s->opts.point);
 	return 0;
 }

@@ -1,13 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The kernel's protocol: a tree, mounted and served. */
+/*
+ * The kernel's protocol: a tree, mounted and served.
+ *
+ * To mount and to serve are two steps. Between them the process may give up
+ * what it needed to mount.
+ */
 #pragma once
 
 #include <glib.h>
 
 #include "fs/tree/tree.h"
 
+typedef struct SnapSession SnapSession;
+
 struct snap_session_opts {
-	SnapTree *tree;
+	SnapTree *tree;	     /* set by snap_session_run() */
 	const char *source;  /* the store, as findmnt shows it */
 	const char *point;   /* the folder to mount on, absolute */
 	const char *options; /* of the mount, separated by commas; or "" */
@@ -16,9 +23,21 @@ struct snap_session_opts {
 	/* Called once, when the mount answers; from a thread of its own. */
 	void (*ready)(void *data);
 	void *data;
+	/* Unmounts what has lost its program at `point`: called when libfuse
+	 * has closed the connection, and may not have been allowed to unmount.
+	 * Returns 0 or -errno. */
+	int (*unmount)(void);
 };
 
-/* Mounts the tree and serves it until it is unmounted, or until SIGINT, SIGTERM
- * or SIGHUP, which all other threads must have blocked. Then ends the saves
- * that run, and unmounts it. 0; -errno when it cannot be mounted or served. */
-int snap_session_run(const struct snap_session_opts *opts, GError **error);
+/* Mounts. Requests wait until they are served. 0, -errno. */
+int snap_session_mount(const struct snap_session_opts *opts,
+		       SnapSession **ret_session, GError **error);
+
+/* Serves the tree until it is unmounted, or until SIGINT, SIGTERM or SIGHUP,
+ * which all other threads must have blocked. Then ends the saves that run, and
+ * unmounts it. 0; -errno when it cannot be served. */
+int snap_session_run(SnapSession *session, SnapTree *tree, GError **error);
+
+/* Unmounts, unless that is done. */
+void snap_session_free(SnapSession *session);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapSession, snap_session_free)

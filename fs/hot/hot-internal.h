@@ -11,7 +11,8 @@
 #define SNAP_HOT_UNITS_MAX (SNAP_HOT_PAGES_MAX / (SNAP_HOT_UNIT / SNAP_PAGE))
 
 struct SnapHotPages {
-	int tmp_fd; /* -1: read-only */
+	int tmp_fd;		      /* -1: read-only */
+	snap_hot_open_proc open_proc; /* or NULL */
 	snap_hot_push push;
 	void *push_data;
 	uint64_t pushed; /* bytes; atomic */
@@ -43,7 +44,8 @@ struct snap_touched {
  * of a thread touches. NULL where /proc cannot be read, or when there are
  * enough watches. */
 typedef struct SnapWatch SnapWatch;
-SnapWatch *snap_watch_new(pid_t thread, dev_t dev, uint64_t ino, uint64_t size);
+SnapWatch *snap_watch_new(snap_hot_open_proc open_proc, pid_t thread, dev_t dev,
+			  uint64_t ino, uint64_t size);
 
 /* Ends a watch. Returns the touched units (struct snap_touched), each once;
  * g_array_unref(). Does not wait. */

@@ -15,9 +15,14 @@
 /* What all `ram` files of a mount share. */
 typedef struct SnapHotPages SnapHotPages;
 
+/* Opens /proc/PID/NAME (status, maps, pagemap) for reading. A descriptor, or
+ * -errno. From any thread, also after all else has ended. */
+typedef int (*snap_hot_open_proc)(pid_t pid, const char *name);
+
 /* `tmp_fd` (borrowed) is the folder in which a list is written before it gets
- * its name. With -1, pages are given but nothing is learnt. */
-SnapHotPages *snap_hot_pages_new(int tmp_fd);
+ * its name. With -1, pages are given but nothing is learnt; without
+ * `open_proc`, only what is read is learnt. */
+SnapHotPages *snap_hot_pages_new(int tmp_fd, snap_hot_open_proc open_proc);
 /* No page may be under way: snap_hot_pages_end(). */
 void snap_hot_pages_free(SnapHotPages *hot);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapHotPages, snap_hot_pages_free)

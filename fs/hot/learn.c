@@ -117,9 +117,9 @@ static void watch_begin(SnapLearner *l, pid_t thread)
 	l->ignored = file->state->watches >= WATCHED_MAX;
 	file->state->watches++;
 	g_mutex_unlock(&hot->lock);
-	if (!l->ignored && hot->tmp_fd >= 0)
-		l->watch = snap_watch_new(thread, device, file->ino,
-					  file->ram->flat_size);
+	if (!l->ignored && hot->tmp_fd >= 0 && hot->open_proc)
+		l->watch = snap_watch_new(hot->open_proc, thread, device,
+					  file->ino, file->ram->flat_size);
 }
 
 static void watch_forget(SnapLearner *l)

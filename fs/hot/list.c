@@ -9,11 +9,12 @@
 #include "format/base/fileio.h"
 #include "fs/catalog/catalog.h"
 
-SnapHotPages *snap_hot_pages_new(int tmp_fd)
+SnapHotPages *snap_hot_pages_new(int tmp_fd, snap_hot_open_proc open_proc)
 {
 	SnapHotPages *hot = g_new0(SnapHotPages, 1);
 
 	hot->tmp_fd = tmp_fd;
+	hot->open_proc = open_proc;
 	g_mutex_init(&hot->lock);
 	g_cond_init(&hot->idle);
 	return hot;

@@ -47,6 +47,7 @@ static gint watches; /* atomic */
 
 struct SnapWatch {
 	guint refs; /* atomic */
+	snap_hot_open_proc open_proc;
 	pid_t pid;
 	dev_t dev;
 	uint64_t ino;
@@ -85,19 +86,21 @@ static bool is_stopped(SnapWatch *w)
 
 /* ---- a look ---- */
 
-static FILE *open_proc(pid_t pid, const char *name)
+static FILE *open_file(snap_hot_open_proc how, pid_t pid, const char *name)
 {
-	char path[64];
+	int fd = how(pid, name);
+	FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
 
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
-	return fopen(path, "re");
+	if (fd >= 0 && !file)
+		close(fd);
+	return file;
 }
 
 /* The process that a thread belongs to: threads end, and their entry with
  * them. */
-static pid_t process_of(pid_t thread)
+static pid_t process_of(snap_hot_open_proc how, pid_t thread)
 {
-	FILE *status = open_proc(thread, "status");
+	FILE *status = open_file(how, thread, "status");
 	char *line = NULL;
 	size_t room = 0;
 	int pid = 0;
@@ -176,8 +179,8 @@ static void look_at(SnapWatch *w, int pagemap, const struct mapping *m,
 /* Looks once; false when the process does not map the file. */
 static bool look(SnapWatch *w)
 {
-	FILE *maps = open_proc(w->pid, "maps");
-	FILE *pagemap = open_proc(w->pid, "pagemap");
+	FILE *maps = open_file(w->open_proc, w->pid, "maps");
+	FILE *pagemap = open_file(w->open_proc, w->pid, "pagemap");
 	uint64_t budget = MAPPINGS * w->size;
 	bool mapped = false;
 	struct mapping m;
@@ -234,9 +237,10 @@ static gpointer watch_thread(gpointer data)
 	return NULL;
 }
 
-SnapWatch *snap_watch_new(pid_t thread, dev_t dev, uint64_t ino, uint64_t size)
+SnapWatch *snap_watch_new(snap_hot_open_proc open_proc, pid_t thread, dev_t dev,
+			  uint64_t ino, uint64_t size)
 {
-	pid_t pid = thread > 0 && dev ? process_of(thread) : 0;
+	pid_t pid = thread > 0 && dev ? process_of(open_proc, thread) : 0;
 	GThread *t = NULL;
 	SnapWatch *w;
 
@@ -244,6 +248,7 @@ SnapWatch *snap_watch_new(pid_t thread, dev_t dev, uint64_t ino, uint64_t size)
 		return NULL;
 	w = g_new0(SnapWatch, 1);
 	w->refs = 2;
+	w->open_proc = open_proc;
 	w->pid = pid;
 	w->dev = dev;
 	w->ino = ino;

@@ -16,7 +16,9 @@
 #include "fs/catalog/catalog.h"
 #include "fs/fuse/session.h"
 #include "fs/load/pages.h"
+#include "fs/mount/confine.h"
 #include "fs/mount/options.h"
+#include "fs/mount/outside.h"
 #include "fs/mount/process.h"
 #include "fs/save/save.h"
 #include "fs/tree/tree.h"
@@ -97,7 +99,8 @@ static void on_ready(void *data)
 }
 
 /* Connects the rooms for an open store, and serves until the mount ends. */
-static int serve(struct mount *m, SnapCatalog *catalog, GError **error)
+static int serve(struct mount *m, SnapCatalog *catalog, SnapSession *session,
+		 GError **error)
 {
 	struct snap_mount_opts *o = &m->opts;
 	struct snap_saver_opts saver_opts = { .catalog = catalog,
@@ -110,14 +113,27 @@ static int serve(struct mount *m, SnapCatalog *catalog, GError **error)
 	g_autoptr(SnapSaver) saver =
 		o->read_only ? NULL : snap_saver_new(&saver_opts);
 	g_autoptr(SnapLoader) loader = snap_loader_new(&loader_opts);
-	struct snap_tree_opts tree_opts = { .catalog = catalog,
-					    .saver = saver,
-					    .loader = loader,
-					    .uid = (uid_t)o->uid,
-					    .gid = (gid_t)o->gid,
-					    .umask = (mode_t)o->umask };
+	struct snap_tree_opts tree_opts = {
+		.catalog = catalog,
+		.saver = saver,
+		.loader = loader,
+		.uid = (uid_t)o->uid,
+		.gid = (gid_t)o->gid,
+		.umask = (mode_t)o->umask,
+		.open_proc = snap_outside_open_proc,
+	};
 	g_autoptr(SnapTree) tree = NULL;
-	struct snap_session_opts session = {
+	int r = snap_tree_new(&tree_opts, &tree, error);
+
+	return r < 0 ? r : snap_session_run(session, tree, error);
+}
+
+/* Mounts, gives up what only that needed, and serves. Until then there is one
+ * thread. */
+static int mount_store(struct mount *m, SnapCatalog *catalog, GError **error)
+{
+	struct snap_mount_opts *o = &m->opts;
+	struct snap_session_opts session_opts = {
 		.source = *o->store == '/' ? o->store : m->store,
 		.point = m->point,
 		.options = o->passed->str,
@@ -125,13 +141,26 @@ static int serve(struct mount *m, SnapCatalog *catalog, GError **error)
 		.max_read = (guint)o->max_read,
 		.ready = on_ready,
 		.data = m,
+		.unmount = snap_outside_unmount,
 	};
-	int r = snap_tree_new(&tree_opts, &tree, error);
+	struct snap_confine_opts confine = {
+		.store_fd = snap_catalog_fd(catalog),
+		.read_only = o->read_only,
+		.debug = o->log_level == SNAP_LOG_DEBUG,
+		.keep_caps = o->keep_caps,
+		.keep_new_privs = o->keep_new_privs,
+		.no_landlock = o->no_landlock,
+		.no_seccomp = o->no_seccomp,
+	};
+	g_autoptr(SnapSession) session = NULL;
+	int r = snap_outside_start(m->point, error);
 
+	if (r == 0)
+		r = snap_session_mount(&session_opts, &session, error);
 	if (r < 0)
 		return r;
-	session.tree = tree;
-	return snap_session_run(&session, error);
+	snap_confine(&confine);
+	return serve(m, catalog, session, error);
 }
 
 static int run(struct mount *m, GError **error)
@@ -156,7 +185,7 @@ static int run(struct mount *m, GError **error)
 		r = check_point(m, error);
 	if (r == 0 && m->tell >= 0 && chdir("/") < 0)
 		r = snap_fail_errno(error, errno, "/");
-	return r < 0 ? r : serve(m, catalog, error);
+	return r < 0 ? r : mount_store(m, catalog, error);
 }
 
 /* Runs from the command line to the end of the mount. Returns the exit code. */

@@ -39,6 +39,11 @@ struct snap_mount_opts {
 	uint64_t umask;
 	char *log; /* a file, or NULL */
 	enum snap_log_level log_level;
+	/* what the mount does not give up */
+	bool keep_caps;
+	bool keep_new_privs;
+	bool no_landlock;
+	bool no_seccomp;
 	GString *passed; /* options for the mount itself */
 };
 

@@ -25,7 +25,8 @@ int snap_tree_new(const struct snap_tree_opts *opts, SnapTree **ret_tree,
 	tree->read_only = read_only;
 	clock_gettime(CLOCK_REALTIME, &tree->began);
 	tree->nodes = snap_nodes_new(&nodes);
-	tree->hot = snap_hot_pages_new(snap_catalog_tmp_fd(opts->catalog));
+	tree->hot = snap_hot_pages_new(snap_catalog_tmp_fd(opts->catalog),
+				       opts->open_proc);
 	tree->hidden = snap_hidden_new();
 	tree->tickets = snap_tickets_new();
 	r = snap_plain_open(tree->nodes, opts->catalog, &tree->plain, error);

@@ -31,6 +31,9 @@ struct snap_tree_opts {
 	uid_t uid; /* shown as the owner of every file; -1: the true one */
 	gid_t gid;
 	mode_t umask; /* permission bits that no file shows */
+	/* Opens /proc/PID/NAME, to learn which pages guests need first (see
+	 * fs/hot/hot.h); or NULL. */
+	int (*open_proc)(pid_t pid, const char *name);
 };
 
 /* A tree of the store. -errno. */

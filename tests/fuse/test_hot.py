@@ -19,7 +19,7 @@ import makestream
 PAGE = 4096
 PAGES = 16384                      # of RAM
 TOUCHED = range(PAGES - 64, 0, -640)   # from the back to the front
-LOOKED = 3                         # rests, between which is a whole look
+LOOKED = 8                         # rests, among which is a whole look
 
 # Eight threads of a guest: they touch all pages, in the order of the list.
 READER = '''
@@ -104,7 +104,7 @@ class HotTest(FuseCase):
 
     def wait_looked(self):
         """Waits until each thread that watches has looked once more, which it does
-        between two rests; it may also have waited for a lock."""
+        between two rests; it also waits for who opens /proc for it, and for locks."""
         begin = harness.wait_until(self.looks, 20, 'the daemon watches a process')
 
         def looked():

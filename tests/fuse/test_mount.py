@@ -480,6 +480,11 @@ class UserTest(BackgroundCase):
             ls "$1/snaps/vm1"
             cmp "$1/snaps/vm1/ram" "$1/flat"
             fusermount3 -u "$1/snaps"
+            flock "$1/store/.snapfs/lock" true
+            "$1/mount.snapfs" "$1/store" "$1/snaps"
+            kill "$(sed "s/.*process //; s/)//" "$1/store/.snapfs/lock")"
+            flock "$1/store/.snapfs/lock" true
+            ! grep " $1/snaps " /proc/mounts
         ' sh "$1"
     """
 

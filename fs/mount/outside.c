@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Privileges are separated: the process that parses what guests and users send
+ * cannot look into other processes, nor mount. This one can, and does nothing
+ * but what stands in `enum what`: a hostile mount process can read from it
+ * which addresses a process uses, and which of them are in memory, but no byte
+ * of it.
+ *
+ * Requests and answers are messages over a pair of sockets. The end of the
+ * mount's process closes its socket, and ends this process.
+ */
+#include "fs/mount/outside.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "format/base/cleanup.h"
+#include "format/base/error.h"
+#include "format/base/start.h"
+#include "fs/mount/confine.h"
+
+/* How long the mount's process waits for an answer. */
+#define ANSWER_SECONDS 10
+
+enum what {
+	OPEN_STATUS,
+	OPEN_MAPS,
+	OPEN_PAGEMAP,
+	UNMOUNT,
+};
+
+static const char *const opened[] = { "status", "maps", "pagemap" };
+
+struct request {
+	enum what what;
+	pid_t pid;
+};
+
+/* An answer is an int, 0 or -errno; and a descriptor, for OPEN. */
+union control {
+	struct cmsghdr header;
+	char room[CMSG_SPACE(sizeof(int))];
+};
+
+/* ---- the process outside ---- */
+
+static int open_proc(const struct request *request)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)request->pid,
+		 opened[request->what]);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+/* As an ordinary user unmounts. */
+static int run_fusermount(const char *point)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid < 0)
+		return -errno;
+	if (pid == 0) {
+		snap_start_undo();
+		execlp("fusermount3", "fusermount3", "-u", "-q", "-z", "--",
+		       point, NULL);
+		_exit(1);
+	}
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EPERM;
+}
+
+/* Nothing but a mount without a program is unmounted: what else lies there was
+ * put there by somebody else. stat(2) might answer from a cache. */
+static int unmount(const char *point)
+{
+	struct statfs fs;
+
+	if (statfs(point, &fs) == 0 || errno != ENOTCONN)
+		return 0;
+	if (umount2(point, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
+		return 0;
+	return errno == EPERM ? run_fusermount(point) : -errno;
+}
+
+static int answer(int sock, int r, int fd)
+{
+	struct iovec bytes = { .iov_base = &r, .iov_len = sizeof(r) };
+	struct msghdr message = { .msg_iov = &bytes, .msg_iovlen = 1 };
+	union control control = { 0 };
+
+	if (fd >= 0) {
+		message.msg_control = &control;
+		message.msg_controllen = sizeof(control);
+		control.header.cmsg_level = SOL_SOCKET;
+		control.header.cmsg_type = SCM_RIGHTS;
+		control.header.cmsg_len = CMSG_LEN(sizeof(fd));
+		memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+	}
+	return sendmsg(sock, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+/* Serves until the mount's process has ended. */
+static void serve(int sock, const char *point)
+{
+	struct request request;
+
+	while (recv(sock, &request, sizeof(request), 0) == sizeof(request)) {
+		snap_autofd int fd = -1;
+		int r = -EINVAL;
+
+		if (request.what == UNMOUNT)
+			r = unmount(point);
+		else if (request.what < G_N_ELEMENTS(opened))
+			r = fd = open_proc(&request);
+		if (answer(sock, MIN(r, 0), fd) < 0)
+			return;
+	}
+}
+
+/* Holds nothing of the mount's process: neither its files, with the lock of the
+ * store, nor its terminal, nor its working folder. */
+static void G_GNUC_NORETURN run_outside(int sock, const char *point)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (int fd = 0; fd <= STDERR_FILENO && null >= 0; fd++)
+		dup2(null, fd);
+	if (dup2(sock, STDERR_FILENO + 1) < 0 ||
+	    close_range(STDERR_FILENO + 2, ~0u, 0) < 0 ||
+	    fcntl(STDERR_FILENO + 1, F_SETFD, FD_CLOEXEC) < 0 || chdir("/") < 0)
+		_exit(1);
+	prctl(PR_SET_NAME, "snapfs-outside");
+	if (geteuid() == 0)
+		(void)snap_caps_keep((uint64_t)1 << CAP_SYS_ADMIN |
+				     (uint64_t)1 << CAP_SYS_PTRACE |
+				     (uint64_t)1 << CAP_DAC_READ_SEARCH);
+	serve(STDERR_FILENO + 1, point);
+	_exit(0);
+}
+
+/* ---- the mount's process ---- */
+
+static int outside = -1; /* the socket; stays open until the process ends */
+static GMutex lock;	 /* of requests: one at a time, with its answer */
+
+int snap_outside_start(const char *point, GError **error)
+{
+	struct timeval wait = { .tv_sec = ANSWER_SECONDS };
+	int pair[2];
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return snap_fail_errno(error, errno, "socketpair");
+	pid = fork();
+	if (pid == 0)
+		run_outside(pair[1], point);
+	close(pair[1]);
+	if (pid < 0) {
+		close(pair[0]);
+		return snap_fail_errno(error, errno, "fork");
+	}
+	setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
+	outside = pair[0];
+	return 0;
+}
+
+/* Receives an answer: a descriptor, 0 or -errno. */
+static int receive(void)
+{
+	int r = 0, fd = 0;
+	struct iovec bytes = { .iov_base = &r, .iov_len = sizeof(r) };
+	union control control = { 0 };
+	struct msghdr message = { .msg_iov = &bytes,
+				  .msg_iovlen = 1,
+				  .msg_control = &control,
+				  .msg_controllen = sizeof(control) };
+	struct cmsghdr *header;
+
+	if (recvmsg(outside, &message, MSG_CMSG_CLOEXEC) != sizeof(r))
+		return -EPIPE;
+	header = CMSG_FIRSTHDR(&message);
+	if (header && header->cmsg_type == SCM_RIGHTS)
+		memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+	return r < 0 ? r : fd;
+}
+
+static int ask(enum what what, pid_t pid)
+{
+	struct request request = { what, pid };
+	SNAP_LOCKED(&lock);
+	int r;
+
+	if (outside < 0)
+		return -EPIPE;
+	r = send(outside, &request, sizeof(request), MSG_NOSIGNAL) < 0
+		    ? -EPIPE
+		    : receive();
+	/* A late answer must not be taken for that of the next request. */
+	if (r == -EPIPE)
+		close(snap_steal_fd(&outside));
+	return r;
+}
+
+int snap_outside_open_proc(pid_t pid, const char *name)
+{
+	for (guint i = 0; i < G_N_ELEMENTS(opened); i++)
+		if (!strcmp(name, opened[i]))
+			return ask((enum what)i, pid);
+	return -EINVAL;
+}
+
+int snap_outside_unmount(void)
+{
+	return ask(UNMOUNT, 0);
+}
