@@ -291,6 +291,31 @@ static void later_threads_are_confined_too(void **state)
 	run_child(*state, all_child);
 }
 
+/* A kernel without Landlock says what this filter says. */
+static int old_kernel_child(const struct place *p)
+{
+	struct snap_confine_opts opts = { .store_fd = p->store_fd,
+					  .no_seccomp = true };
+	struct __user_cap_data_struct caps[2];
+	int abi;
+
+	if (SNAP_SANITIZED)
+		return -LACKING;
+	MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	MUST(snap_seccomp_keep(false) == 0);
+	MUST(snap_landlock_keep(p->store_fd, false, &abi) == -ENOSYS);
+	snap_confine(&opts);
+	MUST(open("outside/file", O_RDONLY) >= 0);
+	MUST(get_caps(caps));
+	MUST((caps[0].permitted & 1u << CAP_SYS_ADMIN) == 0);
+	return 0;
+}
+
+static void what_the_kernel_lacks_stops_nothing(void **state)
+{
+	run_child(*state, old_kernel_child);
+}
+
 static int nothing_child(const struct place *p)
 {
 	struct snap_confine_opts opts = { .store_fd = p->store_fd,
@@ -337,6 +362,8 @@ int main(void)
 			tear_down),
 		cmocka_unit_test_setup_teardown(later_threads_are_confined_too,
 						set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			what_the_kernel_lacks_stops_nothing, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(each_part_can_be_turned_off,
 						set_up, tear_down),
 	};
