@@ -74,8 +74,6 @@ static void reply(fuse_req_t req, const void *buf, ssize_t n)
 
 struct waiting {
 	struct snap_waiter waiter; /* first */
-	gint refs;		   /* atomic, as the next */
-	gint interrupted;
 	fuse_req_t req;
 	SnapHandle *handle; /* the kernel keeps it open */
 	size_t size;
@@ -85,10 +83,8 @@ struct waiting {
 static GThreadPool *pool;
 static gint count; /* atomic */
 
-static void unref(struct waiting *w)
+static void waiting_free(struct waiting *w)
 {
-	if (!g_atomic_int_dec_and_test(&w->refs))
-		return;
 	g_atomic_int_add(&count, -1);
 	g_free(w);
 }
@@ -98,31 +94,15 @@ static void on_interrupt(fuse_req_t req, void *data)
 {
 	struct waiting *w = data;
 
-	g_atomic_int_set(&w->interrupted, 1);
 	if (!snap_handle_forget(w->handle, &w->waiter))
 		return;
 	fuse_reply_err(req, EINTR);
-	unref(w);
+	waiting_free(w);
 }
 
 static void wake(struct snap_waiter *waiter)
 {
 	g_thread_pool_push(pool, waiter, NULL);
-}
-
-/* Lets the read wait; false when it need not, or may not any more. */
-static bool await(struct waiting *w)
-{
-	bool waits;
-
-	g_atomic_int_inc(&w->refs);
-	waits = snap_handle_await(w->handle, &w->waiter);
-	/* The signal may have come just before. */
-	if (waits && g_atomic_int_get(&w->interrupted) &&
-	    snap_handle_forget(w->handle, &w->waiter))
-		waits = false;
-	unref(w);
-	return waits;
 }
 
 /* Reads again, and answers unless the read has to wait again. */
@@ -133,17 +113,18 @@ static void go_on(gpointer data, gpointer user_data)
 	ssize_t n = SNAP_READ_LATER;
 
 	while (n == SNAP_READ_LATER) {
-		if (g_atomic_int_get(&w->interrupted))
+		if (g_atomic_int_get(&w->waiter.ended))
 			n = -EINTR;
 		else
 			n = read_bytes(w->handle, w->size, w->offset, &buf);
-		if (n == SNAP_READ_LATER && await(w))
+		if (n == SNAP_READ_LATER &&
+		    snap_handle_await(w->handle, &w->waiter))
 			return;
 	}
 	/* After this, on_interrupt() does not run. */
 	fuse_req_interrupt_func(w->req, NULL, NULL);
 	reply(w->req, buf, n);
-	unref(w);
+	waiting_free(w);
 }
 
 void snap_wait_begin(void)
@@ -170,14 +151,12 @@ static void read_later(fuse_req_t req, SnapHandle *handle, size_t size,
 	w = g_new0(struct waiting, 1);
 	w->waiter.link.data = w;
 	w->waiter.wake = wake;
-	w->refs = 1;
 	w->req = req;
 	w->handle = handle;
 	w->size = size;
 	w->offset = offset;
 	fuse_req_interrupt_func(req, on_interrupt, w);
-	if (!await(w))
-		go_on(w, NULL);
+	go_on(w, NULL);
 }
 
 void snap_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,

@@ -49,7 +49,8 @@ bool snap_incoming_await(SnapIncoming *in, struct snap_waiter *waiter)
 {
 	SNAP_LOCKED(&in->lock);
 
-	if (!in->save || snap_save_over(in->save))
+	if (!in->save || snap_save_over(in->save) ||
+	    g_atomic_int_get(&waiter->ended))
 		return false;
 	g_queue_push_tail_link(&in->readers, &waiter->link);
 	waiter->waits = true;
@@ -60,6 +61,7 @@ bool snap_incoming_forget(SnapIncoming *in, struct snap_waiter *waiter)
 {
 	SNAP_LOCKED(&in->lock);
 
+	g_atomic_int_set(&waiter->ended, 1);
 	if (!waiter->waits)
 		return false;
 	waiter->waits = false;

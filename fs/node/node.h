@@ -162,6 +162,7 @@ ssize_t snap_handle_read(SnapHandle *handle, void *buf, size_t size,
 struct snap_waiter {
 	GList link;
 	bool waits; /* protected by a lock of the file's room */
+	gint ended; /* by snap_handle_forget(): it waits no more; atomic */
 	/* The wait is over. From any thread; it must not wait. */
 	void (*wake)(struct snap_waiter *waiter);
 };
@@ -169,7 +170,8 @@ struct snap_waiter {
 /* Lets a waiter wait until it may read; false: it may read now. */
 bool snap_handle_await(SnapHandle *handle, struct snap_waiter *waiter);
 
-/* Ends a wait; false when it is over already, or will be. */
+/* Ends a wait, and those that might follow; false when the waiter does not wait
+ * now. */
 bool snap_handle_forget(SnapHandle *handle, struct snap_waiter *waiter);
 
 /* Receives the outcome of a request: a count or 0, or -errno. Called from any
