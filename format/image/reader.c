@@ -109,7 +109,7 @@ static int open_superblock(SnapReader *r, GError **error)
 static int open_properties(SnapReader *r, GError **error)
 {
 	const struct snap_entry *e = &r->trailer.properties;
-	g_autofree void *frame = g_try_malloc(e->length);
+	g_autofree void *frame = g_try_malloc(MAX(e->length, 1));
 	int ret = frame ? read_named(r, e, frame) : -ENOMEM;
 
 	if (ret < 0)
@@ -138,7 +138,7 @@ static int open_top(SnapReader *r, GError **error)
 		.end = e->offset, .pages = SNAP_NODE_ENTRIES * SNAP_REGION_PAGES
 	};
 	guint n = snap_disk_nodes(r->trailer.regions);
-	g_autofree void *frame = g_try_malloc(e->length);
+	g_autofree void *frame = g_try_malloc(MAX(e->length, 1));
 	int ret = frame ? read_named(r, e, frame) : -ENOMEM;
 
 	r->top = g_try_new0(struct snap_entry, n ? n : 1);

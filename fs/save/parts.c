@@ -324,7 +324,7 @@ static int read_description(SnapParts *p, GError **error)
 static int make_layout(SnapParts *p, GError **error)
 {
 	struct snap_stream_info info = *snap_parser_info(p->parser);
-	g_autofree uint8_t *head = g_try_malloc(info.pages_at);
+	g_autofree uint8_t *head = g_try_malloc(MAX(info.pages_at, 1));
 	g_autoptr(GError) cause = NULL;
 	int r;
 

@@ -28,7 +28,7 @@ int snap_preamble_edit(SnapSealed *sealed, SnapNode *folder, const void *buf,
 			 "%s: the preamble is too long to be changed", path);
 		return -EINVAL;
 	}
-	bytes = g_try_malloc(length);
+	bytes = g_try_malloc(MAX(length, 1));
 	r = bytes ? snap_preamble_read(sealed, bytes, length, 0, NULL)
 		  : -ENOMEM;
 	if (r < 0)

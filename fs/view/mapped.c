@@ -48,7 +48,7 @@ static int layout_make(SnapSealed *s, uint64_t begin, SnapLayout **ret_layout,
 			"%" G_GUINT64_FORMAT
 			" bytes of device state stand before the pages",
 			size);
-	head = g_try_malloc(size);
+	head = g_try_malloc(MAX(size, 1));
 	r = head ? snap_pages_read(s->pages, head, size, state->base, NULL)
 		 : -ENOMEM;
 	if (r < 0)
