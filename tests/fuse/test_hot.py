@@ -138,6 +138,44 @@ class HotTest(FuseCase):
                 for line in self.wait_hot().splitlines()[1:]
                 for page in range(int(line.split()[2]))]
 
+    def touch_as_nobody(self, done, end):
+        """For a child: what touch() does, until `end` is closed."""
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        fd = os.open(self.snaps('vm1', 'ram'), os.O_RDONLY)
+        with mmap.mmap(fd, 0, mmap.MAP_PRIVATE, mmap.PROT_READ) as ram:
+            ram.madvise(mmap.MADV_RANDOM)
+            for page in TOUCHED:
+                ram[page * PAGE]
+            os.write(done, b'x')
+            os.read(end, 1)
+
+    def test_what_another_users_process_touches_is_learnt(self):
+        harness.need_root()
+        os.chmod(self.work, 0o755)
+        os.chmod(self.snaps('vm1', 'ram'), 0o644)
+        self.mount.unmount()
+        self.mount.options = ['allow_other']
+        self.mount.start()
+        done, child_done = os.pipe()
+        child_end, end = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.close(end)
+                self.touch_as_nobody(child_done, child_end)
+            finally:
+                os._exit(0)
+        os.close(child_done)
+        try:
+            self.assertEqual(os.read(done, 1), b'x')
+            self.wait_looked()
+        finally:
+            os.close(end)
+            os.waitpid(pid, 0)
+        self.assertTrue(set(self.learnt()).issuperset(TOUCHED))
+
     def test_what_is_read_around_a_page_is_not_learnt(self):
         """QEMU asks for huge pages, and the kernel reads 4 MiB for each."""
         before = self.reads()
