@@ -6,6 +6,10 @@
  * which addresses a process uses, and which of them are in memory, but no byte
  * of it.
  *
+ * A descriptor is all that the other process needs: the kernel checks who may
+ * look into a process when maps and pagemap are opened (proc_mem_open() in its
+ * fs/proc/base.c), not when they are read.
+ *
  * Requests and answers are messages over a pair of sockets. The end of the
  * mount's process closes its socket, and ends this process.
  */
@@ -33,6 +37,9 @@
 
 /* How long the mount's process waits for an answer. */
 #define ANSWER_SECONDS 10
+
+/* The descriptor of the process outside, the only one but for /dev/null. */
+#define SOCKET (STDERR_FILENO + 1)
 
 enum what {
 	OPEN_STATUS,
@@ -143,16 +150,19 @@ static void G_GNUC_NORETURN run_outside(int sock, const char *point)
 
 	for (int fd = 0; fd <= STDERR_FILENO && null >= 0; fd++)
 		dup2(null, fd);
-	if (dup2(sock, STDERR_FILENO + 1) < 0 ||
-	    close_range(STDERR_FILENO + 2, ~0u, 0) < 0 ||
-	    fcntl(STDERR_FILENO + 1, F_SETFD, FD_CLOEXEC) < 0 || chdir("/") < 0)
+	if (dup2(sock, SOCKET) < 0 || fcntl(SOCKET, F_SETFD, FD_CLOEXEC) < 0 ||
+	    chdir("/") < 0)
 		_exit(1);
+	/* Before Linux 5.9 one by one: few are open yet. */
+	if (close_range(SOCKET + 1, ~0u, 0) < 0)
+		for (int fd = SOCKET + 1; fd < 1024; fd++)
+			close(fd);
 	prctl(PR_SET_NAME, "snapfs-outside");
 	if (geteuid() == 0)
 		(void)snap_caps_keep((uint64_t)1 << CAP_SYS_ADMIN |
 				     (uint64_t)1 << CAP_SYS_PTRACE |
 				     (uint64_t)1 << CAP_DAC_READ_SEARCH);
-	serve(STDERR_FILENO + 1, point);
+	serve(SOCKET, point);
 	_exit(0);
 }
 
