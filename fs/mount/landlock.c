@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "format/base/beneath.h"
 #include "format/base/cleanup.h"
 
 /* The system calls have the same numbers on every architecture. */
@@ -69,7 +70,7 @@ static int allow(int ruleset, int fd, uint64_t access)
 /* A device; it need not be there. */
 static int allow_device(int ruleset, const char *path, uint64_t access)
 {
-	snap_autofd int fd = open(path, O_PATH | O_CLOEXEC);
+	snap_autofd int fd = snap_open_named(path, O_PATH, 0);
 
 	return fd < 0 ? 0 : allow(ruleset, fd, access);
 }

@@ -30,6 +30,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "format/base/beneath.h"
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "format/base/start.h"
@@ -66,12 +67,10 @@ union control {
 static int open_proc(const struct request *request)
 {
 	char path[64];
-	int fd;
 
 	snprintf(path, sizeof(path), "/proc/%d/%s", (int)request->pid,
 		 opened[request->what]);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	return snap_open_named(path, O_RDONLY, 0);
 }
 
 /* As an ordinary user unmounts. */
@@ -146,7 +145,7 @@ static void serve(int sock, const char *point)
  * store, nor its terminal, nor its working folder. */
 static void G_GNUC_NORETURN run_outside(int sock, const char *point)
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int null = snap_open_named("/dev/null", O_RDWR, 0);
 
 	for (int fd = 0; fd <= STDERR_FILENO && null >= 0; fd++)
 		dup2(null, fd);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "format/base/beneath.h"
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "tools/cli/print.h"
@@ -114,12 +115,12 @@ static int choose_way(SnapRevertPlan *p, const char *way, GError **error)
 /* Looks whether the folder is in a mount. Reads vm.json, if there is one. */
 static int look_at_folder(SnapRevertPlan *p, GError **error)
 {
-	snap_autofd int folder =
-		open(p->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	snap_autofd int folder = snap_open_named(
+		p->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 	int r;
 
 	if (folder < 0)
-		return snap_fail_errno(error, errno, "%s", p->path);
+		return snap_fail_errno(error, -folder, "%s", p->path);
 	p->mounted = snap_trust_in_mount(folder);
 	/* One that cannot be read is no reason to use disks as they are now. */
 	if (faccessat(folder, SNAP_VM_FILE, F_OK, AT_SYMLINK_NOFOLLOW) < 0 &&
@@ -265,9 +266,9 @@ static int make_disk(SnapRevertPlan *p, const SnapDisk *d, const char *folder,
 	if (r < 0)
 		return r;
 	/* Another user may be able to put links beside the image. */
-	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	fd = snap_open_named(path, O_RDWR | O_CREAT | O_EXCL, 0644);
 	if (fd < 0)
-		return snap_fail_errno(error, errno, "disk %s: %s",
+		return snap_fail_errno(error, -fd, "disk %s: %s",
 				       snap_disk_title(d), path);
 	g_ptr_array_add(p->overlays, g_strdup(path));
 	return make_overlay(d, fd, error);
