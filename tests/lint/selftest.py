@@ -225,13 +225,13 @@ class Lint(unittest.TestCase):
             return {f'{path}/a.c': half, f'{path}/a.h': half}
 
         self.assertEqual(self.said(sizes.check_rooms, {
-            **room('fs/view', 2300), **room('fs/save', 9000),
+            **room('fs/view', 2400), **room('fs/save', 9000),
             **room('tools/bridge', 1400), **room('tools/guest', 9000)}), '')
         self.assertEqual(
-            self.said(sizes.check_rooms, room('fs/view', 2302)),
-            'fs/view: 2302 lines, more than 2300')
-        self.assertIn('2302 lines',
-                      self.said(sizes.check, room('fs/hot', 2302)))
+            self.said(sizes.check_rooms, room('fs/view', 2402)),
+            'fs/view: 2402 lines, more than 2400')
+        self.assertIn('2402 lines',
+                      self.said(sizes.check, room('fs/hot', 2402)))
         self.assertIn('1402 lines',
                       self.said(sizes.check, room('tools/bridge', 1402)))
 
