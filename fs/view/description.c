@@ -12,12 +12,22 @@
 
 #define CHUNK (256 * SNAP_KIB)
 
+static int feed(SnapParser *p, const uint8_t *data, size_t size)
+{
+	struct snap_event ev;
+	int r;
+
+	snap_parser_feed(p, data, size);
+	while ((r = snap_parser_step(p, &ev, NULL)) > 0)
+		;
+	return r;
+}
+
 /* Feeds the whole device state to the parser. */
 static int parse(SnapSealed *s, SnapParser *p, uint8_t *buf)
 {
 	const struct snap_block *state =
 		snap_meta_find(snap_sealed_meta(s), SNAP_BLOCK_STATE);
-	struct snap_event ev;
 	int r = 0;
 
 	snap_parser_expect_devstate(p);
@@ -25,11 +35,8 @@ static int parse(SnapSealed *s, SnapParser *p, uint8_t *buf)
 		size_t n = MIN(state->length - at, CHUNK);
 
 		r = snap_pages_read(s->pages, buf, n, state->base + at, NULL);
-		if (r < 0)
-			return r;
-		snap_parser_feed(p, buf, n);
-		while ((r = snap_parser_step(p, &ev, NULL)) > 0)
-			;
+		if (r == 0)
+			r = feed(p, buf, n);
 	}
 	return r == 0 ? snap_parser_end(p, NULL) : r;
 }
@@ -39,11 +46,12 @@ static int find(SnapSealed *s, struct snap_described *d)
 {
 	const struct snap_block *state =
 		snap_meta_find(snap_sealed_meta(s), SNAP_BLOCK_STATE);
-	g_autofree uint8_t *buf = g_try_malloc(CHUNK);
+	uint8_t *buf = g_try_malloc(CHUNK);
 	g_autoptr(SnapParser) p = snap_parser_new();
 	uint64_t at;
 	int r = buf ? parse(s, p, buf) : -ENOMEM;
 
+	g_free(buf);
 	if (r < 0)
 		return r;
 	at = snap_parser_info(p)->description_at;
