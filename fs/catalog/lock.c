@@ -7,8 +7,8 @@
  *
  * 2. The store's own folder. `rm -r STORE/.snapfs` takes the first lock away
  *    from a process that goes on writing, but not this one. Whoever may read
- * the folder can lock it too. So a lock on it counts only if it was taken by a
- *    snapfs that runs for root, for the folder's owner or for this user. The
+ *    the folder can lock it too. So a lock on it counts only if it was taken by
+ * a snapfs that runs for root, for the folder's owner or for this user. The
  *    real user of that process is what matters, for a program with the
  *    set-user-ID bit is root's at the wish of any user.
  *
@@ -19,9 +19,12 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "format/base/beneath.h"
@@ -97,20 +100,24 @@ static int find_writer(int store_fd)
 {
 	g_autofree char *text = NULL;
 	g_auto(GStrv) lines = NULL;
-	bool seen = false;
+	bool seen = false, volumes;
+	struct statfs fs;
 	struct stat st;
 
-	if (fstat(store_fd, &st) < 0 ||
+	if (fstat(store_fd, &st) < 0 || fstatfs(store_fd, &fs) < 0 ||
 	    !g_file_get_contents("/proc/locks", &text, NULL, NULL))
 		return -1;
+	/* There stat(2) tells the device of a subvolume. */
+	volumes = fs.f_type == BTRFS_SUPER_MAGIC;
 	lines = g_strsplit(text, "\n", -1);
 	for (char **line = lines; *line; line++) {
+		unsigned pid, major, minor;
 		uint64_t inode;
-		unsigned pid;
 
-		if (sscanf(*line, "%*d: FLOCK %*s %*s %u %*x:%*x:%" SCNu64,
-			   &pid, &inode) != 2 ||
-		    inode != (uint64_t)st.st_ino)
+		if (sscanf(*line, "%*d: FLOCK %*s %*s %u %x:%x:%" SCNu64, &pid,
+			   &major, &minor, &inode) != 4 ||
+		    inode != (uint64_t)st.st_ino ||
+		    !(volumes || makedev(major, minor) == st.st_dev))
 			continue;
 		seen = true;
 		if (is_writer(pid, &st))

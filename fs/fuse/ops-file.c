@@ -42,6 +42,7 @@ void snap_op_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 	}
 	snap_inode_entry(node, &attr, &entry);
 	fill_info(handle, fi);
+	snap_handle_known(handle);
 	snap_node_known(node);
 	if (fuse_reply_create(req, &entry, fi) < 0) {
 		snap_handle_close(handle);
@@ -65,6 +66,7 @@ void snap_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	fill_info(handle, fi);
+	snap_handle_known(handle);
 	if (fuse_reply_open(req, fi) < 0)
 		snap_handle_close(handle);
 }
@@ -150,11 +152,12 @@ static void folder_free(struct folder_handle *f)
 void snap_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	g_autoptr(SnapNode) node = snap_inode_get(req, ino);
-	struct folder_handle *f = g_new0(struct folder_handle, 1);
+	struct folder_handle *f;
 	int r;
 
 	if (!node)
 		return;
+	f = g_new0(struct folder_handle, 1);
 	r = snap_tree_list(snap_inode_tree(req), node, &f->list);
 	if (r < 0) {
 		g_free(f);

@@ -12,6 +12,9 @@
 #include "fs/fuse/fuse-internal.h"
 
 #include <errno.h>
+#include <unistd.h>
+
+#include "format/base/cleanup.h"
 
 /* A thread's buffer for answers. It grows as needed and stays. */
 struct answer_buffer {
@@ -66,9 +69,11 @@ static void reply(fuse_req_t req, const void *buf, ssize_t n)
 
 /* ---- waiting ---- */
 
-/* Reads that may wait at a time. They count as the kernel's background requests
- * where they are asynchronous (op_init), of which others need some. */
-#define WAITING_MAX 32
+/* Reads that may wait at a time, and of one user. They count as the kernel's
+ * background requests where they are asynchronous (op_init), of which others
+ * need some. */
+#define WAITING_MAX 32u
+#define WAITING_OF_USER (WAITING_MAX / 2)
 /* Threads that answer them. */
 #define THREADS 2
 
@@ -78,14 +83,36 @@ struct waiting {
 	SnapHandle *handle; /* the kernel keeps it open */
 	size_t size;
 	uint64_t offset;
+	GList link; /* in `all` */
+	uid_t uid;
 };
 
 static GThreadPool *pool;
-static gint count; /* atomic */
+static GMutex lock;
+static GQueue all = G_QUEUE_INIT; /* protected by lock */
+
+/* Counts a read as one that waits; false where there are too many. Root and the
+ * mount's owner may have all. */
+static bool admit(struct waiting *w)
+{
+	SNAP_LOCKED(&lock);
+	guint his = 0;
+
+	for (GList *l = all.head; l; l = l->next)
+		his += ((struct waiting *)l->data)->uid == w->uid;
+	if (all.length >= WAITING_MAX ||
+	    (his >= WAITING_OF_USER && w->uid && w->uid != geteuid()))
+		return false;
+	w->link.data = w;
+	g_queue_push_tail_link(&all, &w->link);
+	return true;
+}
 
 static void waiting_free(struct waiting *w)
 {
-	g_atomic_int_add(&count, -1);
+	g_mutex_lock(&lock);
+	g_queue_unlink(&all, &w->link);
+	g_mutex_unlock(&lock);
 	g_free(w);
 }
 
@@ -129,7 +156,8 @@ static void go_on(gpointer data, gpointer user_data)
 
 void snap_wait_begin(void)
 {
-	pool = g_thread_pool_new(go_on, NULL, THREADS, FALSE, NULL);
+	/* Its threads begin now: none could later, in want. */
+	pool = g_thread_pool_new(go_on, NULL, THREADS, TRUE, NULL);
 }
 
 void snap_wait_end(void)
@@ -141,14 +169,14 @@ void snap_wait_end(void)
 static void read_later(fuse_req_t req, SnapHandle *handle, size_t size,
 		       uint64_t offset)
 {
-	struct waiting *w;
+	struct waiting *w = g_new0(struct waiting, 1);
 
-	if (g_atomic_int_add(&count, 1) >= WAITING_MAX) {
-		g_atomic_int_add(&count, -1);
+	w->uid = fuse_req_ctx(req)->uid;
+	if (!admit(w)) {
+		g_free(w);
 		fuse_reply_err(req, EAGAIN);
 		return;
 	}
-	w = g_new0(struct waiting, 1);
 	w->waiter.link.data = w;
 	w->waiter.wake = wake;
 	w->req = req;

@@ -257,7 +257,6 @@ static gpointer ready_thread(gpointer data)
 
 	if (snap_ready_wait(s->opts.point, &s->about) < 0)
 		return NULL;
-	snap_tree_mounted(s->opts.tree, s->about.device);
 	s->opts.ready(s->opts.data);
 	return NULL;
 }
@@ -347,6 +346,7 @@ int snap_session_run(SnapSession *s, SnapTree *tree, GError **error)
 	int r;
 
 	s->opts.tree = tree;
+	snap_tree_mounted(tree, s->about.device);
 	snap_wait_begin();
 	notifier_start(s);
 	signals_start(s);

@@ -205,6 +205,9 @@ static int receive(void)
 
 	if (recvmsg(outside, &message, MSG_CMSG_CLOEXEC) != sizeof(r))
 		return -EPIPE;
+	/* No number was free for the descriptor. */
+	if (message.msg_flags & MSG_CTRUNC)
+		return r < 0 ? r : -EMFILE;
 	header = CMSG_FIRSTHDR(&message);
 	if (header && header->cmsg_type == SCM_RIGHTS)
 		memcpy(&fd, CMSG_DATA(header), sizeof(fd));
@@ -230,10 +233,13 @@ static int ask(enum what what, pid_t pid)
 
 int snap_outside_open_proc(pid_t pid, const char *name)
 {
+	int fd = -EINVAL;
+
 	for (guint i = 0; i < G_N_ELEMENTS(opened); i++)
 		if (!strcmp(name, opened[i]))
-			return ask((enum what)i, pid);
-	return -EINVAL;
+			fd = ask((enum what)i, pid);
+	/* The answer 0 comes without a descriptor: no file is open by it. */
+	return fd ? fd : -EPROTO;
 }
 
 int snap_outside_unmount(void)

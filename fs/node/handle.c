@@ -16,8 +16,15 @@ void *snap_handle_new(size_t size, const struct snap_handle_ops *ops,
 	handle->refs = 1;
 	handle->link.data = handle;
 	node->refs++;
-	g_queue_push_tail_link(&node->handles, &handle->link);
 	return handle;
+}
+
+void snap_handle_known(SnapHandle *handle)
+{
+	SNAP_LOCKED(&handle->node->nodes->lock);
+
+	handle->known = true;
+	g_queue_push_tail_link(&handle->node->handles, &handle->link);
 }
 
 SnapHandle *snap_handle_newest(SnapNode *node)
@@ -71,7 +78,8 @@ void snap_handle_close(SnapHandle *handle)
 	SnapNode *node = handle->node;
 
 	g_mutex_lock(&node->nodes->lock);
-	g_queue_unlink(&node->handles, &handle->link);
+	if (handle->known)
+		g_queue_unlink(&node->handles, &handle->link);
 	g_mutex_unlock(&node->nodes->lock);
 	snap_handle_unref(handle);
 }

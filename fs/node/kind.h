@@ -78,8 +78,9 @@ struct SnapHandle {
 	SnapNode *node;	  /* a reference */
 	uint64_t process; /* that wrote last, or 0; atomic */
 	bool changes;	  /* it was written to or truncated; atomic */
-	guint refs;	  /* protected by the lock of the nodes */
-	GList link;	  /* in node->handles */
+	guint refs;	  /* protected by the lock of the nodes, as the rest */
+	bool known;	  /* it is in node->handles */
+	GList link;
 };
 
 /* A hash of `size` bytes, for tables whose keys are structs. */
@@ -88,9 +89,6 @@ guint snap_node_hash(const void *data, size_t size);
 /* The node that has the key of `fresh`: an older one, or `fresh` itself. Takes
  * `fresh` over and returns a new reference. */
 SnapNode *snap_node_intern(SnapNode *fresh);
-
-/* The node of a key, a new reference, or NULL. */
-SnapNode *snap_node_find(SnapNodes *nodes, const struct snap_node_key *key);
 
 /* Another reference, or false when the node is being freed. */
 bool snap_node_try_ref(SnapNode *node);
@@ -105,6 +103,8 @@ SnapHandle *snap_node_handle(SnapNode *node, const struct snap_handle_ops *ops);
 /* Gives a reference to a handle back. */
 void snap_handle_unref(SnapHandle *handle);
 
-/* A new handle of `size` bytes, zeroed, that holds a reference to `node`. */
+/* A new handle of `size` bytes, zeroed, that holds a reference to `node`.
+ * Nobody else finds it before snap_handle_known(), so its fields can be filled
+ * in. */
 void *snap_handle_new(size_t size, const struct snap_handle_ops *ops,
 		      SnapNode *node);

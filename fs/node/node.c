@@ -124,16 +124,6 @@ void snap_node_unref(SnapNode *node, uint64_t n)
 	}
 }
 
-SnapNode *snap_node_find(SnapNodes *nodes, const struct snap_node_key *key)
-{
-	SNAP_LOCKED(&nodes->lock);
-	SnapNode *node = g_hash_table_lookup(nodes->table, key);
-
-	if (node)
-		node->refs++;
-	return node;
-}
-
 SnapNode *snap_node_intern(SnapNode *fresh)
 {
 	SnapNodes *nodes = fresh->nodes;

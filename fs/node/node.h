@@ -202,5 +202,9 @@ int64_t snap_handle_seek(SnapHandle *handle, int64_t offset, int whence);
 int snap_handle_allocate(SnapHandle *handle, int mode, int64_t offset,
 			 int64_t length);
 
+/* The kernel is told of the handle: from now on the node's requests may find
+ * it. */
+void snap_handle_known(SnapHandle *handle);
+
 /* Closes the handle. It does not wait for a save. */
 void snap_handle_close(SnapHandle *handle);

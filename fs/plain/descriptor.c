@@ -251,7 +251,8 @@ static bool lies_below_locked(const SnapStoreNode *s, SnapNode *folder)
 	return false;
 }
 
-void snap_store_lies(SnapNode *node, SnapNode *folder, const char *name)
+/* The store's file of a node lies there now. */
+static void lies(SnapNode *node, SnapNode *folder, const char *name)
 {
 	SnapStoreNode *s = snap_store_node(node);
 	SnapNode *former = NULL;
@@ -302,7 +303,7 @@ SnapNode *snap_store_intern(SnapPlain *plain, SnapStoreNode *fresh, int fd,
 	fresh->name = g_strdup(name);
 	node = snap_node_intern(&fresh->node);
 	if (node != &fresh->node && folder)
-		snap_store_lies(node, folder, name);
+		lies(node, folder, name);
 	keep(snap_store_node(node), fd);
 	close(fd);
 	return node;

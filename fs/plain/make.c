@@ -106,7 +106,9 @@ int snap_folder_make_file(SnapNode *folder, const char *name, int flags,
 		return -ESTALE;
 	if (fd < 0)
 		return fd;
-	r = give_file(folder, fd, mode, caller);
+	r = snap_plain_fd_fits(snap_store_node(folder)->plain, fd)
+		    ? give_file(folder, fd, mode, caller)
+		    : -ENFILE;
 	if (r < 0) {
 		unlinkat(at, name, 0);
 		return r;

@@ -72,9 +72,6 @@ struct snap_node_key snap_store_key(const struct snap_store_look *look);
  */
 int snap_store_open(SnapNode *node);
 
-/* The store's file of a node lies there now. */
-void snap_store_lies(SnapNode *node, SnapNode *folder, const char *name);
-
 /* Makes a node of `fresh`, whose key, operations and type are set, and whose
  * descriptor `fd` is taken over: a new reference to it or to the node that
  * there is already. */

@@ -32,10 +32,13 @@ static int open_of(SnapNode *node, char ret[SNAP_PROC_PATH])
 
 char *snap_store_owner(SnapNode *node)
 {
+	snap_autofd int fd = -1;
 	struct stat st;
 
-	if ((!snap_is_folder(node) && !snap_is_ordinary(node)) ||
-	    fstat(snap_store_node(node)->fd, &st) < 0)
+	if (!snap_is_folder(node) && !snap_is_ordinary(node))
+		return NULL;
+	fd = snap_store_open(node);
+	if (fd < 0 || fstat(fd, &st) < 0)
 		return NULL;
 	return g_strdup_printf("%u:%u:%o", st.st_uid, st.st_gid,
 			       st.st_mode & 07777);

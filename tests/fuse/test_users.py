@@ -46,7 +46,9 @@ class MountCase(UserCase):
         self.secret = self.file_of(0, 'store', 'bob', 'secret')
 
     def mount(self, env=None):
-        mount = Mount(self.store, self.path('snaps'), ['allow_other'], env=env)
+        # Who overtakes it runs within its process, which must be free to start programs.
+        free = ['keep_caps', 'keep_new_privs', 'no_landlock', 'no_seccomp'] if env else []
+        mount = Mount(self.store, self.path('snaps'), ['allow_other', *free], env=env)
         self.addCleanup(lambda: self.assertEqual(mount.suspicious(), []))
         return self.enter(mount)
 

@@ -88,7 +88,17 @@ class Mount:
         if not is_mounted(self.point):
             return False
         os.statvfs(self.point)
-        return True
+        return not self._looks_at_itself()
+
+    def _looks_at_itself(self):
+        """True while the daemon waits for its own first answer: a umount would find
+        the mount busy."""
+        tasks = f'/proc/{self.pid}/task'
+        try:
+            return any(read_text(f'{tasks}/{thread}/comm') == 'ready\n'
+                       for thread in os.listdir(tasks))
+        except ProcessLookupError:   # a thread has ended meanwhile
+            return True
 
     @property
     def pid(self):

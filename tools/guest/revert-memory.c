@@ -2,13 +2,17 @@
 #include "tools/guest/revert-memory.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <linux/magic.h>
 #include <string.h>
 #include <sys/statfs.h>
 #include <unistd.h>
 
+#include "format/base/beneath.h"
+#include "format/base/cleanup.h"
 #include "format/base/error.h"
+#include "format/base/fileio.h"
 #include "format/base/units.h"
 #include "format/qemu/postcopy.h"
 #include "tools/guest/command.h"
@@ -20,13 +24,17 @@
 static int read_blocks(const char *folder, SnapPostcopy **ret, GError **error)
 {
 	g_autofree char *path = g_build_filename(folder, "devstate", NULL);
-	g_autoptr(GError) cause = NULL;
+	struct stat st = { 0 };
+	snap_autofd int at = snap_open_named(folder, O_PATH | O_DIRECTORY, 0);
+	snap_autofd int fd =
+		at < 0 ? at : snap_open_regular(at, "devstate", &st);
 	char *state;
-	gsize size;
+	size_t size;
 	int r;
 
-	if (!g_file_get_contents(path, &state, &size, &cause))
-		return snap_fail(error, EIO, "%s", cause->message);
+	r = fd < 0 ? fd : snap_read_fd(fd, (size_t)st.st_size, &state, &size);
+	if (r < 0)
+		return snap_fail_errno(error, -r, "%s", path);
 	r = snap_postcopy_new((uint8_t *)state, size,
 			      (uint32_t)sysconf(_SC_PAGESIZE), ret, error);
 	return r < 0 ? snap_fail_prefix(error, r, "%s", path) : 0;
