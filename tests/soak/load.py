@@ -80,7 +80,12 @@ class Load(Kind):
         view = os.path.basename(path)
         flags = rng.choice((0, os.O_DIRECT))
         with os.fdopen(os.open(path, os.O_RDONLY | flags), 'rb', buffering=0) as file:
-            os.getxattr(file.fileno(), 'user.snapfs.uuid')
+            try:
+                os.getxattr(file.fileno(), 'user.snapfs.uuid')
+            except OSError as error:
+                # One on its way in, of no snapshot yet.
+                need(error.errno == errno.ENODATA and view == 'stream', f'{view}: {error}')
+                return
             size = os.fstat(file.fileno()).st_size
             places = [(at, rng.choice((PAGE, 1 << 20))) for at in range(0, size, 1 << 20)]
             rng.shuffle(places)
