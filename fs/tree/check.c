@@ -80,13 +80,22 @@ bool snap_name_is_written(SnapTree *tree, SnapNode *parent, const char *name)
 	return written;
 }
 
-/* True for what snapfs may have left in a folder. */
-static bool is_leftover(const char *name)
+/* True for what does not keep a folder that the mount shows as empty: what
+ * snapfs may have left there, and what is no file but has a name of snapfs's,
+ * so that nobody sees it. */
+static bool is_leftover(int folder_fd, const char *name)
 {
-	return !strcmp(name, SNAP_CATALOG_ERROR) ||
-	       !strcmp(name, SNAP_CATALOG_PREAMBLE) ||
-	       /* Earlier versions wrote their lists of hot pages there. */
-	       g_str_has_prefix(name, SNAP_CATALOG_PRIVATE "-hot-");
+	struct stat st;
+
+	if (!strcmp(name, SNAP_CATALOG_ERROR) ||
+	    !strcmp(name, SNAP_CATALOG_PREAMBLE) ||
+	    /* Earlier versions wrote their lists of hot pages there. */
+	    g_str_has_prefix(name, SNAP_CATALOG_PRIVATE "-hot-"))
+		return true;
+	return snap_name_kind(name) != SNAP_NAME_ORDINARY &&
+	       strcmp(name, SNAP_CATALOG_SNAPSHOT) &&
+	       fstatat(folder_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       !S_ISREG(st.st_mode);
 }
 
 static bool is_dots(const char *name)
@@ -94,25 +103,31 @@ static bool is_dots(const char *name)
 	return !strcmp(name, ".") || !strcmp(name, "..");
 }
 
-/* The first name in a folder that snapfs has not left there; NULL: none. */
+/* The first name in a folder that keeps it; NULL: none. */
 static char *find_other(DIR *dir)
 {
 	struct dirent *d;
 
 	while ((d = readdir(dir)) != NULL)
-		if (!is_dots(d->d_name) && !is_leftover(d->d_name))
+		if (!is_dots(d->d_name) && !is_leftover(dirfd(dir), d->d_name))
 			return g_strdup(d->d_name);
 	return NULL;
 }
 
-static void remove_leftovers(DIR *dir)
+/* Removes what does not keep the folder. The name of a folder that is not
+ * empty, or NULL. */
+static char *remove_leftovers(DIR *dir)
 {
 	struct dirent *d;
 
 	rewinddir(dir);
 	while ((d = readdir(dir)) != NULL)
-		if (is_leftover(d->d_name))
-			unlinkat(dirfd(dir), d->d_name, 0);
+		if (!is_dots(d->d_name) && is_leftover(dirfd(dir), d->d_name) &&
+		    unlinkat(dirfd(dir), d->d_name, 0) < 0 &&
+		    unlinkat(dirfd(dir), d->d_name, AT_REMOVEDIR) < 0 &&
+		    (errno == ENOTEMPTY || errno == EEXIST))
+			return g_strdup(d->d_name);
+	return NULL;
 }
 
 bool snap_name_clear_leftovers(SnapNode *parent, const char *name)
@@ -123,20 +138,24 @@ bool snap_name_clear_leftovers(SnapNode *parent, const char *name)
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	g_autofree char *path = NULL;
 	g_autofree char *other = NULL;
+	bool hidden;
 
 	if (!dir) {
 		snap_close_fd(&fd);
 		return false;
 	}
 	other = find_other(dir);
-	if (!other)
-		remove_leftovers(dir);
+	hidden = other && snap_name_kind(other) == SNAP_NAME_PRIVATE &&
+		 strcmp(other, SNAP_CATALOG_SNAPSHOT);
+	if (!other) {
+		other = remove_leftovers(dir);
+		hidden = other;
+	}
 	closedir(dir);
-	if (other && snap_name_kind(other) == SNAP_NAME_PRIVATE &&
-	    strcmp(other, SNAP_CATALOG_SNAPSHOT)) {
+	if (hidden) {
 		path = snap_folder_path(parent, name);
 		snap_log(SNAP_LOG_WARNING,
-			 "%s: is not empty: it holds the file %s, which the "
+			 "%s: is not empty: it holds %s, which the "
 			 "mount does not show",
 			 path, other);
 	}

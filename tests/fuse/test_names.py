@@ -352,10 +352,25 @@ class KeptTest(FuseCase):
         self.assert_errno(errno.EPERM, os.link, self.snaps('vm1', 'ram'), self.snaps('copy'))
 
     def test_file_with_a_private_name(self):
-        os.mkdir(self.store('vm1', '.snapfs-own'))
-        self.assertEqual(os.listdir(self.snaps('vm1')), [])
-        self.assert_errno(errno.ENOTEMPTY, os.rmdir, self.snaps('vm1'))
-        self.wait_log('vm1: is not empty: it holds the file .snapfs-own, which the mount does not show')
+        file, folder = self.store('vm1', '.snapfs-file'), self.store('vm1', '.snapfs-folder')
+        os.mkdir(folder)
+        for path in (os.path.join(folder, 'a'), file):
+            with self.subTest(path), open(path, 'w'):
+                self.assertEqual(os.listdir(self.snaps('vm1')), [])
+                self.assert_errno(errno.ENOTEMPTY, os.rmdir, self.snaps('vm1'))
+                self.wait_log(f'vm1: is not empty: it holds {path.split("/vm1/")[1].split("/")[0]}, '
+                              'which the mount does not show')
+            self.run_ok('rm', '-rf', path, folder)
+
+    def test_what_is_no_file_and_not_shown_keeps_no_folder(self):
+        for name in ('ram', 'devstate', 'preamble', 'stream', 'mapped', 'snapshot.head',
+                     '.snapfs-error', '.snapfs-hot-3', '.snapfs-own'):
+            for make in (os.mkdir, os.mkfifo, lambda path: os.symlink('/etc/passwd', path)):
+                with self.subTest(f'{name} {make.__name__}'):
+                    make(self.store('vm1', name))
+                    self.assertEqual(os.listdir(self.snaps('vm1')), [])
+                    self.run_ok('rm', '-r', self.snaps('vm1'))
+                    os.mkdir(self.snaps('vm1'))
 
 
 if __name__ == '__main__':
