@@ -149,20 +149,6 @@ SnapSealed *snap_sealed_ref(SnapSealed *sealed)
 	return sealed;
 }
 
-void snap_sealed_unref(SnapSealed *sealed)
-{
-	SnapSnapshots *all = sealed->snapshots;
-	bool idle;
-
-	g_mutex_lock(&all->lock);
-	idle = --sealed->refs == 0;
-	if (idle)
-		snap_idle_keep(all->idle, &sealed->place, sealed);
-	g_mutex_unlock(&all->lock);
-	if (idle)
-		snap_idle_trim(all->idle);
-}
-
 /* A snapshot without references leaves the table. */
 static void *part(void *thing)
 {
@@ -170,6 +156,33 @@ static void *part(void *thing)
 
 	g_hash_table_remove(s->snapshots->table, &s->key);
 	return s;
+}
+
+/* Its space is free when it is closed. */
+static bool was_removed(const SnapSealed *s)
+{
+	struct stat st;
+
+	return fstat(s->fd, &st) == 0 && st.st_nlink == 0;
+}
+
+void snap_sealed_unref(SnapSealed *sealed)
+{
+	SnapSnapshots *all = sealed->snapshots;
+	bool idle, removed;
+
+	g_mutex_lock(&all->lock);
+	idle = --sealed->refs == 0;
+	removed = idle && was_removed(sealed);
+	if (removed)
+		part(sealed);
+	else if (idle)
+		snap_idle_keep(all->idle, &sealed->place, sealed);
+	g_mutex_unlock(&all->lock);
+	if (removed)
+		sealed_free(sealed);
+	else if (idle)
+		snap_idle_trim(all->idle);
 }
 
 static void close_parted(void *what)

@@ -125,6 +125,13 @@ class SaveTest(FuseCase):
                     if 'snapshot.zst (deleted)' in readlink(f'{folder}/{n}')]
         harness.wait_until(lambda: not deleted(), 10, 'replaced snapshots are let go')
 
+    def test_removed_one_gives_its_space_back_at_once(self):
+        self.save('vm1')
+        folder = f'/proc/{self.mount.pid}/fd'
+        self.run_ok('rm', '-r', self.snaps('vm1'))
+        self.assertEqual([n for n in os.listdir(folder)
+                          if 'snapshot.zst (deleted)' in readlink(f'{folder}/{n}')], [])
+
     def test_verbatim_stream_is_kept_whole(self):
         data = makestream.verbatim_stream()
         os.mkdir(self.snaps('vm1'))
