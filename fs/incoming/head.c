@@ -49,32 +49,92 @@ static void give(int fd, const struct snap_catalog_owner *owner)
 		snap_set_mode(fd, owner->mode & 0777);
 }
 
+static bool is_same(const struct stat *a, const struct stat *b)
+{
+	return a->st_ino && a->st_ino == b->st_ino && a->st_dev == b->st_dev;
+}
+
+void snap_remove_file(SnapNode *folder, const char *name, const struct stat *st)
+{
+	struct stat now;
+
+	if (snap_head_stat(folder, name, &now) && is_same(st, &now))
+		snap_head_remove(folder, name);
+}
+
+/* True when the file grants at least what the stream does, of which the kernel
+ * has asked. Its owner may grant himself anything. */
+static bool grants(const struct stat *st,
+		   const struct snap_catalog_owner *owner)
+{
+	return (owner->uid == (uid_t)-1 || owner->uid == st->st_uid) &&
+	       (owner->gid == (gid_t)-1 || owner->gid == st->st_gid) &&
+	       !(owner->mode & 0077 & ~st->st_mode);
+}
+
+void snap_head_take(SnapIncoming *in)
+{
+	struct snap_head *h = &in->head;
+	struct stat st;
+
+	*h = (struct snap_head){ .fd = h->fd };
+	if (!snap_head_stat(in->folder, snap_incoming_name(in), &st))
+		return;
+	h->st = st;
+	if (!grants(&st, &in->former.owner))
+		return;
+	h->ino = st.st_ino;
+	h->size = (uint64_t)st.st_size;
+}
+
+/* Opens the file of the head. Another one may have its name by now, which the
+ * process that has the stream open may not use: -ESTALE. -ENOENT, -errno. */
+static int open_file(SnapIncoming *in, int flags)
+{
+	snap_autofd int at = snap_store_open(in->folder);
+	snap_autofd int fd =
+		at < 0 ? at
+		       : snap_open_below(at, snap_incoming_name(in), flags, 0);
+	struct stat st;
+
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	/* The number of a file that was removed may be another one's. */
+	if (!is_same(&in->head.st, &st) || !grants(&st, &in->former.owner))
+		return -ESTALE;
+	return snap_steal_fd(&fd);
+}
+
+/* Makes the file of the head: a descriptor, -errno. */
+static int make_file(SnapIncoming *in)
+{
+	snap_autofd int at = snap_store_open(in->folder);
+	snap_autofd int fd =
+		at < 0 ? at
+		       : snap_open_below(at, snap_incoming_name(in),
+					 O_RDWR | O_CREAT | O_EXCL, 0600);
+
+	if (fd < 0)
+		return fd;
+	give(fd, &in->former.owner);
+	if (fstat(fd, &in->head.st) < 0)
+		return -errno;
+	return snap_steal_fd(&fd);
+}
+
 /* Opens the file of the head; with `make`, makes it. 0, -ENOENT, -errno. */
 static int open_head(SnapIncoming *in, bool make)
 {
 	struct snap_head *h = &in->head;
-	const char *name = snap_incoming_name(in);
-	snap_autofd int at = -1;
-	struct stat st;
 
 	if (h->fd >= 0)
 		return 0;
-	at = snap_store_open(in->folder);
-	if (at < 0)
-		return at;
-	h->fd = snap_open_below(at, name, O_RDWR, 0);
-	if (h->fd == -ENOENT && make) {
-		h->fd = snap_open_below(at, name, O_RDWR | O_CREAT | O_EXCL,
-					0600);
-		if (h->fd >= 0)
-			give(h->fd, &in->former.owner);
-	}
-	if (h->fd < 0)
-		return h->fd;
-	if (fstat(h->fd, &st) == 0 && S_ISREG(st.st_mode))
-		return 0;
-	snap_head_close(h);
-	return -EPERM;
+	h->fd = open_file(in, O_RDWR);
+	if (h->fd == -ENOENT && make)
+		h->fd = make_file(in);
+	return MIN(h->fd, 0);
 }
 
 void snap_head_close(struct snap_head *h)
@@ -86,7 +146,9 @@ void snap_head_close(struct snap_head *h)
 void snap_head_drop(SnapIncoming *in)
 {
 	snap_head_close(&in->head);
-	snap_head_remove(in->folder, snap_incoming_name(in));
+	if (grants(&in->head.st, &in->former.owner))
+		snap_remove_file(in->folder, snap_incoming_name(in),
+				 &in->head.st);
 	in->head = (struct snap_head){ .fd = -1 };
 }
 
@@ -143,7 +205,6 @@ ssize_t snap_head_read(SnapIncoming *in, void *buf, size_t size,
 		       uint64_t offset)
 {
 	struct snap_head *h = &in->head;
-	snap_autofd int at = -1;
 	snap_autofd int own = -1;
 	ssize_t n = 0;
 
@@ -151,10 +212,7 @@ ssize_t snap_head_read(SnapIncoming *in, void *buf, size_t size,
 		return 0;
 	size = (size_t)MIN(size, h->size - offset);
 	if (h->fd < 0) {
-		at = snap_store_open(in->folder);
-		own = at < 0 ? at
-			     : snap_open_below(at, snap_incoming_name(in),
-					       O_RDONLY, 0);
+		own = open_file(in, O_RDONLY);
 		if (own < 0 && own != -ENOENT)
 			return own;
 	}

@@ -24,6 +24,7 @@ struct SnapIncomingTable {
 struct snap_head {
 	int fd;		/* of its file, once it was needed; -1 */
 	uint64_t ino;	/* of a file that was there before; 0: none */
+	struct stat st; /* of its file, as it was found; st_ino 0: none */
 	uint64_t size;	/* bytes so far, with the hole that it was cut to */
 	uint64_t begin; /* the stream begins here if its magic stands here */
 	uint64_t reach; /* the end of the last byte of the present writers */
@@ -84,6 +85,10 @@ SnapIncoming *snap_incoming_new(SnapIncomingTable *table, SnapNode *folder,
 void snap_incoming_renew_locked(SnapIncoming *in,
 				const struct snap_former *former);
 
+/* Removes `name`, if it is the file of which `st` are attributes (head.c). */
+void snap_remove_file(SnapNode *folder, const char *name,
+		      const struct stat *st);
+
 /* A write before a byte of the stream has come (first.c). 0: the save has
  * begun, and takes the write; else what is to be answered. */
 ssize_t snap_incoming_first_locked(SnapIncoming *in,
@@ -102,6 +107,10 @@ bool snap_head_find(SnapIncoming *in, const uint8_t *buf, size_t size,
  * -errno, with a sentence. */
 int snap_head_write(SnapIncoming *in, const uint8_t *buf, size_t size,
 		    uint64_t offset, GError **error);
+
+/* Takes the file that is there for the head, unless others may not do with it
+ * all that they may do with the stream. */
+void snap_head_take(SnapIncoming *in);
 
 /* Reads up to `size` bytes: their count, -errno. */
 ssize_t snap_head_read(SnapIncoming *in, void *buf, size_t size,

@@ -4,14 +4,31 @@
 
 #include "format/base/cleanup.h"
 
+/* True where the head still is the file in the folder. The number of a file
+ * that was removed may be another user's. */
+static bool has_head_locked(SnapIncoming *in)
+{
+	const struct stat *st = &in->head.st;
+	struct stat now;
+
+	if (!snap_head_stat(in->folder, snap_incoming_name(in), &now))
+		return !st->st_ino;
+	return now.st_ino == st->st_ino && now.st_dev == st->st_dev &&
+	       now.st_uid == st->st_uid;
+}
+
 /* True while a new writer may join the stream. The first one after a while
- * finds it as the folder is now. */
+ * finds the folder as it is now; a process that has the stream open still does
+ * not get what others put there. */
 static bool is_open(SnapIncoming *in, const struct snap_former *former)
 {
 	SNAP_LOCKED(&in->lock);
 
-	if (in->state == SNAP_INCOMING_UNTOUCHED && !in->writers)
+	if (in->state == SNAP_INCOMING_UNTOUCHED && !in->writers) {
+		if (!has_head_locked(in))
+			return false;
 		snap_incoming_renew_locked(in, former);
+	}
 	return in->state < SNAP_INCOMING_ENDED &&
 	       !snap_incoming_over_locked(in);
 }

@@ -23,7 +23,8 @@ struct move {
 	SnapNode *to;
 	char *name; /* in `from` */
 	guint to_name;
-	struct stat st; /* of the file */
+	struct stat st;	  /* of the file */
+	struct stat head; /* that it replaces; st_ino 0: none */
 	snap_handle_answer answer;
 	void *data;
 };
@@ -40,18 +41,14 @@ static void move_free(struct move *m)
 static void finish(struct move *m)
 {
 	snap_autofd int at = snap_store_open(m->to);
-	snap_autofd int from = snap_store_open(m->from);
 	snap_autofd int fd =
 		at < 0 ? at
 		       : snap_open_below(at, SNAP_CATALOG_SNAPSHOT, O_PATH, 0);
-	struct stat st;
 
 	if (fd >= 0)
 		snap_store_setattr(fd, SNAP_SET_ATIME | SNAP_SET_MTIME, &m->st);
-	if (snap_head_stat(m->from, m->name, &st) &&
-	    st.st_ino == m->st.st_ino && st.st_dev == m->st.st_dev)
-		unlinkat(from, m->name, 0);
-	snap_head_remove(m->to, snap_incoming_of_number(m->to_name));
+	snap_remove_file(m->from, m->name, &m->st);
+	snap_remove_file(m->to, snap_incoming_of_number(m->to_name), &m->head);
 	snap_folder_changed(m->to);
 	snap_parts_replaced(m->table, m->to, true);
 }
@@ -160,6 +157,8 @@ void snap_incoming_move(SnapIncomingTable *table, SnapNode *folder,
 	m->to_name = (guint)snap_incoming_number(to_name);
 	m->answer = answer;
 	m->data = data;
+	if (!snap_head_stat(to_folder, to_name, &m->head))
+		m->head.st_ino = 0;
 	r = move(m, caller, &error);
 	if (r > 0)
 		return;

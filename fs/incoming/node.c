@@ -169,18 +169,12 @@ static const struct snap_node_ops incoming_ops = {
 void snap_incoming_renew_locked(SnapIncoming *in,
 				const struct snap_former *former)
 {
-	struct stat st;
-
 	in->former = *former;
-	in->head = (struct snap_head){ .fd = in->head.fd };
-	if (snap_head_stat(in->folder, snap_incoming_name(in), &st)) {
-		in->head.ino = st.st_ino;
-		in->head.size = (uint64_t)st.st_size;
-	}
 	if (!snap_plain_privileged(in->table->opts.plain)) {
 		in->former.owner.uid = (uid_t)-1;
 		in->former.owner.gid = (gid_t)-1;
 	}
+	snap_head_take(in);
 }
 
 SnapIncoming *snap_incoming_new(SnapIncomingTable *table, SnapNode *folder,

@@ -86,10 +86,18 @@ static int check_stream(SnapTree *tree, SnapNode *folder, const char *name,
 	int r = snap_name_check_folder(tree, folder);
 	struct snap_shown shown;
 	struct stat st;
+	SnapIncoming *in;
 	bool exists;
 
 	if (r == 0)
 		r = snap_shown_check_write(tree, folder, name);
+	in = r < 0 ? NULL : snap_incoming_find(tree->incoming, folder, name);
+	/* It would take the name when its save is over, and the file be lost.
+	 */
+	if (in) {
+		snap_node_unref(snap_incoming_node(in), 1);
+		return -EBUSY;
+	}
 	if (r < 0 || !(flags & RENAME_NOREPLACE))
 		return r;
 	r = snap_shown_get(tree, folder, name, &shown);

@@ -379,6 +379,30 @@ class MoveTest(StreamCase):
         self.assert_errno(errno.EPROTO, os.rename, path, self.stream)
         self.wait_log('vm1/stream: no migration stream begins in the first 16 MiB of the file')
 
+    def test_while_a_stream_is_written_nothing_takes_its_name(self):
+        path = self.put_file(b'X' * 4096)
+        fd = self.open()
+        write_all(fd, self.data[:MIB])
+        self.assert_errno(errno.EBUSY, os.rename, path, self.stream)
+        write_all(fd, self.data[MIB:])
+        os.close(fd)
+        self.assertEqual(read_file(path), b'X' * 4096)
+        os.unlink(path)
+        self.check_snapshot()
+
+    def test_a_file_that_takes_the_name_in_the_store_is_not_removed(self):
+        write_stream(self.stream, b'Y' * 4096)
+        fd = self.open(os.O_WRONLY)
+        os.ftruncate(fd, 4096)
+        os.lseek(fd, 4096, os.SEEK_SET)
+        write_all(fd, self.data[:MIB])
+        with open(self.store('vm1', 'other'), 'wb') as file:
+            file.write(b'X' * 100)
+        os.rename(self.store('vm1', 'other'), self.store('vm1', 'stream'))
+        write_all(fd, self.data[MIB:])
+        os.close(fd)
+        self.assertEqual(read_file(self.store('vm1', 'stream')), b'X' * 100)
+
     def test_a_move_that_may_not_replace_does_not(self):
         self.save('vm1')
         path = self.put_file(self.data)

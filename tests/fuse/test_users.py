@@ -5,6 +5,7 @@ them, and they keep nobody waiting.
 
 Some tests overtake snapfs at the very moment (at_that_moment), others run a race for a while."""
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -178,6 +179,76 @@ class Shown(MountCase):
             os.fchmod(fd, 0o666)
         with self.assertRaises(OSError):
             as_user(BOB, save_and_change)
+        self.assert_untouched(secret, 0o600, 'secret')
+
+
+class Moved(MountCase):
+    """A file that is moved onto the name of a stream stays its owner's."""
+
+    def setUp(self):
+        super().setUp()
+        self.mounted = self.mount()
+        self.folder = self.mounted.path('bob')
+        self.stream = self.folder + '/stream'
+
+    def replaced(self, flags, use, mode=0o600):
+        """Bob's header is replaced by root's file while he has it open: what `use` gives."""
+        secret = self.held('store', 'bob', 'secret')
+
+        def run():
+            write_file(self.stream, "Bob's header")
+            os.chmod(self.stream, mode)
+            fd = os.open(self.stream, flags)
+            os.rename(self.folder + '/secret', self.stream)
+            os.stat(self.stream)   # now it is looked up again
+            return use(fd)
+        try:
+            with self.assertRaises(OSError) as caught:
+                as_user(BOB, run)
+            self.assertEqual(caught.exception.errno, errno.ESTALE)
+        finally:
+            self.assert_untouched(secret, 0o600, 'secret')
+            self.assertEqual(os.fstat(secret).st_nlink, 1)
+
+    def test_a_reader_of_another_header_reads_nothing_of_it(self):
+        self.replaced(os.O_RDONLY, lambda fd: os.pread(fd, 100, 0))
+
+    def test_who_writes_another_header_does_not_write_it(self):
+        # The folder is busy while one writes, so he has the file moved in the store.
+        secret = self.held('store', 'bob', 'secret')
+
+        def run():
+            write_file(self.stream, "Bob's header")
+            fd = os.open(self.stream, os.O_RDWR)
+            os.rename(self.bobs + '/secret', self.bobs + '/stream')
+            for use in (lambda: os.pwrite(fd, b'mine', 0), lambda: os.pread(fd, 100, 0)):
+                try:
+                    use()
+                except OSError as error:
+                    if error.errno != errno.ESTALE:
+                        raise
+                else:
+                    return False
+            os.ftruncate(fd, 3)
+            os.close(fd)
+            return True
+        self.assertTrue(as_user(BOB, run))
+        self.assert_untouched(secret, 0o600, 'secret')
+
+    def test_beside_a_snapshot_of_another_user_it_is_not_the_header(self):
+        secret = self.held('store', 'bob', 'secret')
+        data = makestream.stream(makestream.Guest({'pc.ram': 1 << 20}, seed=1))
+
+        def run():
+            write_stream(self.stream, data)
+            os.rename(self.folder + '/secret', self.stream)
+            fd = os.open(self.stream, os.O_RDWR)
+            os.ftruncate(fd, 4)
+            try:
+                return os.pread(fd, 4, 0)
+            except OSError as error:
+                return error.errno
+        self.assertEqual(as_user(BOB, run), errno.ESTALE)
         self.assert_untouched(secret, 0o600, 'secret')
 
 
