@@ -53,6 +53,7 @@ static void on_over(void *data, SnapSave *save)
 
 	g_mutex_lock(&in->lock);
 	current = in->save == save;
+	snap_incoming_note_locked(in);
 	/* The snapshot has it. */
 	if (current && done)
 		snap_head_drop(in);

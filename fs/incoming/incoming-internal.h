@@ -41,6 +41,7 @@ struct SnapIncoming {
 	GMutex lock; /* protects all below, and former.owner */
 	enum snap_incoming_state state;
 	SnapSave *save;			  /* from SAVING on */
+	bool noted;			  /* the snapshot that it became */
 	const struct snap_writer *writer; /* that wrote the first byte */
 	guint writers;
 	struct snap_head head; /* until the save begins */
@@ -88,6 +89,9 @@ void snap_incoming_renew_locked(SnapIncoming *in,
 /* Removes `name`, if it is the file of which `st` are attributes (head.c). */
 void snap_remove_file(SnapNode *folder, const char *name,
 		      const struct stat *st);
+
+/* Notes the snapshot that the stream has become, once (read.c). */
+void snap_incoming_note_locked(SnapIncoming *in);
 
 /* A write before a byte of the stream has come (first.c). 0: the save has
  * begun, and takes the write; else what is to be answered. */

@@ -208,7 +208,7 @@ static void begin_anew_locked(SnapIncoming *in)
 	g_clear_pointer(&in->save, snap_save_unref);
 	in->writer = NULL;
 	in->solid = in->tail = 0;
-	in->refused = false;
+	in->noted = in->refused = false;
 	in->state = SNAP_INCOMING_EMPTY;
 }
 

@@ -56,6 +56,7 @@ struct snap_former {
 	struct snap_catalog_owner owner; /* of the new snapshot */
 	bool exists;			 /* there is a snapshot */
 	uint64_t size;			 /* of its file of that name */
+	uint64_t dev, ino;		 /* of its file in the store */
 };
 
 /* The stream that a new writer joins, made if need be: a new reference. */
@@ -128,6 +129,11 @@ enum snap_incoming_read {
 /* What can be read now. `writes`: by a process that writes the stream, which
  * must not get another one's bytes. */
 enum snap_incoming_read snap_incoming_reads(SnapIncoming *in, bool writes);
+
+/* True when that file is the snapshot which the stream has become, or, before
+ * that, replaces. Another one may be in the folder by now, which the process
+ * that has the stream open may not see. */
+bool snap_incoming_has(SnapIncoming *in, uint64_t dev, uint64_t ino);
 
 /* Reads up to `size` bytes of the head: their count, -errno. */
 ssize_t snap_incoming_read(SnapIncoming *in, void *buf, size_t size,

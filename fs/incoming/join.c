@@ -25,7 +25,10 @@ static bool is_open(SnapIncoming *in, const struct snap_former *former)
 	SNAP_LOCKED(&in->lock);
 
 	if (in->state == SNAP_INCOMING_UNTOUCHED && !in->writers) {
-		if (!has_head_locked(in))
+		if (!has_head_locked(in) ||
+		    in->former.exists != former->exists ||
+		    in->former.dev != former->dev ||
+		    in->former.ino != former->ino)
 			return false;
 		snap_incoming_renew_locked(in, former);
 	}

@@ -37,6 +37,28 @@ enum snap_incoming_read snap_incoming_reads(SnapIncoming *in, bool writes)
 	}
 }
 
+void snap_incoming_note_locked(SnapIncoming *in)
+{
+	struct stat st;
+
+	if (in->noted || !in->save ||
+	    snap_save_state(in->save, NULL) != SNAP_SAVE_DONE)
+		return;
+	in->noted = true;
+	if (!snap_head_stat(in->folder, SNAP_CATALOG_SNAPSHOT, &st))
+		st.st_ino = 0;
+	in->former.dev = st.st_dev;
+	in->former.ino = st.st_ino;
+}
+
+bool snap_incoming_has(SnapIncoming *in, uint64_t dev, uint64_t ino)
+{
+	SNAP_LOCKED(&in->lock);
+
+	snap_incoming_note_locked(in);
+	return in->former.dev == dev && in->former.ino == ino;
+}
+
 ssize_t snap_incoming_read(SnapIncoming *in, void *buf, size_t size,
 			   uint64_t offset)
 {

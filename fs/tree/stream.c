@@ -40,16 +40,20 @@ static const SnapView *view_of(const struct stream_handle *h)
 	return snap_view_find(snap_incoming_name(h->in));
 }
 
-/* The snapshot in the folder: a reference, or NULL where the file that is
- * written does not show it. */
+/* The snapshot that the file shows: a reference, or NULL where that is not in
+ * the folder any more. */
 static SnapSealed *snapshot_of(const struct stream_handle *h)
 {
 	SnapNode *folder = snap_incoming_folder(h->in);
 	g_autoptr(SnapSealed) sealed = NULL;
+	struct snap_sealed_id id;
 
 	if (snap_sealed_get(h->tree->snapshots, folder, &sealed) < 0 ||
 	    snap_sealed_damaged(sealed) ||
 	    !snap_view_present(view_of(h), sealed))
+		return NULL;
+	id = snap_sealed_id(sealed);
+	if (!snap_incoming_has(h->in, id.dev, id.ino))
 		return NULL;
 	return g_steal_pointer(&sealed);
 }
@@ -252,6 +256,8 @@ int snap_stream_former(SnapSealed *sealed, struct snap_former *ret)
 	former.owner.uid = st.st_uid;
 	former.owner.gid = st.st_gid;
 	former.owner.mode = st.st_mode & 07777;
+	former.dev = st.st_dev;
+	former.ino = st.st_ino;
 	if (snap_view_size(&snap_view_stream, sealed, &former.size) < 0)
 		former.exists = false;
 	*ret = former;

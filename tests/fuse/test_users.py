@@ -4,6 +4,7 @@
 them, and they keep nobody waiting.
 
 Some tests overtake snapfs at the very moment (at_that_moment), others run a race for a while."""
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -16,7 +17,7 @@ import stat
 import subprocess
 import time
 
-from fusecase import setUpModule, write_stream  # noqa: F401
+from fusecase import read_file, setUpModule, write_stream  # noqa: F401
 import harness
 import makestream
 from mount import Mount, tool
@@ -250,6 +251,57 @@ class Moved(MountCase):
                 return error.errno
         self.assertEqual(as_user(BOB, run), errno.ESTALE)
         self.assert_untouched(secret, 0o600, 'secret')
+
+
+class Replaced(MountCase):
+    """Root's snapshot comes into a folder where Bob has an older one open."""
+
+    def setUp(self):
+        super().setUp()
+        self.mounted = self.mount()
+        self.stream = self.mounted.path('bob', 'stream')
+        os.mkdir(self.mounted.path('root'), 0o700)
+        data = makestream.stream(makestream.Guest({'pc.ram': 1 << 20}, seed=1))
+        self.data = b'B' * 4096 + data
+        write_stream(self.mounted.path('root', 'stream'), b'R' * 4096 + data)
+        os.chmod(self.path('store', 'root', 'snapshot.zst'), 0o600)
+        os.chown(self.path('store', 'root'), BOB, BOB)
+
+    def used(self, opened):
+        """What Bob reads, or the error, by the file that `opened` gives."""
+        def run():
+            fd = opened()
+            os.unlink(self.stream)
+            os.rename(self.path('store', 'root', 'snapshot.zst'), self.bobs + '/snapshot.zst')
+            try:
+                return os.pread(fd, 4, 0)
+            except OSError as error:
+                return error.errno
+            finally:
+                with contextlib.suppress(OSError):
+                    os.pwrite(fd, b'mine', 0)
+        return as_user(BOB, run)
+
+    def saved(self):
+        """The file by which Bob has just saved."""
+        fd = os.open(self.stream, os.O_RDWR | os.O_CREAT, 0o600)
+        data = memoryview(self.data)
+        while data:
+            data = data[os.write(fd, data[:131072]):]
+        return fd
+
+    def reopened(self):
+        """The file of a snapshot, opened to change its preamble."""
+        os.close(self.saved())
+        return os.open(self.stream, os.O_RDWR)
+
+    def test_who_has_saved_an_older_one_has_nothing_of_it(self):
+        self.assertEqual(self.used(self.saved), errno.ESTALE)
+        self.assertEqual(read_file(self.stream)[:5], b'RRRRR')
+
+    def test_who_has_opened_an_older_one_has_nothing_of_it(self):
+        self.assertEqual(self.used(self.reopened), errno.ESTALE)
+        self.assertEqual(read_file(self.stream)[:5], b'RRRRR')
 
 
 class Waiting(MountCase):
