@@ -72,7 +72,8 @@ static int begin_save(struct move *m, int fd, uint64_t begin,
 	g_autofree char *path = snap_folder_path(m->to, NULL);
 	snap_autofd int at = snap_store_open(m->to);
 	snap_autofd int folder_fd = at < 0 ? at : snap_open_folder(at);
-	bool privileged = snap_plain_privileged(m->table->opts.plain);
+	SnapIncomingTable *table = m->table; /* `m` is gone when it is over */
+	bool privileged = snap_plain_privileged(table->opts.plain);
 	struct snap_save_opts opts = {
 		.folder_fd = folder_fd,
 		.path = path,
@@ -94,8 +95,8 @@ static int begin_save(struct move *m, int fd, uint64_t begin,
 		close(fd);
 		return snap_fail_errno(error, -folder_fd, "its folder");
 	}
-	r = snap_save_new(m->table->opts.saver, &opts, &save, error);
-	if (r == 0 && snap_incoming_begin_save(m->table, save) < 0)
+	r = snap_save_new(table->opts.saver, &opts, &save, error);
+	if (r == 0 && snap_incoming_begin_save(table, save) < 0)
 		snap_save_abort(save,
 				"the mount was ended while it was being saved");
 	return r;
