@@ -88,8 +88,12 @@ int snap_part_proof_write(struct snap_part_handle *h, uint64_t offset)
 int snap_part_proof_allocate(struct snap_part_handle *h, int mode,
 			     uint64_t offset, uint64_t length)
 {
-	uint64_t end = h->parts->size[h->part];
+	struct snap_parts *p = h->parts;
+	uint64_t end;
 
+	g_mutex_lock(&p->table->lock);
+	end = p->size[h->part];
+	g_mutex_unlock(&p->table->lock);
 	/* cp --sparse=always says so that the whole file is zero. */
 	if (mode & FALLOC_FL_PUNCH_HOLE)
 		return end && !offset && length >= end
