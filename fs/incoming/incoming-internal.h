@@ -86,6 +86,12 @@ SnapIncoming *snap_incoming_new(SnapIncomingTable *table, SnapNode *folder,
 void snap_incoming_renew_locked(SnapIncoming *in,
 				const struct snap_former *former);
 
+/* Changes a file in the store: of a snapshot, or of a head (node.c). The kernel
+ * has asked whether the caller may change what belongs to `owner` (-1: any), so
+ * nothing else is changed: another file may have that name by now. */
+int snap_incoming_set_file(SnapNode *folder, const char *name, uid_t owner,
+			   unsigned set, const struct stat *st);
+
 /* Removes `name`, if it is the file of which `st` are attributes (head.c). */
 void snap_remove_file(SnapNode *folder, const char *name,
 		      const struct stat *st);

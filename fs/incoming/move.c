@@ -40,13 +40,8 @@ static void move_free(struct move *m)
 /* The file is a snapshot now, which gets its times. */
 static void finish(struct move *m)
 {
-	snap_autofd int at = snap_store_open(m->to);
-	snap_autofd int fd =
-		at < 0 ? at
-		       : snap_open_below(at, SNAP_CATALOG_SNAPSHOT, O_PATH, 0);
-
-	if (fd >= 0)
-		snap_store_setattr(fd, SNAP_SET_ATIME | SNAP_SET_MTIME, &m->st);
+	snap_incoming_set_file(m->to, SNAP_CATALOG_SNAPSHOT, (uid_t)-1,
+			       SNAP_SET_ATIME | SNAP_SET_MTIME, &m->st);
 	snap_remove_file(m->from, m->name, &m->st);
 	snap_remove_file(m->to, snap_incoming_of_number(m->to_name), &m->head);
 	snap_folder_changed(m->to);

@@ -96,14 +96,10 @@ static int incoming_getattr(SnapNode *node, SnapHandle *handle,
 	return 0;
 }
 
-/* Changes a file in the store: of the snapshot that the stream became, or of
- * its head. The kernel has asked whether the caller may change what belongs to
- * `owner` (-1: any), so nothing else is changed: another file may have that
- * name by now. */
-static int set_file(SnapIncoming *in, const char *name, uid_t owner,
-		    unsigned set, const struct stat *st)
+int snap_incoming_set_file(SnapNode *folder, const char *name, uid_t owner,
+			   unsigned set, const struct stat *st)
 {
-	snap_autofd int at = snap_store_open(in->folder);
+	snap_autofd int at = snap_store_open(folder);
 	snap_autofd int fd = at < 0 ? at : snap_open_below(at, name, O_PATH, 0);
 	struct stat now;
 
@@ -142,8 +138,10 @@ static int incoming_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
 		in->former.owner.gid = st->st_gid;
 	g_mutex_unlock(&in->lock);
 	if (over)
-		return set_file(in, SNAP_CATALOG_SNAPSHOT, owner, set, st);
-	r = set_file(in, snap_incoming_name(in), owner, set, st);
+		return snap_incoming_set_file(in->folder, SNAP_CATALOG_SNAPSHOT,
+					      owner, set, st);
+	r = snap_incoming_set_file(in->folder, snap_incoming_name(in), owner,
+				   set, st);
 	return r == -ENOENT ? 0 : r;
 }
 

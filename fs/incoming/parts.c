@@ -211,26 +211,16 @@ static int open_part(struct snap_parts *p, int folder_fd, enum snap_part part)
 /* Removes a part that was saved, unless another one has its name by now. */
 static void remove_saved(struct snap_parts *p, enum snap_part part)
 {
-	struct stat st;
-
-	if (p->st[part].st_ino &&
-	    snap_part_stat(p->folder, snap_part_names[part], &st) &&
-	    st.st_ino == p->st[part].st_ino && st.st_dev == p->st[part].st_dev)
-		remove_name(p, part);
+	snap_remove_file(p->folder, snap_part_names[part], &p->st[part]);
 	end_writing(p, part);
 }
 
 /* The parts are a snapshot now, which gets their times. */
 static void finish_saved(struct snap_parts *p)
 {
-	snap_autofd int at = snap_store_open(p->folder);
-	snap_autofd int fd =
-		at < 0 ? at
-		       : snap_open_below(at, SNAP_CATALOG_SNAPSHOT, O_PATH, 0);
-
-	if (fd >= 0)
-		snap_store_setattr(fd, SNAP_SET_ATIME | SNAP_SET_MTIME,
-				   &p->st[p->times]);
+	snap_incoming_set_file(p->folder, SNAP_CATALOG_SNAPSHOT, (uid_t)-1,
+			       SNAP_SET_ATIME | SNAP_SET_MTIME,
+			       &p->st[p->times]);
 	for (enum snap_part part = 0; part < SNAP_PARTS; part++)
 		remove_saved(p, part);
 	snap_folder_changed(p->folder);
