@@ -65,6 +65,8 @@ static int part_truncate(SnapHandle *handle, uint64_t size)
 	int r = begin_change(handle);
 
 	if (r == 0)
+		r = snap_part_proof_truncate(h, size);
+	if (r == 0)
 		r = snap_ordinary_truncate(handle, size);
 	if (r == 0) {
 		SNAP_LOCKED(&h->parts->table->lock);
@@ -197,14 +199,30 @@ static int part_open(SnapNode *node, int flags,
 	return 0;
 }
 
+/* Notes that a part is given a length by its name. */
+static int note_length(SnapNode *node, off_t size)
+{
+	snap_autofd int fd = snap_ordinary_reopen(node, O_WRONLY);
+	struct stat now;
+
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &now) < 0)
+		return -errno;
+	return size > now.st_size ? snap_part_proof_set(fd, SNAP_PART_AHEAD)
+				  : 0;
+}
+
 /* A process may cut a part by its name while another one has it open. */
 static int part_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
 			const struct stat *st)
 {
 	PartNode *part = (PartNode *)node;
-	int r = snap_ordinary_setattr(node, handle, set, st);
+	int r = set & SNAP_SET_SIZE ? note_length(node, st->st_size) : 0;
 	struct snap_parts *p;
 
+	if (r == 0)
+		r = snap_ordinary_setattr(node, handle, set, st);
 	if (r < 0 || !(set & SNAP_SET_SIZE))
 		return r;
 	p = snap_parts_use(part->table, part->folder);

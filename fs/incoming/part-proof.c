@@ -5,7 +5,9 @@
  * so do cp, rsync, tar, bsdtar, dd and rclone write, also with holes. A file
  * whose length was set first (truncate, posix_fallocate, qemu-img convert,
  * restic) shows by no sign of its own when the last byte has come. It is known
- * by a write in front of its end.
+ * by a write in front of its end, and by an end that is set by another open
+ * than the one that wrote the data: who opens a file that has bytes already
+ * goes on where it ends, or does not know whether they are all there.
  *
  * An extended attribute of the file in the store remembers that, also over a
  * kill of the process and over a mount. The mount does not show it.
@@ -73,16 +75,30 @@ int snap_part_proof_write(struct snap_part_handle *h, uint64_t offset)
 	struct snap_parts *p = h->parts;
 	enum snap_part_proof proof;
 	uint64_t end;
+	bool gap;
 
 	g_mutex_lock(&p->table->lock);
 	end = p->size[h->part];
 	proof = p->proof[h->part];
+	gap = h->later && offset > end;
 	g_mutex_unlock(&p->table->lock);
-	if (offset < end && proof != SNAP_PART_AHEAD)
+	if ((offset < end || gap) && proof != SNAP_PART_AHEAD)
 		return change(h, SNAP_PART_AHEAD);
 	if (!end && proof != SNAP_PART_GROWN)
 		return change(h, SNAP_PART_GROWN);
 	return 0;
+}
+
+int snap_part_proof_truncate(struct snap_part_handle *h, uint64_t size)
+{
+	struct snap_parts *p = h->parts;
+	bool gap;
+
+	g_mutex_lock(&p->table->lock);
+	h->later = h->later && size;
+	gap = h->later && size > p->size[h->part];
+	g_mutex_unlock(&p->table->lock);
+	return gap ? change(h, SNAP_PART_AHEAD) : 0;
 }
 
 int snap_part_proof_allocate(struct snap_part_handle *h, int mode,
@@ -111,6 +127,7 @@ void snap_part_proof_open(struct snap_part_handle *h)
 	h->parts->proof[h->part] = proof;
 	if (fstat(h->plain.fd, &st) == 0)
 		h->parts->size[h->part] = (uint64_t)st.st_size;
+	h->later = h->parts->size[h->part] > 0;
 }
 
 /* True when a file is one hole. */

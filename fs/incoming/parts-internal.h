@@ -53,6 +53,7 @@ struct snap_part_handle {
 	enum snap_part part;
 	GList link;
 	/* Protected by the lock of the table: */
+	bool later; /* the part had bytes when it was opened */
 	bool wrote;
 	bool closed;   /* since it wrote */
 	bool replaced; /* the part is gone: a snapshot has replaced it */
@@ -69,10 +70,11 @@ struct snap_parts *snap_parts_use(SnapIncomingTable *table, SnapNode *folder);
 void snap_parts_release(struct snap_parts *p);
 
 /* What is known of the data of a part: to be asked when it is opened, before a
- * write at `offset`, and before an allocation. -errno, logged, where it cannot
- * be noted. */
+ * write at `offset`, a change of its size and an allocation. -errno, logged,
+ * where it cannot be noted. */
 void snap_part_proof_open(struct snap_part_handle *h);
 int snap_part_proof_write(struct snap_part_handle *h, uint64_t offset);
+int snap_part_proof_truncate(struct snap_part_handle *h, uint64_t size);
 int snap_part_proof_allocate(struct snap_part_handle *h, int mode,
 			     uint64_t offset, uint64_t length);
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A part is whole when its data came, not when its length did."""
+import contextlib
 import errno
 import os
 import shutil
@@ -87,6 +88,45 @@ class WholeTest(CopiedCase):
         self.mount.start()
         self.fill_ram(2 * MIB)
         self.check_files(AHEAD)
+
+    def test_a_length_that_another_open_sets(self):
+        def by_open():
+            self.size_ram()
+
+        def by_name():
+            os.truncate(self.snaps('vm1', 'ram'), len(self.ram))
+
+        def by_the_last_byte():
+            fd = self.open_ram()
+            os.pwrite(fd, b'x', len(self.ram) - 1)
+            os.close(fd)
+
+        for lengthen in (by_open, by_name, by_the_last_byte):
+            with self.subTest(lengthen.__name__):
+                self.copy('devstate')
+                fd = self.open_ram()
+                write_all(fd, self.ram[:MIB])
+                with self.assertRaises(OSError):
+                    os.close(fd)
+                lengthen()
+                # The next open looks at it, whoever set the length.
+                os.close(self.open_ram())
+                self.check_files(AHEAD)
+                self.copy('ram')
+                self.check_snapshot()
+                self.run_ok('rm', '-r', self.snaps('vm1'))
+                os.mkdir(self.snaps('vm1'))
+
+    def test_a_copy_that_goes_on_where_another_ended(self):
+        self.copy('devstate')
+        for at in (0, MIB):
+            fd = self.open_ram()
+            os.lseek(fd, at, os.SEEK_SET)
+            write_all(fd, self.ram[at:] if at else self.ram[:MIB])
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self.assertEqual(sorted(os.listdir(self.snaps('vm1'))), LISTED)
+        self.assertTrue(read_file(self.snaps('vm1', 'ram')) == self.ram)
 
     def test_a_length_that_is_allocated(self):
         self.copy('devstate')
