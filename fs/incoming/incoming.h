@@ -123,7 +123,8 @@ enum snap_incoming_read {
 	SNAP_INCOMING_SNAPSHOT, /* the snapshot in the folder */
 	SNAP_INCOMING_BYTES,	/* what snap_incoming_read() gives */
 	SNAP_INCOMING_LATER,	/* nothing before the save is over */
-	SNAP_INCOMING_LOST,	/* nothing any more */
+	SNAP_INCOMING_LOST,	/* nothing any more: the save has failed */
+	SNAP_INCOMING_GONE,	/* nothing any more: the name was removed */
 };
 
 /* What can be read now. `writes`: by a process that writes the stream, which

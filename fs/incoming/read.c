@@ -20,7 +20,7 @@ enum snap_incoming_read snap_incoming_reads(SnapIncoming *in, bool writes)
 	bool former = in->former.exists;
 
 	if (in->state == SNAP_INCOMING_REMOVED)
-		return SNAP_INCOMING_LOST;
+		return SNAP_INCOMING_GONE;
 	if (!in->save)
 		return in->state == SNAP_INCOMING_UNTOUCHED && former
 			       ? SNAP_INCOMING_SNAPSHOT

@@ -36,6 +36,20 @@ static bool remove_head(SnapTree *tree, SnapNode *folder, const char *name)
 	return false;
 }
 
+/* Removes what goes with a snapshot: the head by this name, or a stream that a
+ * process has opened, and not written to. It stood for the snapshot. */
+static void remove_beside(SnapTree *tree, SnapNode *folder, const char *name)
+{
+	SnapIncoming *in = snap_incoming_find(tree->incoming, folder, name);
+
+	if (in && snap_incoming_state(in) == SNAP_INCOMING_UNTOUCHED)
+		snap_incoming_remove(in);
+	else if (!in)
+		remove_head(tree, folder, name);
+	if (in)
+		snap_node_unref(snap_incoming_node(in), 1);
+}
+
 static int remove_snapshot(SnapTree *tree, SnapNode *folder,
 			   const SnapSealed *sealed)
 {
@@ -51,7 +65,7 @@ static int remove_snapshot(SnapTree *tree, SnapNode *folder,
 	if (r >= 0)
 		r = snap_catalog_remove(at);
 	for (guint i = 0; (view = snap_view_get(i)); i++)
-		remove_head(tree, folder, snap_view_name(view));
+		remove_beside(tree, folder, snap_view_name(view));
 	if (r < 0)
 		snap_log(SNAP_LOG_ERROR, "%s: cannot be removed: %s", path,
 			 g_strerror(-r));

@@ -93,6 +93,8 @@ static ssize_t stream_read(SnapHandle *handle, void *buf, size_t size,
 		case SNAP_INCOMING_LATER:
 			/* Its own save would wait for it. */
 			return writes ? -EBUSY : SNAP_READ_LATER;
+		case SNAP_INCOMING_GONE:
+			return -ESTALE;
 		case SNAP_INCOMING_LOST:
 			return -EIO;
 		case SNAP_INCOMING_SNAPSHOT:

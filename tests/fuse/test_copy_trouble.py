@@ -382,9 +382,12 @@ class MeanwhileTest(CopiedCase):
                                         stderr=subprocess.DEVNULL) for _ in range(2)]
             for copier in copiers:
                 copier.wait(60)
-            # One may have been refused. If both were, the parts are there.
+            # One may have been refused. If both were, the parts are there, and are a
+            # snapshot when the last of their files is closed, or after another copy.
             if 'snapshot.zst' not in os.listdir(self.store('vm1')):
-                self.run_ok('cp', '-a', self.backup + '/.', self.snaps('vm1'))
+                harness.run('cp', '-a', self.backup + '/.', self.snaps('vm1'))
+            harness.wait_until(lambda: 'snapshot.zst' in os.listdir(self.store('vm1')), 20,
+                               'the snapshot is there')
             self.check_same('vm1', ['domain.xml'])
             self.run_ok('rm', '-r', self.snaps('vm1'))
             os.mkdir(self.snaps('vm1'))

@@ -410,5 +410,15 @@ class MoveTest(StreamCase):
         self.assertTrue(os.path.exists(path))
 
 
+class Opened(FuseCase):
+    def test_one_that_is_open_and_not_written_to_keeps_no_folder(self):
+        self.save('vm1')
+        fd = os.open(self.snaps('vm1', 'stream'), os.O_RDWR)
+        self.addCleanup(os.close, fd)
+        self.run_ok('rm', '-r', self.snaps('vm1'))
+        with self.assertRaises(OSError):
+            os.write(fd, b'QEVM')
+
+
 if __name__ == '__main__':
     harness.main()
