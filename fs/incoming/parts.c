@@ -106,14 +106,67 @@ static void tell_doubt(struct snap_parts *p, int folder_fd, const char *why)
 	snap_catalog_note(folder_fd, why);
 }
 
-/* Gives the snapshot the preamble that was copied in after it. */
-static int read_and_adopt(struct snap_parts *p, GError **error)
+/* Opens a part: -1 where there is none. */
+static int open_part(struct snap_parts *p, int folder_fd, enum snap_part part)
 {
-	snap_autofd int folder_fd = snap_store_open(p->folder);
+	int fd = snap_open_regular(folder_fd, snap_part_names[part],
+				   &p->st[part]);
+
+	if (fd < 0)
+		p->st[part].st_ino = 0;
+	return fd < 0 ? -1 : fd;
+}
+
+/* True for a file that root has written and not closed yet: its copier gives
+ * it away next, as rsync does. */
+static bool is_roots_copy(struct snap_parts *p, enum snap_part part)
+{
+	const struct stat *st = &p->st[part];
+	struct stat now;
+	SNAP_LOCKED(&p->table->lock);
+
+	for (GList *l = p->handles.head; l; l = l->next) {
+		const struct snap_part_handle *h = l->data;
+
+		if (h->part == part && h->wrote &&
+		    fstat(h->plain.fd, &now) == 0 && now.st_ino == st->st_ino &&
+		    now.st_dev == st->st_dev)
+			return st->st_uid == 0 && !(st->st_mode & 0022);
+	}
+	return false;
+}
+
+/* The owner of a snapshot must not get what is another user's: who may write
+ * to a folder can move anybody's files in it. */
+static char *foreign_doubt(struct snap_parts *p, enum snap_part part, uid_t uid)
+{
+	return p->st[part].st_uid == uid || is_roots_copy(p, part)
+		       ? NULL
+		       : g_strdup_printf("%s belongs to another user than the "
+					 "rest of the snapshot",
+					 snap_part_names[part]);
+}
+
+/* The owner that the parts have; of a file that root copies, it is not known.
+ */
+static uid_t uid_of(struct snap_parts *p)
+{
+	enum snap_part part = 0;
+
+	while (part < SNAP_PARTS - 1 &&
+	       (!p->st[part].st_ino || is_roots_copy(p, part)))
+		part++;
+	return p->st[part].st_ino ? p->st[part].st_uid
+				  : p->st[SNAP_PART_DEVSTATE].st_uid;
+}
+
+/* Gives the snapshot the preamble that was copied in after it. */
+static int read_and_adopt(struct snap_parts *p, int folder_fd, int fd,
+			  GError **error)
+{
 	g_autofree char *bytes = NULL;
 	size_t size = 0;
-	int r = snap_read_file(folder_fd, SNAP_PART_PREAMBLE_NAME,
-			       SNAP_CATALOG_PREAMBLE_MAX, &bytes, &size);
+	int r = snap_read_fd(fd, SNAP_CATALOG_PREAMBLE_MAX, &bytes, &size);
 
 	if (r == -EFBIG)
 		return snap_fail(error, EFBIG, "it is longer than %u MiB",
@@ -127,23 +180,35 @@ static int read_and_adopt(struct snap_parts *p, GError **error)
 					   bytes, size, error);
 }
 
+/* Why the preamble must not become that of the snapshot; NULL. g_free. */
+static char *adoption_doubt(struct snap_parts *p, int folder_fd, int fd)
+{
+	char *why = snap_part_doubt(fd, SNAP_PART_PREAMBLE);
+	struct stat st;
+
+	if (!why && fstatat(folder_fd, SNAP_CATALOG_SNAPSHOT, &st,
+			    AT_SYMLINK_NOFOLLOW) == 0)
+		why = foreign_doubt(p, SNAP_PART_PREAMBLE, st.st_uid);
+	return why;
+}
+
 static int adopt_preamble(struct snap_parts *p)
 {
 	g_autofree char *path =
 		snap_folder_path(p->folder, SNAP_PART_PREAMBLE_NAME);
 	snap_autofd int folder_fd = snap_store_open(p->folder);
-	snap_autofd int fd =
-		snap_open_regular(folder_fd, SNAP_PART_PREAMBLE_NAME, NULL);
-	g_autofree char *why =
-		fd < 0 ? NULL : snap_part_doubt(fd, SNAP_PART_PREAMBLE);
+	snap_autofd int fd = open_part(p, folder_fd, SNAP_PART_PREAMBLE);
+	g_autofree char *why = fd < 0 ? NULL : adoption_doubt(p, folder_fd, fd);
 	g_autoptr(GError) error = NULL;
 	int r;
 
+	if (fd < 0)
+		return 0;
 	if (why) {
 		tell_doubt(p, folder_fd, why);
 		return 0;
 	}
-	r = read_and_adopt(p, &error);
+	r = read_and_adopt(p, folder_fd, fd, &error);
 	if (r < 0) {
 		snap_log(SNAP_LOG_ERROR,
 			 "%s: cannot become the preamble of the snapshot: %s",
@@ -195,17 +260,6 @@ static void considered(struct snap_parts *p, int result)
 	if (again)
 		snap_parts_consider(p);
 	snap_parts_release(p);
-}
-
-/* Opens a part: -1 where there is none. */
-static int open_part(struct snap_parts *p, int folder_fd, enum snap_part part)
-{
-	int fd = snap_open_regular(folder_fd, snap_part_names[part],
-				   &p->st[part]);
-
-	if (fd < 0)
-		p->st[part].st_ino = 0;
-	return fd < 0 ? -1 : fd;
 }
 
 /* Removes a part that was saved, unless another one has its name by now. */
@@ -297,11 +351,14 @@ static bool is_doubtful(struct snap_parts *p,
 {
 	const int fds[SNAP_PARTS] = { parts->ram_fd, parts->state_fd,
 				      parts->preamble_fd };
+	uid_t uid = uid_of(p);
 
 	for (enum snap_part part = 0; part < SNAP_PARTS; part++) {
 		g_autofree char *why =
 			fds[part] < 0 ? NULL : snap_part_doubt(fds[part], part);
 
+		if (!why && fds[part] >= 0)
+			why = foreign_doubt(p, part, uid);
 		if (!why)
 			continue;
 		tell_doubt(p, folder_fd, why);

@@ -304,6 +304,54 @@ class Replaced(MountCase):
         self.assertEqual(read_file(self.stream)[:5], b'RRRRR')
 
 
+class Mixed(MountCase):
+    """A part of another user's does not come into a snapshot."""
+
+    def setUp(self):
+        super().setUp()
+        self.mounted = self.mount()
+        os.mkdir(self.mounted.path('root'))
+        write_stream(self.mounted.path('root', 'stream'),
+                     makestream.stream(makestream.Guest({'pc.ram': 1 << 20}, seed=1)))
+        self.parts = {name: read_file(self.mounted.path('root', name))
+                      for name in ('ram', 'devstate')}
+
+    def copy(self, *names):
+        for name in names:
+            with open(self.mounted.path('bob', name), 'wb') as file:
+                file.write(self.parts[name])
+
+    def doubt(self):
+        return os.getxattr(self.mounted.path('bob'), 'user.snapfs.error').decode()
+
+    def test_a_preamble_that_was_moved_beside_the_parts(self):
+        os.rename(self.secret, self.bobs + '/preamble')
+        as_user(BOB, self.copy, 'ram', 'devstate')
+        self.assertIn('preamble belongs to another user', self.doubt())
+        self.assertEqual(sorted(os.listdir(self.mounted.path('bob'))),
+                         ['devstate', 'preamble', 'ram'])
+        self.assertEqual(os.stat(self.bobs + '/preamble').st_uid, 0)
+
+    def test_a_preamble_that_is_moved_into_the_place_of_one_after_the_snapshot(self):
+        def adopt():
+            self.copy('ram', 'devstate')
+            with open(self.mounted.path('bob', 'preamble'), 'wb', buffering=0) as file:
+                file.write(b'mine')
+                os.rename(self.secret, self.bobs + '/preamble')
+        as_user(BOB, adopt)
+        self.assertIn('preamble belongs to another user', self.doubt())
+        self.assertEqual(os.stat(self.bobs + '/preamble').st_uid, 0)
+
+    def test_root_may_give_each_part_away_after_it_was_copied(self):
+        """So rsync does."""
+        for names in (('ram', 'devstate'), ('devstate', 'ram')):
+            for name in names:
+                self.copy(name)
+                os.chown(self.mounted.path('bob', name), BOB, BOB)
+            self.assertEqual(os.stat(self.bobs + '/snapshot.zst').st_uid, BOB)
+            os.unlink(self.mounted.path('bob', 'stream'))
+
+
 class Waiting(MountCase):
     """Nothing that is opened for a caller keeps the daemon waiting."""
 
