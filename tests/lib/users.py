@@ -9,6 +9,7 @@ import traceback
 
 import harness
 from harness import build_path, die_with_parent, need_root
+from mount import Mount
 
 ALICE, BOB = 20011, 20012
 
@@ -99,6 +100,11 @@ def holding(uid, function, *arguments):
         yield pid
 
 
+def write_file(path, text):
+    with open(path, 'w') as file:
+        file.write(text)
+
+
 def at_that_moment(when, call, pattern, command):
     """The environment of a program that is overtaken: at a call that makes a name,
     `command` runs, which gets the name as $1; see meanwhile.c."""
@@ -136,3 +142,34 @@ class UserCase(harness.Case):
         self.assertEqual((st.st_uid, st.st_gid, oct(st.st_mode & 0o7777)), (0, 0, oct(mode)))
         if text is not None:
             self.assertEqual(os.pread(fd, 4096, 0).decode(), text)
+
+
+class MountCase(UserCase):
+    """A store of root's with a folder of Bob's, which all may use."""
+    owner = 0
+
+    def setUp(self):
+        super().setUp()
+        self.store = self.folder_of(self.owner, 'store')
+        self.bobs = self.folder_of(BOB, 'store', 'bob')
+        self.secret = self.file_of(0, 'store', 'bob', 'secret')
+
+    def mount(self, env=None):
+        # Who overtakes it runs within its process, which must be free to start programs.
+        free = ['keep_caps', 'keep_new_privs', 'no_landlock', 'no_seccomp'] if env else []
+        mount = Mount(self.store, self.path('snaps'), ['allow_other', *free], env=env)
+        self.addCleanup(lambda: self.assertEqual(mount.suspicious(), []))
+        return self.enter(mount)
+
+    def overtaken(self, when, call, pattern, command):
+        return self.mount(at_that_moment(when, call, pattern, f'cd {self.bobs}; {command}'))
+
+    def held(self, *names, flags=os.O_RDONLY):
+        fd = os.open(self.path(*names), flags)
+        self.addCleanup(os.close, fd)
+        return fd
+
+    def answers(self, mount):
+        """The daemon serves requests."""
+        self.assertIn('bob', os.listdir(mount.path()))
+        os.statvfs(mount.path('bob'))
