@@ -459,7 +459,13 @@ class CrowdTest(CopiedCase):
         def reader():
             for view in VIEWS:
                 with open(self.snaps('vm1', view), 'rb', buffering=0) as file:
-                    data = file.readall()
+                    try:
+                        data = file.readall()
+                    except OSError as error:
+                        # A stream whose save has failed, and that replaced nothing.
+                        if error.errno == errno.EIO and view in ('stream', 'mapped'):
+                            continue
+                        raise
                     # A part, which may not be whole, has no such attribute.
                     os.getxattr(file.fileno(), 'user.snapfs.form')
                 if data != self.views[view]:
