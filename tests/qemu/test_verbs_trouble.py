@@ -168,6 +168,35 @@ class Pipe(VerbCase):
             self.assert_fails(self.play(write, folder=folder), pattern)
             self.assertFalse(os.path.exists(folder))
 
+    def test_a_save_that_fails_before_its_first_byte_leaves_nothing(self):
+        self.assert_nothing_saved(lambda _: self.FAILED, 'for its own reason$')
+        made = self.mount.path('made')
+        os.mkdir(made)
+        self.assert_fails(self.play(lambda _: self.FAILED, folder=made), 'for its own reason$')
+        self.assertEqual(os.listdir(self.mount.store_path('made')), [])
+
+    def test_an_empty_stream_is_no_snapshot(self):
+        made = self.mount.path('made')
+        os.mkdir(made)
+        with open(made + '/stream', 'w') as file:
+            file.write('a header')
+        self.assert_fails(self.play(lambda _: self.FAILED, folder=made), 'an unfinished stream')
+        os.unlink(made + '/stream')
+        with open(made + '/stream', 'w'):
+            pass
+        self.assertEqual(os.listdir(self.mount.store_path('made')), ['stream'])
+        done = self.play(self.writes(self.stream, self.COMPLETED), folder=made)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assert_fails(self.play(lambda _: self.FAILED, folder=made), 'holds a snapshot')
+
+    def test_a_damaged_snapshot_is_not_taken_for_an_empty_stream(self):
+        self.mount.unmount()
+        os.truncate(self.mount.store_path('vm1', 'snapshot.zst'), 100)
+        self.mount.start()
+        self.assert_fails(self.play(lambda _: self.FAILED), 'holds a snapshot')
+        self.assert_fails(self.play(lambda _: self.FAILED, '--force'), 'for its own reason$')
+        self.assertTrue(os.path.exists(self.mount.store_path('vm1', 'snapshot.zst')))
+
     def test_a_pipe_that_qemu_leaves_open_is_not_waited_for(self):
         done = self.play(self.writes(self.stream, self.COMPLETED), '--force')
         self.assertEqual(done.returncode, 0, done.stderr)

@@ -87,6 +87,25 @@ static bool has(const SnapSaveFolder *f, const char *name)
 	return faccessat(f->fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+/* Tells whether a mount has a snapshot there, be it damaged. */
+static bool has_snapshot(const SnapSaveFolder *f)
+{
+	g_autofree char *physical = snap_save_folder_attribute(f, "physical");
+
+	return physical;
+}
+
+/* In a mount, `stream` is an ordinary file until a stream comes: an empty one
+ * is of nobody. */
+static bool has_empty_stream(const SnapSaveFolder *f)
+{
+	struct stat st;
+
+	return !has_snapshot(f) &&
+	       fstatat(f->fd, "stream", &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       S_ISREG(st.st_mode) && st.st_size == 0;
+}
+
 /* The name of the file that the stream is written to. */
 static const char *target_name(const SnapSaveFolder *f)
 {
@@ -212,13 +231,18 @@ static int check_snapshot(SnapSaveFolder *f, bool replace, GError **error)
 {
 	/* In a mount, `stream` can be opened in every snapshot. A copy of a
 	 * snapshot elsewhere may lack it. */
-	f->replaces = has(f, "stream") ||
-		      (!f->mounted && (has(f, "ram") || has(f, "devstate")));
+	f->replaces = f->mounted ? has(f, "stream") && !has_empty_stream(f)
+				 : has(f, "stream") || has(f, "ram") ||
+					   has(f, "devstate");
 	f->old_uuid = snap_save_folder_attribute(f, "uuid");
 	f->target = g_build_filename(f->path, target_name(f), NULL);
 	if (!replace && f->replaces)
 		return snap_fail(error, EEXIST,
-				 "%s holds a snapshot; --force replaces it",
+				 f->mounted && !has_snapshot(f)
+					 ? "%s holds an unfinished stream; "
+					   "--force replaces it"
+					 : "%s holds a snapshot; --force "
+					   "replaces it",
 				 f->path);
 	return 0;
 }
@@ -366,10 +390,17 @@ int snap_save_folder_commit(SnapSaveFolder *f, GError **error)
 	return r == 0 && !f->mounted ? publish_plain(f, error) : r;
 }
 
+/* Removes the file that no stream came into; in a mount, what has bytes is not
+ * of this save, or goes by itself. */
+static void remove_file(const SnapSaveFolder *f)
+{
+	if (f->target && (!f->mounted || (!f->replaces && has_empty_stream(f))))
+		unlinkat(f->fd, target_name(f), 0);
+}
+
 void snap_save_folder_undo(SnapSaveFolder *f)
 {
-	if (f->target && !f->mounted)
-		unlinkat(f->fd, target_name(f), 0);
+	remove_file(f);
 	while (f->made->len) {
 		const struct made *m = f->made->pdata[f->made->len - 1];
 
@@ -377,8 +408,10 @@ void snap_save_folder_undo(SnapSaveFolder *f)
 		     i < UNDO_STEPS &&
 		     unlinkat(m->above, m->name, AT_REMOVEDIR) < 0 &&
 		     (errno == ENOTEMPTY || errno == EBUSY);
-		     i++)
+		     i++) {
 			g_usleep(STEP);
+			remove_file(f);
+		}
 		g_ptr_array_set_size(f->made, (gint)f->made->len - 1);
 	}
 }
