@@ -95,9 +95,9 @@ int snap_open_below(int dirfd, const char *path, int flags, mode_t mode)
 	return open_by_steps(dirfd, path, flags, mode);
 }
 
-int snap_open_above(int fd)
+int snap_open_above(int fd, int flags)
 {
-	int above = openat(fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int above = openat(fd, "..", flags | O_DIRECTORY | O_CLOEXEC);
 
 	return above < 0 ? -errno : above;
 }

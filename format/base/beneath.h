@@ -23,8 +23,8 @@
 int snap_open_below(int dirfd, const char *path, int flags, mode_t mode);
 
 /* Opens the folder in which the folder `fd` lies. Another user may have moved
- * it there: the caller checks what it got. */
-int snap_open_above(int fd);
+ * it there: the caller checks what it got. `flags` as open(2). */
+int snap_open_above(int fd, int flags);
 
 /* Opens a path that the user has typed, or one of the system's own (/dev/null,
  * /proc). Links are followed, and a FIFO is waited for unless `flags` says

@@ -146,7 +146,7 @@ static int go_down(struct walk *w, struct level *level)
 /* Opens a folder again, which holds the folder `below`. */
 static bool open_again(struct level *level, int below)
 {
-	snap_autofd int fd = snap_open_above(below);
+	snap_autofd int fd = snap_open_above(below, O_RDONLY);
 	struct stat st;
 
 	if (fd < 0 || fstat(fd, &st) < 0 || st.st_dev != level->dev ||

@@ -115,6 +115,31 @@ class Users(FuseCase):
         self.as_user('mkfifo', self.snaps('vm1', 'vm.json'))
         self.assert_not_run('vm.json is not a regular file')
 
+    def test_a_link_of_another_user_is_not_followed_whomever_the_mount_shows(self):
+        self.write(self.snaps('vm1', 'vm.json'), self.vm())
+        os.mkdir(self.snaps('open'))
+        os.chmod(self.store('open'), 0o777)
+        self.as_user('ln', '-s', '../vm1', self.snaps('open', 'link'))
+        self.assert_not_run(f'open/link is a link of user {USER}', 'open/link')
+        self.mount_anew('uid=0')
+        self.assertEqual(os.lstat(self.snaps('open', 'link')).st_uid, 0)
+        self.assert_not_run('a link that another user could have made', 'open/link')
+
+    def test_a_link_that_no_other_user_could_have_made_is_followed(self):
+        self.write(self.snaps('vm1', 'vm.json'), self.vm())
+        os.mkdir(self.snaps('closed'))
+        os.symlink('../vm1', self.snaps('closed', 'link'))
+        for options in ([], ['uid=0'], [f'uid={USER}']):
+            with self.subTest(options):
+                self.mount_anew(*options)
+                self.assert_run('closed/link')
+        self.mount_anew()
+        os.mkdir(self.snaps('open'))
+        os.chmod(self.store('open'), 0o777)
+        os.chown(self.store('open'), USER, USER)
+        os.symlink('../vm1', self.snaps('open', 'link'))
+        self.assert_run('open/link')
+
     def test_a_file_that_names_another_snapshot_is_refused(self):
         self.save('vm2')
         self.write(self.snaps('vm2', 'vm.json'), self.vm('vm2'))

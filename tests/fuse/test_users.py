@@ -363,6 +363,43 @@ class SavedByRoot(UserCase):
             if os.path.islink(self.bobs + '/a'):
                 os.unlink(self.bobs + '/a')
 
+    def link(self, name, target, owner=BOB):
+        path = f'{self.bobs}/{name}'
+        os.symlink(target, path)
+        os.lchown(path, owner, owner)
+
+    def test_a_link_of_another_user_is_not_followed(self):
+        self.qemu()
+        before = os.fstat(self.held)
+        self.link('direct', self.target)
+        self.link('relative', '../target')
+        self.link('nowhere', self.target + '/new')
+        self.link('roots', 'relative', owner=0)
+        self.link('../way', 'bobs/direct', owner=0)
+        for path, link in (('direct', 'direct'), ('direct/new', 'direct'),
+                           ('relative/new', 'relative'), ('nowhere', 'nowhere'),
+                           ('roots', 'relative'), ('../way', 'direct')):
+            with self.subTest(path):
+                done = self.save(folder=path)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn(f'{self.bobs}/{link} is a link of user {BOB}', done.stderr)
+        self.assertEqual(os.fstat(self.held).st_mtime_ns, before.st_mtime_ns)
+
+    def test_a_link_of_root_is_followed(self):
+        self.qemu()
+        self.link('absolute', self.target, owner=0)
+        self.link('relative', '../target', owner=0)
+        for name in ('absolute', 'relative'):
+            before = os.fstat(self.held)
+            self.assertIn('save: no', self.save(folder=name).stderr)
+            self.assertNotEqual(os.fstat(self.held).st_mtime_ns, before.st_mtime_ns)
+
+    def test_links_that_lead_in_a_circle_have_an_end(self):
+        self.qemu()
+        self.link('a', 'b', owner=0)
+        self.link('b', 'a', owner=0)
+        self.assertIn('a: Too many levels of symbolic links', self.save(folder='a').stderr)
+
     def test_another_folder_in_the_place_of_the_new_one(self):
         self.qemu()
         self.save(at_that_moment(

@@ -9,6 +9,7 @@
 #include "format/base/beneath.h"
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
+#include "format/base/fileio.h"
 #include "tools/cli/print.h"
 #include "tools/cli/verb.h"
 #include "tools/guest/command.h"
@@ -18,6 +19,7 @@
 #include "tools/guest/revert-memory.h"
 #include "tools/guest/save-folder.h"
 #include "tools/guest/trust.h"
+#include "tools/guest/typed.h"
 
 #define BRIDGE "snapfs-bridge"
 
@@ -113,14 +115,10 @@ static int choose_way(SnapRevertPlan *p, const char *way, GError **error)
 }
 
 /* Looks whether the folder is in a mount. Reads vm.json, if there is one. */
-static int look_at_folder(SnapRevertPlan *p, GError **error)
+static int look_at_folder(SnapRevertPlan *p, int folder, GError **error)
 {
-	snap_autofd int folder = snap_open_named(
-		p->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 	int r;
 
-	if (folder < 0)
-		return snap_fail_errno(error, -folder, "%s", p->path);
 	p->mounted = snap_trust_in_mount(folder);
 	/* One that cannot be read is no reason to use disks as they are now. */
 	if (faccessat(folder, SNAP_VM_FILE, F_OK, AT_SYMLINK_NOFOLLOW) < 0 &&
@@ -134,16 +132,24 @@ int snap_revert_plan_new(const char *path, const char *way,
 			 SnapRevertPlan **ret_plan, GError **error)
 {
 	g_autoptr(SnapRevertPlan) p = g_new0(SnapRevertPlan, 1);
-	g_autofree char *real = realpath(path, NULL);
+	snap_autofd int typed = snap_typed_open(path, error);
+	snap_autofd int folder = -1;
+	char proc[SNAP_PROC_PATH];
 	int r;
 
 	p->overlays = g_ptr_array_new_with_free_func(g_free);
-	if (!real)
-		return snap_fail_errno(error, errno, "%s", path);
-	p->path = g_strdup(real);
+	if (typed < 0)
+		return typed;
+	folder = snap_open_folder(typed);
+	if (folder < 0)
+		return snap_fail_errno(error, -folder, "%s", path);
+	snap_proc_path(proc, folder);
+	p->path = g_file_read_link(proc, NULL);
+	if (!p->path)
+		p->path = g_strdup(path);
 	r = choose_way(p, way, error);
 	if (r == 0)
-		r = look_at_folder(p, error);
+		r = look_at_folder(p, folder, error);
 	if (r == 0)
 		*ret_plan = g_steal_pointer(&p);
 	return r;

@@ -21,6 +21,7 @@
 #include "format/base/error.h"
 #include "format/base/fileio.h"
 #include "tools/cli/print.h"
+#include "tools/guest/typed.h"
 #include "tools/store/place.h"
 
 #define VALUE_MAX 4096 /* bytes of an attribute */
@@ -173,13 +174,16 @@ static int open_or_make(SnapSaveFolder *f, const char *path,
 			const struct snap_qmp_peer *qemu, GError **error)
 {
 	g_autofree char *up = NULL;
+	g_autoptr(GError) cause = NULL;
 	snap_autofd int above = -1;
-	int fd = snap_open_named(path, O_PATH | O_DIRECTORY, 0);
+	int fd = snap_typed_open(path, &cause);
 
 	if (fd >= 0)
 		return fd;
-	if (fd != -ENOENT)
-		return snap_fail_errno(error, -fd, "%s", path);
+	if (fd != -ENOENT) {
+		g_propagate_error(error, g_steal_pointer(&cause));
+		return fd;
+	}
 	up = g_path_get_dirname(path);
 	above = open_or_make(f, up, qemu, error);
 	return above < 0 ? above : make_folder(f, above, path, qemu, error);

@@ -18,6 +18,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "format/base/beneath.h"
 #include "format/base/error.h"
 
 #define MOUNT_TYPE "fuse.snapfs"
@@ -97,10 +98,14 @@ static bool is_trusted(uid_t user)
 /* Asks a mount of snapfs for owner and mode of an open file in the store. */
 static int ask_owner(int fd, struct stat *ret)
 {
-	char text[OWNER_MAX + 1];
-	ssize_t n = fgetxattr(fd, OWNER, text, OWNER_MAX);
+	char text[OWNER_MAX + 1], proc[SNAP_PROC_PATH];
 	unsigned uid, mode;
+	ssize_t n;
 
+	/* The descriptor may be one of O_PATH, of which fgetxattr(2) knows
+	 * nothing. */
+	snap_proc_path(proc, fd);
+	n = getxattr(proc, OWNER, text, OWNER_MAX);
 	if (n < 0)
 		return -errno;
 	text[n] = '\0';
@@ -140,6 +145,12 @@ static int find_owner(int fd, const char *path, struct stat *ret,
 	return 0;
 }
 
+/* Tells whether only root and the caller can write to it. */
+static bool is_ours(const struct stat *st)
+{
+	return is_trusted(st->st_uid) && !(st->st_mode & (S_IWGRP | S_IWOTH));
+}
+
 int snap_trust_check(int fd, const char *path, GError **error)
 {
 	struct stat st;
@@ -147,10 +158,44 @@ int snap_trust_check(int fd, const char *path, GError **error)
 
 	if (r < 0)
 		return r;
-	if (is_trusted(st.st_uid) && !(st.st_mode & (S_IWGRP | S_IWOTH)))
+	if (is_ours(&st))
 		return 0;
 	return snap_fail(error, EPERM,
 			 "%s: another user could have written it; make it "
 			 "yours and writable by you alone, or remove it",
+			 path);
+}
+
+/* Tells whether the owner that is shown of a link is the true one. Linux,
+ * fs/xattr.c, xattr_permission(): a link has no attribute by which a mount of
+ * snapfs could be asked. But if the folder's owner is the true one, and not the
+ * link's, the mount shows all as they are. */
+static bool is_true(const struct stat *link, const struct stat *shown,
+		    const struct stat *folder)
+{
+	return shown->st_uid == folder->st_uid && shown->st_uid != link->st_uid;
+}
+
+int snap_trust_link(int link, int folder, const char *path, GError **error)
+{
+	bool asks = snap_trust_in_mount(link);
+	struct stat st, shown, above;
+	int r;
+
+	if (fstat(link, &st) < 0 || fstat(folder, &shown) < 0)
+		return snap_fail_errno(error, errno, "%s", path);
+	r = find_owner(folder, path, &above, error);
+	if (r < 0 || (asks && is_ours(&above)))
+		return r;
+	if (!is_trusted(st.st_uid))
+		return snap_fail(error, EPERM,
+				 "%s is a link of user %u, which is not "
+				 "followed; type the path that is meant",
+				 path, (unsigned)st.st_uid);
+	if (!asks || is_true(&st, &shown, &above))
+		return 0;
+	return snap_fail(error, EPERM,
+			 "%s is a link that another user could have made, "
+			 "which is not followed; type the path that is meant",
 			 path);
 }

@@ -12,3 +12,7 @@ bool snap_trust_in_mount(int fd);
  * or folder `fd`, which `path` names in the error. Returns 0, -EPERM if another
  * user could, or -errno. */
 int snap_trust_check(int fd, const char *path, GError **error);
+
+/* Checks that root or the caller owns the symbolic link `link`, opened with
+ * O_PATH, in the folder `folder`. Returns as above. */
+int snap_trust_link(int link, int folder, const char *path, GError **error);
