@@ -198,6 +198,12 @@ class WholeTest(CopiedCase):
         os.truncate(self.snaps('vm1', 'ram'), MIB)
         self.assertIn('are no snapshot', self.prove().stderr)
         self.assertIn('ram is not whole', self.error())
+        for name in ('ram', 'devstate'):
+            done = tool('import', '--parts', self.snaps('vm1', name))
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(f'vm1/{name}: Not a directory', done.stderr)
+        os.unlink(self.snaps('vm1', 'devstate'))
+        self.assertIn('are no snapshot', self.prove().stderr)
         done = tool('import', '--parts', self.backup)
         self.assertIn('is not in a mount', done.stderr)
 

@@ -314,38 +314,58 @@ static int import(const SnapPlace *place, struct source *s,
 	return r;
 }
 
-/* Tells the mount that the parts in the folder are whole. */
+/* Tells the mount that the parts in the folder are whole, which then has a
+ * snapshot: 0, -errno. */
+static int set_whole(int folder)
+{
+	if (fsetxattr(folder, SNAP_PARTS_ATTRIBUTE, SNAP_PARTS_WHOLE,
+		      strlen(SNAP_PARTS_WHOLE), 0) < 0)
+		return -errno;
+	return fgetxattr(folder, "user.snapfs.physical", NULL, 0) < 0 ? -errno
+								      : 0;
+}
+
 static int import_parts(GError **error)
 {
+	snap_autofd int folder =
+		snap_open_named(parts_folder, O_RDONLY | O_DIRECTORY, 0);
 	g_autoptr(SnapPlace) place = NULL;
-	int r = snap_place_find(parts_folder, &place, error);
+	int r;
 
+	if (folder < 0)
+		return snap_fail_errno(error, -folder, "%s", parts_folder);
+	r = snap_place_find(parts_folder, &place, error);
 	if (r < 0)
 		return r;
 	if (!place->mount)
 		return snap_fail(error, EINVAL,
 				 "%s is not in a mount; mount the store first",
 				 parts_folder);
-	if (setxattr(parts_folder, SNAP_PARTS_ATTRIBUTE, SNAP_PARTS_WHOLE,
-		     strlen(SNAP_PARTS_WHOLE), 0) == 0)
+	r = set_whole(folder);
+	switch (r) {
+	case 0:
 		return 0;
-	switch (errno) {
-	case ENOENT:
+	case -ENODATA:
+		return snap_fail(error, ENODATA,
+				 "%s: the mount has made no snapshot of it (an "
+				 "older mount.snapfs?)",
+				 parts_folder);
+	case -ENOENT:
 		return snap_fail(error, ENOENT,
 				 "%s: no ram, devstate or preamble lies there",
 				 parts_folder);
-	case EBUSY:
+	case -EBUSY:
 		return snap_fail(error, EBUSY,
 				 "%s: a process has a part open to write it",
 				 parts_folder);
-	case EPROTO:
+	case -EPROTO:
 		return snap_fail(error, EPROTO,
 				 "%s: its ram and devstate are no snapshot; "
 				 "user.snapfs.error of the folder, or the "
 				 "mount's log, says why",
 				 parts_folder);
 	default:
-		return snap_fail_errno(error, errno, "%s", parts_folder);
+		return snap_fail_errno(error, -r, "%s", parts_folder);
 	}
 }
 
