@@ -6,9 +6,10 @@ import errno
 import multiprocessing
 import os
 import re
+import subprocess
 import time
 
-from fusecase import FuseCase, read_file, setUpModule  # noqa: F401
+from fusecase import FuseCase, read_file, setUpModule, write_all  # noqa: F401
 import harness
 
 
@@ -95,6 +96,39 @@ class SharesTest(FuseCase):
         self.wait_metric('snapfs_saves_running', 0)
         self.run_ok('rm', '-r', first.folder)
         self.assertEqual(self.saver(2001).begin_all(), 11)
+
+    def readers(self, uid, stream, count, refused):
+        """Processes of a user that read a stream on its way in: those that wait, once so many
+        were refused."""
+        processes = [self.start_process(harness.need_program('setpriv'), f'--reuid={uid}',
+                                        f'--regid={uid}', '--clear-groups', 'head', '-c', '10',
+                                        stream, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                     for _ in range(count)]
+        ended = []
+
+        def enough():
+            ended[:] = [process for process in processes if process.poll() is not None]
+            return len(ended) >= refused
+        harness.wait_until(enough, 60, f'{refused} reads of user {uid} are refused')
+        for process in ended:
+            self.assertIn(os.strerror(errno.EAGAIN).encode(), process.communicate()[1])
+        return [process for process in processes if process not in ended]
+
+    def test_one_users_reads_that_wait_leave_places_for_the_next(self):
+        # 32 in all, of which a user has at most half.
+        stream = self.snaps('vm1', 'stream')
+        os.mkdir(self.snaps('vm1'))
+        with open(stream, 'wb', buffering=0) as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(self.data[:100])
+            waiting = self.readers(2001, stream, 20, refused=4)
+            waiting += self.readers(2002, stream, 20, refused=4)
+            self.assertEqual(len(waiting), 32)
+            with open(stream, 'rb', buffering=0) as other:
+                self.assert_errno(errno.EAGAIN, os.pread, other.fileno(), 10, 0)
+            write_all(file.fileno(), self.data[100:])
+            for process in waiting:
+                self.assertEqual(process.communicate(), (self.data[:10], b''))
 
     def wait_metric(self, name, value):
         def now():
