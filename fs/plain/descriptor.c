@@ -155,7 +155,7 @@ static GArray *way_to(SnapStoreNode *s)
 static int open_step(int at, const struct step *step)
 {
 	snap_autofd int fd = snap_open_below(at, step->name, O_PATH, 0);
-	struct snap_store_look look;
+	struct snap_store_look look = { 0 };
 	struct snap_node_key key;
 	int r;
 

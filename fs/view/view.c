@@ -281,9 +281,10 @@ static int open_sealed(SnapNode *node, SnapSealed **ret_sealed)
 		r = snap_view_size(v->view, sealed, &size);
 	if (r == 0 && !snap_plain_fd_fits(plain, sealed->fd))
 		r = -ENFILE;
-	if (r == 0)
-		*ret_sealed = g_steal_pointer(&sealed);
-	return r;
+	if (r < 0)
+		return r;
+	*ret_sealed = g_steal_pointer(&sealed);
+	return 0;
 }
 
 static int view_open(SnapNode *node, int flags,
