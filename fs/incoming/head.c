@@ -118,6 +118,10 @@ static int make_file(SnapIncoming *in)
 
 	if (fd < 0)
 		return fd;
+	if (!snap_plain_fd_fits(in->table->opts.plain, fd)) {
+		unlinkat(at, snap_incoming_name(in), 0);
+		return -ENFILE;
+	}
 	give(fd, &in->former.owner);
 	if (fstat(fd, &in->head.st) < 0)
 		return -errno;
@@ -274,6 +278,9 @@ int snap_head_write(SnapIncoming *in, const uint8_t *buf, size_t size,
 				 "preamble has at most %u MiB",
 				 offset, SNAP_CATALOG_PREAMBLE_MAX >> 20);
 	r = put(in, buf, size, offset);
+	/* A file may have been made for them. */
+	if (r < 0 && !h->size)
+		snap_head_drop(in);
 	if (r < 0)
 		return snap_fail_errno(error, -r, "writing its first bytes");
 	h->size = MAX(h->size, end);

@@ -112,6 +112,13 @@ class World:
         """Files in a folder of the store that do not belong to what is there."""
         own = {'.snapfs-error', 'hot'} | ({'snapshot.zst', 'snapshot.head'} if truth else PARTS)
         try:
+            # What stands before a stream that failed stays, as in an ordinary file.
+            header = read_file(self.store(name, 'stream'))
+            if any(one.preamble.startswith(header) for one in self.truths):
+                own.add('stream')
+        except FileNotFoundError:
+            pass
+        try:
             # An unfinished list of hot pages is nobody's loss; clear() removes it.
             return sorted(one for one in set(os.listdir(self.store(name))) - own
                           if not one.startswith('.snapfs-hot-'))

@@ -45,11 +45,10 @@ static int begin(struct walk *w)
 static int follow(struct walk *w, int link, GError **error)
 {
 	char text[PATH_MAX], proc[SNAP_PROC_PATH];
-	g_autofree char *name = NULL, *rest = w->rest;
+	g_autofree char *name = NULL, *rest = NULL;
 	ssize_t n = readlinkat(link, "", text, sizeof(text) - 1);
 	int r;
 
-	w->rest = NULL;
 	if (n < 0)
 		return -errno;
 	text[n] = '\0';
@@ -60,6 +59,7 @@ static int follow(struct walk *w, int link, GError **error)
 	r = snap_trust_link(link, w->at, name ? name : text, error);
 	if (r < 0)
 		return r;
+	rest = w->rest;
 	w->rest = g_strconcat(text, "/", rest, NULL);
 	return begin(w);
 }
