@@ -207,6 +207,10 @@ class Domain:
     def state(self):
         return self.virsh('domstate').strip()
 
+    def log(self):
+        """What QEMU and libvirt have said."""
+        return read_text(self.libvirt.path('log', 'qemu', f'{self.name}.log')) + self.libvirt.log()
+
     def passes(self):
         return read_text(os.path.join(self.images, f'{self.name}.serial')).count('B')
 
@@ -305,5 +309,6 @@ class LibvirtCase(MappedCase):
         self.domain.wait_passes(2)
 
     def assert_runs_on(self):
-        self.assertEqual(self.domain.state(), 'running')
+        state = self.domain.state()
+        self.assertEqual(state, 'running', '' if state == 'running' else self.domain.log())
         self.domain.wait_passes(2)
