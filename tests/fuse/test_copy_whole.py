@@ -101,6 +101,10 @@ class WholeTest(CopiedCase):
             os.pwrite(fd, b'x', len(self.ram) - 1)
             os.close(fd)
 
+        def told():
+            with contextlib.suppress(OSError):
+                return AHEAD in self.error()
+
         for lengthen in (by_open, by_name, by_the_last_byte):
             with self.subTest(lengthen.__name__):
                 self.copy('devstate')
@@ -109,8 +113,9 @@ class WholeTest(CopiedCase):
                 with self.assertRaises(OSError):
                     os.close(fd)
                 lengthen()
-                # The next open looks at it, whoever set the length.
+                # The next close looks at it, whoever set the length.
                 os.close(self.open_ram())
+                harness.wait_until(told, 10, 'why it is not saved is told')
                 self.check_files(AHEAD)
                 self.copy('ram')
                 self.check_snapshot()
