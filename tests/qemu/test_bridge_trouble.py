@@ -298,7 +298,7 @@ class Storage(Trouble):
     def test_an_error_fails_a_plain_load(self):
         env = self.bad_reads(f'{20 * MIB} {PAGE} 5')
         qemu = self.destination(caps={'events': True})
-        bridge = self.bridge(f'--mapped=pc.bios={64 * MIB}', '-u', self.listen(qemu), env=env)
+        bridge = self.bridge(f'--mapped=pc.bios={66 * MIB}', '-u', self.listen(qemu), env=env)
         self.assert_bad_end(bridge, 'RAM block pc.ram cannot be read at 0x1400000: Input/output')
         self.assert_load_fails(qemu)
 
@@ -350,8 +350,8 @@ class CommandLine(Trouble):
         self.check(['--mapped=pc.rom2', self.folder], 'no RAM block "pc.rom2"; there are: .*pc.ram',
                    status=1)
         self.check(['--mapped=pc.bios', self.folder],
-                   'pc.bios begins at 67108864 in .*/ram, and not at 0; QEMU must map it with '
-                   'offset=67108864, and then it is --mapped=pc.bios=67108864', status=1)
+                   'pc.bios begins at 69206016 in .*/ram, and not at 0; QEMU must map it with '
+                   'offset=69206016, and then it is --mapped=pc.bios=69206016', status=1)
         self.check(['--mapped=pc.ram=1', self.folder], 'pc.ram begins at 0 in', status=1)
         self.check(['--mapped=pc.ram=x', self.folder], 'it is BLOCK=OFFSET', status=1)
         self.check(['--page-size=pc.ram=3m', self.folder], 'cannot be sent', status=1)
