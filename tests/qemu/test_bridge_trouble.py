@@ -284,7 +284,8 @@ class Storage(Trouble):
 
     def test_an_error_under_every_page_ends_it(self):
         qemu = self.destination()
-        env = self.bad_reads(f'0 {1 << 40} 107')
+        # Not under devstate, which is shorter.
+        env = self.bad_reads(f'{2 * MIB} {1 << 40} 107')
         bridge = self.bridge('-u', self.listen(qemu), env=env)
         self.assert_bad_end(bridge, 'cannot be read at .*: cannot read on')
 
