@@ -5,6 +5,7 @@ With SNAPFS_TEST_PLAIN=1 an ordinary folder stands in for the mount: QEMU and
 the guests are then all that is tested, which tells a fault of theirs, or of
 the harness, from one of snapfs.
 """
+import ctypes
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ import subprocess
 from harness import (Missing, build_path, die_with_parent, need_fuse, need_program, read_text, run,
                      wait_until)
 
+MNT_FORCE = 1     # mount(2)
 SUSPICIOUS = re.compile(r'Sanitizer|runtime error:|Assertion|assertion|CRITICAL|WARNING: |'
                         r'core dumped|double free|stack smashing')
 
@@ -131,7 +133,13 @@ class Mount:
     def crash(self):
         """kill -9 of the daemon; its dead mount is taken away."""
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            # One of its threads tells the kernel of a change, and waits for a folder that a
+            # process has locked which waits for an answer (umount -f, LIMITATIONS).
+            ctypes.CDLL(None).umount2(os.fsencode(self.point), MNT_FORCE)
+            self.process.wait(20)
         self.process = None
         self._detach()
 
