@@ -246,17 +246,24 @@ static void a_stream_cut_anywhere_is_never_a_snapshot(void **state)
 	world_close(&w);
 }
 
+/* Saves a stream, and begins to save it once more; *ret_old is the first
+ * snapshot. */
+static void begin_over_a_snapshot(struct world *w, struct stat *ret_old)
+{
+	whole_stream(w, "{\"devices\": []}");
+	begin_save(w);
+	assert_int_equal(put_all(w, w->stream->len, 1 << 20), 0);
+	fstatat(w->folder_fd, SNAP_CATALOG_SNAPSHOT, ret_old, 0);
+	begin_save(w);
+}
+
 static void a_failed_save_leaves_the_old_snapshot(void **state)
 {
 	struct stat before, after;
 	struct world w;
 
 	world_open(&w, SNAP_SAVER_BUFFER_DEFAULT);
-	whole_stream(&w, "{\"devices\": []}");
-	begin_save(&w);
-	assert_int_equal(put_all(&w, w.stream->len, 1 << 20), 0);
-	fstatat(w.folder_fd, SNAP_CATALOG_SNAPSHOT, &before, 0);
-	begin_save(&w);
+	begin_over_a_snapshot(&w, &before);
 	put_all(&w, w.stream->len - 100, 1 << 20);
 	snap_save_end(w.save);
 	assert_failed(&w, -EPROTO);
@@ -286,11 +293,7 @@ static void a_save_whose_last_step_fails_leaves_the_old_one(void **state)
 	struct world w;
 
 	world_open(&w, SNAP_SAVER_BUFFER_DEFAULT);
-	whole_stream(&w, "{\"devices\": []}");
-	begin_save(&w);
-	assert_int_equal(put_all(&w, w.stream->len, 1 << 20), 0);
-	fstatat(w.folder_fd, SNAP_CATALOG_SNAPSHOT, &before, 0);
-	begin_save(&w);
+	begin_over_a_snapshot(&w, &before);
 	folders_fail = true;
 	assert_int_equal(put_all(&w, w.stream->len, 1 << 20), -EIO);
 	folders_fail = false;
