@@ -7,12 +7,14 @@ zstd takes to it as it does to the memory of a Debian guest in which PostgreSQL,
 node and git are at work: 2.4 to 2.7 times smaller, and about twice as fast as
 what tests/guest/init.c makes up by itself.
 """
+import functools
 import os
 import random
 import subprocess
 import sys
 import zlib
 
+from figures import progress
 from guest import LinuxGuest, cpio_entry, initramfs
 from harness import build_path, run
 
@@ -122,19 +124,29 @@ class PackGuest(LinuxGuest):
 
 
 class Content:
-    """A pack of memory, and guests that are filled with it."""
+    """A pack of memory, made when it is first wanted, and guests that are filled
+    with it."""
 
     MIB = 128           # of the pack
     KERNEL = 160        # MiB for the guest's kernel, and a sixteenth of the rest
 
     def __init__(self, work):
-        self.path = make(os.path.join(work, 'pack'), self.MIB, work)
-        self.archive = os.path.join(work, 'initramfs')
+        self.work = work
+
+    @functools.cached_property
+    def path(self):
+        progress('making the pack of memory')
+        return make(os.path.join(self.work, 'pack'), self.MIB, self.work)
+
+    @functools.cached_property
+    def archive(self):
+        path = os.path.join(self.work, 'initramfs')
         with open(self.path, 'rb') as pack, open(initramfs(), 'rb') as program, \
-                open(self.archive, 'wb') as archive:
+                open(path, 'wb') as archive:
             archive.write(program.read())
             archive.write(cpio_entry(5, 'pack', 0o100644, pack.read()))
             archive.write(cpio_entry(0, 'TRAILER!!!', 0))
+        return path
 
     def guest(self, full, touch=0, **options):
         """A guest in which about `full` MiB are not zero: the pack in its page

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Figures: what was measured, how it is compared and printed."""
+import json
 import os
 import statistics
 import sys
@@ -56,6 +57,98 @@ class Table:
         sys.stdout.flush()
 
 
+def number(value):
+    """A number with three digits that count, as a person writes it."""
+    if value >= 100 or value == int(value):
+        return f'{value:,.0f}'
+    return f'{value:.{2 if value >= 1 else 3}f}'
+
+
+def spread(values):
+    """The median, with the least and the greatest."""
+    if len(values) == 1:
+        return number(values[0])
+    return (f'{number(statistics.median(values))} '
+            f'({number(min(values))} to {number(max(values))})')
+
+
+class Results:
+    """All that a run measures. A part is a table: it has rows (what is compared)
+    and columns (quantities), and each cell has the values of all runs that
+    count. Each table is printed once; all of it goes into a file, of which
+    plots.py makes pictures."""
+
+    def __init__(self, path, machine=''):
+        self.path, self.machine = path, machine
+        self.parts, self.curves, self.left_out, self.goals = {}, {}, {}, []
+        self.printed = set()
+
+    def add(self, part, row, column, unit, values):
+        """`values` is a list, a value a run, or one value."""
+        values = list(values) if isinstance(values, (list, tuple)) else [values]
+        self.parts.setdefault(part, {}).setdefault(row, {})[column] = {
+            'unit': unit, 'values': values}
+
+    def curve(self, part, row, unit, points):
+        """Adds what is only for a picture: [x, y] pairs, such as the share of
+        reads that took at most so long."""
+        self.curves.setdefault(part, {})[row] = {'unit': unit, 'points': points}
+
+    def leave_out(self, part, row, why):
+        """Says why a row has no values: a program that is not there, say."""
+        print(f'{row}: left out: {why}', flush=True)
+        self.left_out.setdefault(part, {})[row] = why
+
+    def goal(self, quantity, goal, values):
+        """`goal` is what was to be reached, such as '≤ 1.5'."""
+        self.goals.append({'quantity': quantity, 'goal': goal, 'values': list(values)})
+
+    def median(self, part, row, column):
+        return statistics.median(self.parts[part][row][column]['values'])
+
+    def columns(self, part):
+        """{column: unit} of all rows, in the order in which they came."""
+        return {column: cell['unit'] for row in self.parts[part].values()
+                for column, cell in row.items()}
+
+    def table(self, part):
+        columns = self.columns(part)
+        lines = [['', *(f'{name}, {unit}' if unit else name for name, unit in columns.items())],
+                 ['---'] * (len(columns) + 1)]
+        for row, cells in self.parts[part].items():
+            lines.append([row, *(spread(cells[name]['values']) if name in cells else ''
+                                 for name in columns)])
+        left_out = [f'Left out: {row}: {why}.' for row, why in
+                    self.left_out.get(part, {}).items()]
+        return '\n'.join([*(f'| {" | ".join(line)} |' for line in lines), '', *left_out])
+
+    def print_new(self):
+        """Prints the tables that were not printed yet, and keeps all in the file."""
+        for part in self.parts:
+            if part not in self.printed:
+                print(f'\n### {part}\n\n{self.table(part)}', flush=True)
+                self.printed.add(part)
+        self.write()
+
+    def print_goals(self):
+        if self.goals:
+            print('\n### goals\n\n| quantity | goal | measured |\n|---|---|---|')
+        for goal in self.goals:
+            print(f'| {goal["quantity"]} | {goal["goal"]} | {spread(goal["values"])} |')
+        sys.stdout.flush()
+
+    def write(self):
+        os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
+        with open(self.path, 'w') as file:
+            json.dump({'machine': self.machine, 'parts': self.parts, 'curves': self.curves,
+                       'left_out': self.left_out, 'goals': self.goals}, file, indent=1)
+
+
+def progress(text):
+    """Says what is under way, and since when."""
+    print(f'{time.strftime("%H:%M:%S")} {text}', flush=True)
+
+
 def timed(function):
     start = time.monotonic()
     function()
@@ -91,6 +184,15 @@ def sync_file(path):
     fd = os.open(path, os.O_RDONLY)
     os.fdatasync(fd)
     os.close(fd)
+
+
+SHARES = (*(n / 100 for n in range(100)), .995, .999, 1)
+
+
+def distribution(times):
+    """[[share, value]…] for Results.curve(): that share of sorted times is at
+    most so long."""
+    return [[share, times[min(int(share * len(times)), len(times) - 1)]] for share in SHARES]
 
 
 def stored_pages(path):

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 
-from figures import drop_caches, sync_file, timed
+from figures import drop_caches, progress, sync_file, timed
 from harness import wait_until
 from mount import Mount
 from qemu import Qemu
@@ -203,3 +203,17 @@ class SlowDisk:
         subprocess.run(['umount', self.path], check=False)
         subprocess.run(['losetup', '-d', self.device], check=False)
         shutil.rmtree(self.work, ignore_errors=True)
+
+
+def each_disk(options):
+    """(suffix of a part's name, folder) for the disk as it is, and then, where
+    there can be one, for a slow one."""
+    yield '', options.dir
+    reason = SlowDisk.missing()
+    if reason:
+        progress(f'no slow disk: {reason}')
+        return
+    with SlowDisk(options.dir) as disk:
+        progress(f'a disk held to {SlowDisk.SPEEDS["read"]} MB/s read, '
+                 f'{SlowDisk.SPEEDS["write"]} MB/s written')
+        yield ', slow disk', disk.path
