@@ -14,7 +14,6 @@ the figures. All of them also go into a file, of which plots.py makes pictures.
 and, where they are named:
   open    opening a snapshot file
   small   one small write, into the mount and elsewhere
-  mapped  mapped-ram
   slow    `read` on a slow disk
 
 A slow disk is a loop device that is held to the 500 and 450 MB/s of a SATA
@@ -34,9 +33,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), 'lib'))
 
 from content import Content                          # noqa: E402
-from figures import Results, Table, progress         # noqa: E402
+from figures import Results, progress                # noqa: E402
 from harness import build_path, run                  # noqa: E402
-from mappedbench import Mapped                       # noqa: E402
 from readbench import Reads                          # noqa: E402
 from revert import Reverts                           # noqa: E402
 from savebench import Saves                          # noqa: E402
@@ -63,16 +61,10 @@ def small_writes(options, content, _):
                         content.path, stage.place.folder, plain], check=True)
 
 
-def saves(options, content, _):
-    table = Table()
+def saves(options, content, results):
     for suffix, folder in each_disk(options):
-        with Saves(options, content, folder, table) as stage:
-            if suffix:
-                table.add('on the slow disk:', '', '')
-                stage.measure_slow()
-            else:
-                stage.measure()
-    table.print()
+        with Saves(options, content, folder, results, suffix) as stage:
+            stage.measure()
 
 
 def measured(stage_class, options, content, folder):
@@ -94,15 +86,11 @@ def reverts(options, content, _):
     measured(Reverts, options, content, options.dir)
 
 
-def mapped(options, content, _):
-    measured(Mapped, options, content, options.dir)
-
-
 # Each is called with the options, the guest's memory (Content) and the Results
 # into which it puts what it measures. The first four are what a run does that
 # names none.
 PARTS = {'save': saves, 'revert': reverts, 'read': reads,
-         'open': open_cost, 'small': small_writes, 'mapped': mapped, 'slow': slow_reads}
+         'open': open_cost, 'small': small_writes, 'slow': slow_reads}
 DEFAULT = ('save', 'revert', 'read')
 
 

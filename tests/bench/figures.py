@@ -167,6 +167,28 @@ def in_turn(runs, *functions):
     return values
 
 
+def turns(part, options, ways):
+    """What each way gave in the runs that count: {name: [value, …]}. `ways` is
+    {name: function}. All take turns; the first round does not count, unless one
+    has no time for it."""
+    found = {name: [] for name in ways}
+    spare = 0 if options.quick else 1
+    for number in range(options.runs + spare):
+        progress(f'{part}: round {number + 1} of {options.runs + spare}')
+        for name, way in ways.items():
+            value = way()
+            if number >= spare:
+                found[name].append(value)
+    return found
+
+
+def add_runs(results, part, row, runs):
+    """Adds a row; each run is {(column, unit): value}."""
+    for column, unit in dict.fromkeys(key for run in runs for key in run):
+        results.add(part, row, column, unit,
+                    [run[column, unit] for run in runs if (column, unit) in run])
+
+
 def processor_seconds(pid):
     """What a process has used of the processors so far."""
     with open(f'/proc/{pid}/stat') as file:
@@ -184,15 +206,6 @@ def sync_file(path):
     fd = os.open(path, os.O_RDONLY)
     os.fdatasync(fd)
     os.close(fd)
-
-
-SHARES = (*(n / 100 for n in range(100)), .995, .999, 1)
-
-
-def distribution(times):
-    """[[share, value]…] for Results.curve(): that share of sorted times is at
-    most so long."""
-    return [[share, times[min(int(share * len(times)), len(times) - 1)]] for share in SHARES]
 
 
 def stored_pages(path):
