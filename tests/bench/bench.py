@@ -24,6 +24,7 @@ usage: bench.py [PART]... [--memory MiB] [--runs N] [--quick] [--dir FOLDER]
 """
 import argparse
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), 'lib'))
 
+import plots                                         # noqa: E402
 from content import Content                          # noqa: E402
 from figures import Results, progress                # noqa: E402
 from harness import build_path, run                  # noqa: E402
@@ -82,8 +84,13 @@ def slow_reads(options, content, _):
             measured(Reads, options, content, folder)
 
 
-def reverts(options, content, _):
-    measured(Reverts, options, content, options.dir)
+def reverts(options, content, results):
+    for suffix, folder in each_disk(options):
+        with Reverts(options, content, folder, results, suffix) as stage:
+            # A slow disk has no part in what is read from memory.
+            stage.measure(options.memory, (True,) if suffix else (True, False))
+            if not suffix:
+                stage.measure_goal()
 
 
 # Each is called with the options, the guest's memory (Content) and the Results
@@ -116,6 +123,16 @@ def parse_options():
     return options
 
 
+def draw_pictures(results):
+    """Pictures of what was measured, beside the file of figures."""
+    if not shutil.which('gnuplot'):
+        progress('no pictures: gnuplot is not installed (tests/needs bench)')
+        return
+    folder = os.path.dirname(os.path.abspath(results))
+    for name, why in plots.draw(results, folder).items():
+        progress(f'no picture {name}: {why}' if why else f'drawn: {folder}/{name}.svg')
+
+
 def main():
     options = parse_options()
     # Ended from outside, it leaves no mount and no loop device behind either.
@@ -130,6 +147,7 @@ def main():
             results.print_new()
     results.print_goals()
     progress(f'all figures are in {options.results}')
+    draw_pictures(options.results)
 
 
 if __name__ == '__main__':

@@ -17,6 +17,13 @@ from qemu import Qemu
 MIB = 1 << 20
 
 
+def fresh_memory(mib):
+    """So much memory is free that the machine really has: one that is virtual
+    may have given back to its host what was free for a while."""
+    mmap.mmap(-1, mib * MIB,
+              flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
+
+
 class Place:
     """A store and its mount, for one snapshot named vm."""
 
@@ -80,15 +87,13 @@ class Stage:
 
     def settle(self, memory):
         """All begin alike: nothing of an earlier run is left, the disk rests,
-        and `memory` MiB are free that the machine really has: one that is
-        virtual may have given back what was free for a while."""
+        and `memory` MiB are free."""
         if os.path.exists(self.raw):
             os.unlink(self.raw)
         for place in self.all_places():
             place.clear()
         os.sync()
-        mmap.mmap(-1, memory * MIB,
-                  flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
+        fresh_memory(memory)
 
     @contextlib.contextmanager
     def boot(self, guest, args=(), until='^tick 1 '):
@@ -96,29 +101,6 @@ class Stage:
         with Qemu(guest, self.work, args=args) as qemu:
             qemu.wait_serial(until, timeout=900)
             yield qemu
-
-    def save(self, qemu, path, caps, params=None):
-        """Seconds until the save is on disk. One that stops the guest leaves it
-        stopped, and ready for the next."""
-        self.settle(qemu.guest.memory)
-        return self.save_beside(qemu, path, caps, params)
-
-    def save_beside(self, qemu, path, caps, params=None):
-        """The same, with what is there left alone."""
-        def whole():
-            qemu.migrate(f'file:{path}', caps, params, timeout=900)
-            sync_file(path)
-        seconds = timed(whole)
-        wait_idle(qemu)
-        if qemu.run_state() == 'postmigrate':
-            qemu.cont()
-            qemu.stop()
-        return seconds
-
-    def save_pair(self, qemu, caps, params=None):
-        """Saves a stopped guest into the mount and to the plain file."""
-        self.save(qemu, self.place.stream, caps, params)
-        self.save_beside(qemu, self.raw, caps, params)
 
 
 def wait_idle(qemu):
