@@ -89,7 +89,7 @@ def reverts(options, content, results):
         with Reverts(options, content, folder, results, suffix) as stage:
             # A slow disk has no part in what is read from memory.
             stage.measure(options.memory, (True,) if suffix else (True, False))
-            if not suffix:
+            if not suffix and not options.quick:
                 stage.measure_goal()
 
 
@@ -143,8 +143,10 @@ def main():
         content = Content(work)
         for name in options.parts or DEFAULT:
             progress(f'part {name}')
-            PARTS[name](options, content, results)
-            results.print_new()
+            try:
+                PARTS[name](options, content, results)
+            finally:
+                results.print_new()
     results.print_goals()
     progress(f'all figures are in {options.results}')
     draw_pictures(options.results)

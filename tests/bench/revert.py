@@ -55,9 +55,6 @@ class Way:
     def servers(self):
         return [self.place.mount.pid] if self.place else []
 
-    def lazy(self):
-        return self.hot is not None
-
 
 def eager(name, path, place=None, caps=(None, None)):
     return Way(name, path, f'file:{path}', caps, place=place)
@@ -165,22 +162,30 @@ class Reverts(Stage):
             self.missing[name] = str(missing)
             return None
 
-    def save_all(self, guest):
-        """The same guest in every form."""
+    def save(self, guest, also=lambda qemu: None):
+        """The guest as a raw file and in the mount; `also` saves it elsewhere."""
         progress(f'revert{self.suffix}: a guest boots')
+        self.place.clear()
         with self.boot(guest, port_args(self.path('port')), '^waiting') as qemu:
-            if self.have(QCOW2, 'qemu-img'):
-                qcow2.make_disk(self.path('qcow2'))
-                qcow2.plug(qemu, self.path('qcow2'))
-                qcow2.run_job(qemu, 'snapshot-save')
-                qcow2.unplug(qemu)
-            qemu.migrate(f'file:{self.path("mapped")}', *mapped_ram(), timeout=600)
-            qemu.cont()
+            also(qemu)
             qemu.migrate(f'file:{self.raw}', timeout=600)
-        if self.have(ZSTD, 'zstd'):
-            subprocess.run(['zstd', '-1', '-q', self.raw, '-o', self.path('raw.zst')], check=True)
         shutil.copyfile(self.raw, self.place.stream)
         say_packed('the guest', self.place.ram)
+
+    def save_elsewhere(self, qemu):
+        if self.have(QCOW2, 'qemu-img'):
+            qcow2.make_disk(self.path('qcow2'))
+            qcow2.plug(qemu, self.path('qcow2'))
+            qcow2.run_job(qemu, 'snapshot-save')
+            qcow2.unplug(qemu)
+        qemu.migrate(f'file:{self.path("mapped")}', *mapped_ram(), timeout=600)
+        qemu.cont()
+
+    def save_all(self, guest):
+        """The same guest in every form."""
+        self.save(guest, self.save_elsewhere)
+        if self.have(ZSTD, 'zstd'):
+            subprocess.run(['zstd', '-1', '-q', self.raw, '-o', self.path('raw.zst')], check=True)
 
     def ways(self, guest):
         place = self.place
@@ -191,11 +196,14 @@ class Reverts(Stage):
             Way('qcow2 snapshot-load', self.path('qcow2')),
             eager(OUR_STREAM, place.stream, place),
             eager(OUR_MAPPED, place.mount.path('vm', 'mapped'), place, mapped_ram()),
-            bridge(BRIDGE, place), bridge(BRIDGE_HOT, place, self.learnt(bridge('', place), guest)),
+            bridge(BRIDGE, place), self.hot_bridge(guest),
             memory_file(MEMORY_FILE, place, guest),
             memory_file(MEMORY_FILE_HOT, place, guest,
                         self.learnt(memory_file('', place, guest), guest))]
         return [way for way in all_ways if os.path.exists(way.file)]
+
+    def hot_bridge(self, guest):
+        return bridge(BRIDGE_HOT, self.place, self.learnt(bridge('', self.place), guest))
 
     def learnt(self, way, guest):
         """`hot` after a few reverts."""
@@ -224,14 +232,13 @@ class Reverts(Stage):
             meter = Meter(vm.qemu.process.pid, *way.servers())
             vm.begin()
             found = {RUNS: vm.wait_runs(), WORKING_SET: vm.work()}
-            all_memory = vm.wait_all() if way.uri else found[RUNS]
-            if way.place and way.args:
-                pass    # it comes as the guest touches it
-            else:
-                found[ALL] = all_memory
+            whole = vm.wait_all() if way.uri else found[RUNS]
+            if not way.args:    # else it comes as the guest touches it
+                found[ALL] = whole
             found['processor', 's'], found['memory of all', 'MB'], _ = meter.read()
-            asked = vm.asked() if way.lazy() and not way.args else {}
-        return {**found, **asked}
+            if way.hot is not None and not way.args:
+                found.update(vm.asked())
+        return found
 
     def compare(self, guest, ways, cold):
         part = f'revert, {"cold" if cold else "warm"}{self.suffix}'
@@ -241,6 +248,7 @@ class Reverts(Stage):
             self.results.leave_out(part, name, why)
         for name, runs in found.items():
             add_runs(self.results, part, name, runs)
+        self.results.print_new()
 
     def measure(self, memory, kinds=(True, False)):
         """A guest of so many MiB, reverted from a cold store and a warm one."""
@@ -252,18 +260,14 @@ class Reverts(Stage):
 
     def measure_goal(self):
         """How soon a cold bridge is of use, against a warm file."""
-        memory = self.options.memory if self.options.quick else GOAL_MEMORY
-        self.place.clear()
-        guest = self.content.guest(memory, work=memory // 4)
-        self.save_all(guest)
-        ways = {way.name: way for way in self.ways(guest)}
-        part = f'revert, goal, {memory} MiB'
+        guest = self.content.guest(GOAL_MEMORY, work=GOAL_MEMORY // 4)
+        self.save(guest)
+        part = f'revert, a guest of {GOAL_MEMORY} MiB'
         # One after the other, as a user reverts time after time.
         pairs = []
-        for name, cold in ((RAW, False), (BRIDGE_HOT, True)):
-            runs = turns(part, self.options,
-                         {name: lambda: self.revert(ways[name], guest, cold)})[name]
-            add_runs(self.results, part, f'{name} ({"cold" if cold else "warm"})', runs)
+        for way, cold in ((eager(RAW, self.raw), False), (self.hot_bridge(guest), True)):
+            runs = turns(part, self.options, {'': lambda: self.revert(way, guest, cold)})['']
+            add_runs(self.results, part, f'{way.name}, {"cold" if cold else "warm"}', runs)
             pairs.append([run[WORKING_SET] for run in runs])
-        self.results.goal(f'working set in, {memory} MiB: {BRIDGE_HOT}, cold / {RAW} warm',
+        self.results.goal(f'working set in, {GOAL_MEMORY} MiB: {BRIDGE_HOT}, cold / {RAW} warm',
                           '≤ 1.5', [ours / raw for raw, ours in zip(*pairs)])

@@ -177,6 +177,7 @@ class Saves(Stage):
             self.results.add(part, name, f'time / {ways[0].name}', '', [
                 run['time', 's'] / first['time', 's']
                 for run, first in zip(runs, found[ways[0].name])])
+        self.results.print_new()
 
     def measure(self):
         guest = self.content.guest(self.options.memory, work=16 if self.options.quick else 32)

@@ -191,7 +191,7 @@ def each_disk(options):
     """(suffix of a part's name, folder) for the disk as it is, and then, where
     there can be one, for a slow one."""
     yield '', options.dir
-    reason = SlowDisk.missing()
+    reason = 'not with --quick' if options.quick else SlowDisk.missing()
     if reason:
         progress(f'no slow disk: {reason}')
         return
