@@ -108,12 +108,12 @@ def parse_options():
     parser.add_argument('--memory', type=int, help='MiB of the guest that are not zero (512)')
     parser.add_argument('--runs', type=int, help='runs that count (5)')
     parser.add_argument('--quick', action='store_true',
-                        help='a guest of 256 MiB and one run that counts, for a look')
+                        help='a guest of 192 MiB and one run that counts, for a look')
     parser.add_argument('--dir', help='a folder on the disk to measure')
     parser.add_argument('--results', help='the file for all figures (results.json in the '
                         "build folder's bench)")
     options = parser.parse_args()
-    options.memory = options.memory or (256 if options.quick else 512)
+    options.memory = options.memory or (192 if options.quick else 512)
     options.runs = options.runs or (1 if options.quick else 5)
     options.results = options.results or os.path.join(
         os.environ.get('SNAPFS_BUILD', 'build'), 'bench', 'results.json')

@@ -221,13 +221,14 @@ class Reverts(Stage):
 
     def revert(self, way, guest, cold):
         """{(column, unit): value} of one revert."""
-        fresh_memory(guest.memory)
         if cold:
             way.prepare()
             self.place.cool()
         else:
             read_all(way.file)
             way.prepare()
+        # For the guest, and for what is read.
+        fresh_memory(2 * guest.memory)
         with Revived(way, guest, self.work) as vm:
             meter = Meter(vm.qemu.process.pid, *way.servers())
             vm.begin()
