@@ -20,7 +20,7 @@ A slow disk is a loop device that is held to the 500 and 450 MB/s of a SATA
 disk, for a machine whose own disk is faster than its processors compress.
 
 usage: bench.py [PART]... [--memory MiB] [--runs N] [--quick] [--dir FOLDER]
-                [--results FILE]
+                [--results FILE] [--only NAME,NAME...]
 """
 import argparse
 import os
@@ -33,6 +33,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), 'lib'))
 
+import peers                                         # noqa: E402
 import plots                                         # noqa: E402
 from content import Content                          # noqa: E402
 from figures import Results, progress                # noqa: E402
@@ -74,14 +75,16 @@ def measured(stage_class, options, content, folder):
         stage.measure()
 
 
-def reads(options, content, _):
-    measured(Reads, options, content, options.dir)
+def reads(options, content, results):
+    with Reads(options, content, options.dir, results) as stage:
+        stage.measure()
 
 
-def slow_reads(options, content, _):
+def slow_reads(options, content, results):
     for suffix, folder in each_disk(options):
         if suffix:
-            measured(Reads, options, content, folder)
+            with Reads(options, content, folder, results, suffix) as stage:
+                stage.measure()
 
 
 def reverts(options, content, results):
@@ -112,11 +115,16 @@ def parse_options():
     parser.add_argument('--dir', help='a folder on the disk to measure')
     parser.add_argument('--results', help='the file for all figures (results.json in the '
                         "build folder's bench)")
+    parser.add_argument('--only', type=lambda names: names.split(','), default=[],
+                        help=f'what `read` measures, of {",".join(peers.names())}')
     options = parser.parse_args()
     options.memory = options.memory or (192 if options.quick else 512)
     options.runs = options.runs or (1 if options.quick else 5)
     options.results = options.results or os.path.join(
         os.environ.get('SNAPFS_BUILD', 'build'), 'bench', 'results.json')
+    unknown = set(options.only) - set(peers.names())
+    if unknown:
+        parser.error(f'no such thing to read: {", ".join(sorted(unknown))}')
     unknown = set(options.parts) - set(PARTS)
     if unknown:
         parser.error(f'no such part: {", ".join(sorted(unknown))}')
