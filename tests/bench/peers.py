@@ -282,7 +282,10 @@ class Snapfs(Mounted):
         self.mount.start()
 
     def stop(self):
+        """What was learned of earlier reads goes: the next are the first."""
         self.mount.unmount()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.mount.store_path('vm', 'hot'))
 
     def pid(self):
         return self.mount.pid
