@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Prints what zstd alone makes of a guest's memory: the pages of a file that
- * are not zero, 16 at a time as snapfs has them in an extent, at one level.
+ * Prints what zstd alone makes of a guest's memory.
  *
- *	BYTES of pages, BYTES compressed, SECONDS of a processor
+ *   extents FILE [LEVEL [THREADS]]
+ *	compresses the pages of a file that are not zero, 16 at a time as snapfs
+ *	has them in an extent, at one level, and prints
+ *		BYTES of pages, BYTES compressed, SECONDS of a processor
+ *   extents -d SNAPSHOT [THREADS]
+ *	decompresses the frames of a snapshot's file, as they lie there
  *
- * With several threads each compresses all of the file; the seconds are the
- * mean of a thread. Processors that share a core are slower together.
- *
- * usage: extents FILE [LEVEL [THREADS]]
+ * With several threads each takes all of the file; the seconds are the mean of
+ * a thread. Processors that share a core are slower together.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,12 +28,12 @@
 
 #define EXTENT ((size_t)16 * SNAP_PAGE)
 
-/* What a thread works on, and what it finds. */
+/* What a thread works on, and what it finds: bytes of pages, and compressed. */
 struct work {
 	const uint8_t *data;
-	size_t pages;
+	size_t size;
 	int level;
-	size_t in, out;
+	size_t pages, packed;
 	double seconds;
 };
 
@@ -60,8 +62,8 @@ static void compress_extent(struct work *w, ZSTD_CCtx *ctx, const void *data,
 	w->seconds += thread_seconds() - start;
 	if (ZSTD_isError(n))
 		die("zstd", ZSTD_getErrorName(n));
-	w->in += size;
-	w->out += n;
+	w->pages += size;
+	w->packed += n;
 }
 
 static gpointer compress_all(gpointer data)
@@ -73,8 +75,8 @@ static gpointer compress_all(gpointer data)
 
 	ZSTD_CCtx_setParameter(ctx, ZSTD_c_compressionLevel, w->level);
 	ZSTD_CCtx_setParameter(ctx, ZSTD_c_checksumFlag, 1);
-	for (size_t i = 0; i < w->pages; i++) {
-		const uint8_t *page = w->data + i * SNAP_PAGE;
+	for (size_t i = 0; i + SNAP_PAGE <= w->size; i += SNAP_PAGE) {
+		const uint8_t *page = w->data + i;
 
 		if (snap_is_zero(page, SNAP_PAGE))
 			continue;
@@ -91,6 +93,44 @@ static gpointer compress_all(gpointer data)
 	return NULL;
 }
 
+static void decompress_frame(struct work *w, ZSTD_DCtx *ctx, const void *frame,
+			     size_t size)
+{
+	static __thread uint8_t copy[EXTENT * 2], extent[EXTENT];
+	unsigned long long content = ZSTD_getFrameContentSize(frame, size);
+	double start;
+	size_t n;
+
+	/* No extent: it holds nothing for zstd, or it is too large. */
+	if (!content || content > sizeof(extent) || size > sizeof(copy))
+		return;
+	memcpy(copy, frame, size);
+	start = thread_seconds();
+	n = ZSTD_decompressDCtx(ctx, extent, sizeof(extent), copy, size);
+	w->seconds += thread_seconds() - start;
+	if (ZSTD_isError(n))
+		die("zstd", ZSTD_getErrorName(n));
+	w->pages += n;
+	w->packed += size;
+}
+
+static gpointer decompress_all(gpointer data)
+{
+	struct work *w = data;
+	ZSTD_DCtx *ctx = ZSTD_createDCtx();
+
+	for (size_t at = 0, size; at < w->size; at += size) {
+		const uint8_t *frame = w->data + at;
+
+		size = ZSTD_findFrameCompressedSize(frame, w->size - at);
+		if (ZSTD_isError(size))
+			die("a frame", ZSTD_getErrorName(size));
+		decompress_frame(w, ctx, frame, size);
+	}
+	ZSTD_freeDCtx(ctx);
+	return NULL;
+}
+
 static void map(const char *path, struct work *ret)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -98,39 +138,51 @@ static void map(const char *path, struct work *ret)
 
 	if (fd < 0 || fstat(fd, &st) < 0)
 		die(path, strerror(errno));
-	ret->pages = (size_t)st.st_size / SNAP_PAGE;
-	if (!ret->pages)
+	ret->size = (size_t)st.st_size;
+	if (ret->size < SNAP_PAGE)
 		die(path, "not a page long");
-	ret->data = mmap(NULL, ret->pages * SNAP_PAGE, PROT_READ, MAP_PRIVATE,
-			 fd, 0);
+	ret->data = mmap(NULL, ret->size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (ret->data == MAP_FAILED)
 		die(path, strerror(errno));
 	close(fd);
 }
 
-int main(int argc, char **argv)
+/* Each thread does all of the work; prints what they found. */
+static void run(const struct work *common, GThreadFunc function, guint threads)
 {
-	guint threads = argc > 3 ? (guint)atoi(argv[3]) : 1;
-	struct work common = { .level = argc > 2 ? atoi(argv[2]) : 1 };
-	g_autofree struct work *works = NULL;
-	g_autofree GThread **running = NULL;
+	g_autofree struct work *works = g_new(struct work, threads);
+	g_autofree GThread **running = g_new(GThread *, threads);
 	double seconds = 0;
 
-	if (argc < 2 || argc > 4 || !threads) {
-		fputs("usage: extents FILE [LEVEL [THREADS]]\n", stderr);
-		return 2;
-	}
-	map(argv[1], &common);
-	works = g_new(struct work, threads);
-	running = g_new(GThread *, threads);
 	for (guint i = 0; i < threads; i++) {
-		works[i] = common;
-		running[i] = g_thread_new("zstd", compress_all, &works[i]);
+		works[i] = *common;
+		running[i] = g_thread_new("zstd", function, &works[i]);
 	}
 	for (guint i = 0; i < threads; i++) {
 		g_thread_join(running[i]);
 		seconds += works[i].seconds / threads;
 	}
-	printf("%zu %zu %.3f\n", works[0].in, works[0].out, seconds);
+	printf("%zu %zu %.3f\n", works[0].pages, works[0].packed, seconds);
+}
+
+int main(int argc, char **argv)
+{
+	bool unpack = argc > 1 && strcmp(argv[1], "-d") == 0;
+	int last = unpack ? 4 : 5; /* words, with the program */
+	struct work common = { .level = 1 };
+	guint threads = 1;
+
+	if (argc == last)
+		threads = (guint)atoi(argv[--argc]);
+	if (argc < (unpack ? 3 : 2) || argc >= last || !threads) {
+		fputs("usage: extents FILE [LEVEL [THREADS]]\n"
+		      "       extents -d SNAPSHOT [THREADS]\n",
+		      stderr);
+		return 2;
+	}
+	if (!unpack && argc == 3)
+		common.level = atoi(argv[2]);
+	map(argv[unpack ? 2 : 1], &common);
+	run(&common, unpack ? decompress_all : compress_all, threads);
 	return 0;
 }

@@ -20,6 +20,13 @@ LEAST = 250             # reads at random
 MANY = 4                # readers at once
 CURVE_POINTS = 200
 
+# The tables of the results.
+ORDER = 'reads in order'
+RANDOM = 'reads of 4 KiB at random, cold'
+OTHER = 'reads of 4 KiB at random, otherwise'
+COST = 'what reads in order cost'
+TABLES = [ORDER, RANDOM, OTHER, COST]
+
 
 def reader(*words):
     """What tests/bench/reader prints, as numbers."""
@@ -55,92 +62,124 @@ class Used:
         self.machine, self.server = (b - a for a, b in zip(self.before, self.read()))
 
 
+def unpacked(path):
+    """What zstd alone takes to decompress the frames of a snapshot: seconds of
+    a processor for a GB of pages."""
+    done = run(build_path('tests', 'bench', 'extents'), '-d', path, timeout=600)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    pages, _, seconds = done.stdout.split()
+    return float(seconds) / int(pages) * 1e9
+
+
+def distribution(rounds):
+    """[microseconds, share of the reads that took at most so long] of all rounds."""
+    times = sorted(time for one in rounds for time in one.times)
+    shares = [(i + 0.5) / CURVE_POINTS for i in range(CURVE_POINTS)]
+    return [[times[int(share * len(times))], share] for share in shares]
+
+
 class Round:
-    """All reads of one peer, once. `found` has what they took: {(column, unit):
-    value}; `times` the time of each cold read at random, in microseconds."""
+    """All reads of one peer, once. `found` has what they took: {(table, column):
+    (unit, value)}; `times` the time of each cold read at random by one reader,
+    in microseconds."""
 
     def __init__(self, peer, source, number):
         self.peer, self.source, self.number = peer, source, number
-        self.reads = max(os.stat(source).st_blocks * 512 // PAGE // ONE_IN, LEAST)
+        self.size = os.stat(source).st_size
+        self.pages = os.stat(source).st_blocks * 512 // PAGE
+        self.reads = max(self.pages // ONE_IN, LEAST)
         self.found, self.times = {}, []
 
-    def random(self, *words):
-        """Reads at random, from a cold file; (IOPS, p50, p99)."""
-        self.peer.cool()
-        return self.random_again(*words)
+    def add(self, table, column, unit, value):
+        self.found[table, column] = unit, value
 
-    def random_again(self, *words):
+    def random(self, *words):
+        """Reads at random; (reads a second, p50, p99)."""
         return reader('random', '-n', self.reads, '-s', self.number, '-p', self.source, *words,
                       self.peer.path)[3:6]
 
-    def check(self):
-        """The sums of what is read, and nothing else; the file is in use once."""
+    def sums(self):
+        """Sums of what is read in both ways."""
         self.peer.cool()
-        random = reader('random', '-n', self.reads, '-p', self.source, self.peer.path)
-        return random[2], reader('order', '-c', self.peer.path)[2]
+        return (reader('random', '-n', self.reads, '-p', self.source, self.peer.path)[2],
+                reader('order', '-c', self.peer.path)[2])
 
     def in_order(self):
         self.peer.cool()
         with Used(self.peer) as used:
-            size, seconds, _ = reader('order', self.peer.path)
-        self.found['in order, cold', 's'] = seconds
-        self.found['in order, cold, speed', 'MB/s'] = size / seconds / 1e6
-        self.found['in order, cold: machine', 's of processor'] = used.machine
+            seconds = reader('order', self.peer.path)[1]
+        self.add(ORDER, 'cold', 's', seconds)
+        self.add(ORDER, 'cold, speed', 'MB/s', self.size / seconds / 1e6)
+        self.add(COST, 'all processors', 's', used.machine)
         if self.peer.pid():
-            self.found['in order, cold: server', 's of processor'] = used.server
-        self.found['in order, warm', 's'] = reader('order', self.peer.path)[1]
+            self.add(COST, 'the server', 's', used.server)
+            self.add(COST, 'the server, a GB of pages', 's',
+                     used.server / (self.pages * PAGE / 1e9))
+            self.add(COST, 'memory of the server, peak', 'MB', self.peer.peak() / 1e6)
+
+    def in_order_again(self):
+        seconds = reader('order', self.peer.path)[1]
+        self.add(ORDER, 'warm', 's', seconds)
+        self.add(ORDER, 'warm, speed', 'MB/s', self.size / seconds / 1e6)
 
     def at_random(self):
-        _, p50, p99 = self.random_again()
-        self.found['random, warm, p50', 'us'] = p50
-        self.found['random, warm, p99', 'us'] = p99
-        with tempfile.NamedTemporaryFile('r') as times:
-            iops, p50, p99 = self.random('-o', times.name)
-            self.times = [int(line) / 1e3 for line in times]
-        self.found['random, p50', 'us'] = p50
-        self.found['random, p99', 'us'] = p99
-        self.found['random, reads', '/s'] = iops
-        iops, p50, p99 = self.random('-j', MANY)
-        self.found[f'random, {MANY} readers, p50', 'us'] = p50
-        self.found[f'random, {MANY} readers, p99', 'us'] = p99
-        self.found[f'random, {MANY} readers, reads', '/s'] = iops
-        _, p50, p99 = self.random('-m')
-        self.found['page faults, p50', 'us'] = p50
-        self.found['page faults, p99', 'us'] = p99
+        """Of one reader, and of several at once."""
+        for name, words in (('one reader', ()), (f'{MANY} readers', ('-j', MANY))):
+            self.peer.cool()
+            with tempfile.NamedTemporaryFile('r') as times:
+                speed, p50, p99 = self.random(*words, '-o', times.name)
+                if not words:
+                    self.times = [int(line) / 1e3 for line in times]
+            self.add(RANDOM, f'{name}, p50', 'us', p50)
+            self.add(RANDOM, f'{name}, p99', 'us', p99)
+            self.add(RANDOM, f'{name}, reads', '/s', speed)
+
+    def add_other(self, name, found):
+        _, p50, p99 = found
+        self.add(OTHER, f'{name}, p50', 'us', p50)
+        self.add(OTHER, f'{name}, p99', 'us', p99)
+
+    def warm(self):
+        self.add_other('warm', self.random())
+
+    def mapped(self):
+        self.peer.cool()
+        self.add_other('page faults, cold', self.random('-m'))
 
     def beside_order(self):
-        """Reads in the lower half while another process reads the upper half
-        in order, over and over."""
-        size = os.stat(self.source).st_size
+        """Cold reads in the lower half while another process reads the upper
+        half in order, over and over."""
         self.peer.cool()
         command = [build_path('tests', 'bench', 'reader'), 'order', '-l', '-r',
-                   f'{size // 2}:{size}', self.peer.path]
+                   f'{self.size // 2}:{self.size}', self.peer.path]
         with subprocess.Popen(command, preexec_fn=die_with_parent) as other:
-            _, p50, p99 = self.random_again('-r', f'0:{size // 2}')
+            found = self.random('-r', f'0:{self.size // 2}')
             other.kill()
-        self.found['random beside a reader in order, p50', 'us'] = p50
-        self.found['random beside a reader in order, p99', 'us'] = p99
+        self.add_other('cold, beside a reader in order', found)
 
-    def measure(self):
+    def measure(self, brief):
         self.in_order()
+        if not brief:
+            self.in_order_again()
+            self.warm()
         self.at_random()
-        self.beside_order()
-        peak = self.peer.peak()
-        if peak:
-            self.found['memory of the server, peak', 'MB'] = peak / 1e6
+        if not brief:
+            self.mapped()
+            self.beside_order()
         return self
 
 
 class Reads:
-    """The peers on one disk. `suffix` tells its part of the results from that of
-    another disk."""
+    """The peers on one disk. A slow disk has a suffix, which its tables' names
+    end in, and only what differs there is measured."""
 
     def __init__(self, options, content, folder, results, suffix=''):
         self.options, self.content, self.results = options, content, results
-        self.part = f'read{suffix}'
+        self.suffix = suffix
         self.work = tempfile.mkdtemp(prefix='snapfs-read-', dir=folder)
         self.source = os.path.join(self.work, 'memory')
-        self.rounds = {}
+        self.rounds, self.zstd = {}, []
 
     def __enter__(self):
         return self
@@ -155,64 +194,100 @@ class Reads:
                  f'{pages / 1e6:.0f} MB are not zero; zstd -1 on 64 KiB makes them '
                  f'{pages / small:.2f} times smaller')
 
+    def leave_out(self, name, why):
+        self.results.leave_out(ORDER + self.suffix, name, why)
+
     def check(self, all_peers):
-        """One round that does not count: all peers hold the same."""
-        sums = {peer.name: Round(peer, self.source, 0).check() for peer in all_peers}
+        """A round that does not count: all peers hold the same."""
+        sums = {peer.name: Round(peer, self.source, 0).sums() for peer in all_peers}
         if len(set(sums.values())) > 1:
-            raise RuntimeError(f'what was read differs: {sums}')
+            raise RuntimeError(f'not all read the same: {sums}')
 
     def run(self, all_peers):
+        progress('a run that does not count')
         self.check(all_peers)
+        self.rounds = {peer: [] for peer in all_peers}
         for number in range(1, self.options.runs + 1):
-            progress(f'{self.part}: run {number} of {self.options.runs}')
+            progress(f'run {number} of {self.options.runs}')
             for peer in all_peers:
-                done = Round(peer, self.source, number).measure()
-                self.rounds.setdefault(peer, []).append(done)
+                self.rounds[peer].append(
+                    Round(peer, self.source, number).measure(bool(self.suffix)))
+                if isinstance(peer, peers.Snapfs):
+                    self.zstd.append(unpacked(peer.image))
 
-    def values(self, peer, column, unit):
-        return [one.found[column, unit] for one in self.rounds[peer]]
+    # ---- the tables ----
+
+    def values(self, peer, table, column):
+        return [one.found[table, column][1] for one in self.rounds[peer]]
 
     def add_results(self):
         for peer, rounds in self.rounds.items():
-            self.results.add(self.part, peer.name, 'on disk', 'MB', peer.size() / 1e6)
-            for column, unit in rounds[0].found:
-                self.results.add(self.part, peer.name, column, unit,
-                                 self.values(peer, column, unit))
-            times = sorted(time for one in rounds for time in one.times)
-            points = [(i + 0.5) / CURVE_POINTS for i in range(CURVE_POINTS)]
-            self.results.curve(self.part, peer.name, 'us',
-                               [[times[int(at * len(times))], at] for at in points])
+            self.results.add(ORDER + self.suffix, peer.name, 'on disk', 'MB', peer.size() / 1e6)
+            for table, column in sorted(rounds[0].found, key=lambda at: TABLES.index(at[0])):
+                self.results.add(table + self.suffix, peer.name, column,
+                                 rounds[0].found[table, column][0],
+                                 self.values(peer, table, column))
+            self.results.curve(RANDOM + self.suffix, peer.name, 'us', distribution(rounds))
+        if self.zstd:
+            self.results.add(COST + self.suffix, 'zstd alone, of the frames of snapfs',
+                             'the server, a GB of pages', 's', self.zstd)
 
     # ---- what was to be reached ----
 
-    def compare(self, what, column, unit, better=min):
-        """A goal: snapfs against the best of what compresses as well."""
-        ours = next((peer for peer in self.rounds if isinstance(peer, peers.Snapfs)), None)
-        others = [peer for peer in self.rounds if peer.compressed and peer is not ours]
-        if not ours or not others:
-            return
-        best = better(others, key=lambda peer: statistics.median(self.values(peer, column, unit)))
-        self.results.goal(f'{what}: snapfs / {best.name}, the best of the others', '< 1',
-                          self.ratios(ours, best, column, unit))
+    def snapfs(self):
+        return next((peer for peer in self.rounds if isinstance(peer, peers.Snapfs)), None)
 
-    def ratios(self, one, other, column, unit):
-        return [a / b for a, b in zip(self.values(one, column, unit),
-                                      self.values(other, column, unit))]
+    def others(self):
+        """Those that compress as well."""
+        return [peer for peer in self.rounds
+                if peer.compressed and not isinstance(peer, peers.Snapfs)]
+
+    def ratios(self, other, table, column):
+        return [a / b for a, b in zip(self.values(self.snapfs(), table, column),
+                                      self.values(other, table, column))]
+
+    def goal(self, what, goal, values):
+        self.results.goal(what + self.suffix, goal, values)
+
+    def beats_all(self, what, table, column):
+        """Snapfs against the best of what compresses as well."""
+        if not self.others():
+            return
+        best = min(self.others(),
+                   key=lambda peer: statistics.median(self.values(peer, table, column)))
+        self.goal(f'{what}: snapfs / the best other ({best.name})', '< 1',
+                  self.ratios(best, table, column))
+
+    def beats_raw(self):
+        for peer in self.rounds:
+            if isinstance(peer, peers.Raw):
+                self.goal('in order, cold: snapfs / raw', '≤ 1' if self.suffix else '',
+                          self.ratios(peer, ORDER, 'cold'))
 
     def add_goals(self):
-        for readers, name in (('', 'one reader'), (f', {MANY} readers', f'{MANY} readers')):
+        if not self.snapfs():
+            return
+        for readers in ('one reader', f'{MANY} readers'):
             for which in ('p50', 'p99'):
-                self.compare(f'4 KiB at random, cold, {name}, {which}',
-                             f'random{readers}, {which}', 'us')
-        self.compare('in order, cold', 'in order, cold', 's')
+                self.beats_all(f'4 KiB at random, cold, {readers}, {which}', RANDOM,
+                               f'{readers}, {which}')
+        self.beats_all('in order, cold', ORDER, 'cold')
+        self.beats_raw()
+        if self.suffix:
+            return
+        ours = self.values(self.snapfs(), COST, 'the server, a GB of pages')
+        self.goal("processor time in order: snapfs / zstd's own decompression", '≤ 1.3',
+                  [a / b for a, b in zip(ours, self.zstd)])
+        beside = self.values(self.snapfs(), OTHER, 'cold, beside a reader in order, p99')
+        alone = self.values(self.snapfs(), RANDOM, 'one reader, p99')
+        self.goal('4 KiB at random, p99: beside a reader in order / without', '≤ 2',
+                  [a / b for a, b in zip(beside, alone)])
 
     def measure(self):
         """Everything, into the results."""
         self.make_memory()
         kinds = peers.chosen(self.options.only)
-        def leave_out(name, why):
-            self.results.leave_out(self.part, name, why)
-        with peers.made(kinds, self.source, self.work, leave_out) as all_peers:
+        with peers.made(kinds, self.source, self.work, self.leave_out) as all_peers:
             self.run(all_peers)
             self.add_results()
         self.add_goals()
