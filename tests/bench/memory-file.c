@@ -103,6 +103,7 @@ static void on_getattr(fuse_req_t req, fuse_ino_t ino,
 
 static void on_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	fi->keep_cache = 1; /* else each open empties the kernel's cache */
 	fuse_reply_open(req, fi);
 }
 
