@@ -41,6 +41,7 @@ from harness import build_path, run                  # noqa: E402
 from readbench import Reads                          # noqa: E402
 from revert import Reverts                           # noqa: E402
 from savebench import Saves                          # noqa: E402
+from scale import scale                              # noqa: E402
 from stage import Stage, each_disk                   # noqa: E402
 
 
@@ -99,9 +100,9 @@ def reverts(options, content, results):
 # Each is called with the options, the guest's memory (Content) and the Results
 # into which it puts what it measures. The first four are what a run does that
 # names none.
-PARTS = {'save': saves, 'revert': reverts, 'read': reads,
+PARTS = {'save': saves, 'revert': reverts, 'read': reads, 'scale': scale,
          'open': open_cost, 'small': small_writes, 'slow': slow_reads}
-DEFAULT = ('save', 'revert', 'read')
+DEFAULT = ('save', 'revert', 'read', 'scale')
 
 
 def parse_options():
