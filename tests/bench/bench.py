@@ -11,13 +11,12 @@ the figures. All of them also go into a file, of which plots.py makes pictures.
   revert  when a reverted guest runs, and when all of its memory is there
   read    reading a snapshot, in order and at random
   scale   large guests, many guests, many snapshots
-and, where they are named:
-  open    opening a snapshot file
+and, where it is named:
   small   one small write, into the mount and elsewhere
-  slow    `read` on a slow disk
 
-A slow disk is a loop device that is held to the 500 and 450 MB/s of a SATA
-disk, for a machine whose own disk is faster than its processors compress.
+Saves, reverts and reads are measured on the disk as it is, and on a slow one: a
+loop device that is held to the 500 and 450 MB/s of a SATA disk, for a machine
+whose own disk is faster than its processors compress.
 
 usage: bench.py [PART]... [--memory MiB] [--runs N] [--quick] [--dir FOLDER]
                 [--results FILE] [--only NAME,NAME...]
@@ -53,10 +52,6 @@ def machine():
     return f'{os.cpu_count()} x {model}, Linux {os.uname().release}, {qemu}'
 
 
-def open_cost(*_):
-    sys.stdout.write(run(build_path('tests', 'bench', 'open-cost'), timeout=600).stdout)
-
-
 def small_writes(options, content, _):
     with Stage(options, content, options.dir) as stage:
         plain = stage.path('plain')
@@ -66,42 +61,30 @@ def small_writes(options, content, _):
 
 
 def saves(options, content, results):
-    for suffix, folder in each_disk(options):
-        with Saves(options, content, folder, results, suffix) as stage:
+    for suffix, here in each_disk(options):
+        with Saves(here, content, here.dir, results, suffix) as stage:
             stage.measure()
 
 
-def measured(stage_class, options, content, folder):
-    with stage_class(options, content, folder) as stage:
-        stage.measure()
-
-
 def reads(options, content, results):
-    with Reads(options, content, options.dir, results) as stage:
-        stage.measure()
-
-
-def slow_reads(options, content, results):
-    for suffix, folder in each_disk(options):
-        if suffix:
-            with Reads(options, content, folder, results, suffix) as stage:
-                stage.measure()
+    for suffix, here in each_disk(options):
+        with Reads(here, content, here.dir, results, suffix) as stage:
+            stage.measure()
 
 
 def reverts(options, content, results):
-    for suffix, folder in each_disk(options):
-        with Reverts(options, content, folder, results, suffix) as stage:
+    for suffix, here in each_disk(options):
+        with Reverts(here, content, here.dir, results, suffix) as stage:
             # A slow disk has no part in what is read from memory.
-            stage.measure(options.memory, (True,) if suffix else (True, False))
-            if not suffix and not options.quick:
+            stage.measure(here.memory, (True,) if suffix else (True, False))
+            if not suffix and not here.quick:
                 stage.measure_goal()
 
 
 # Each is called with the options, the guest's memory (Content) and the Results
-# into which it puts what it measures. The first four are what a run does that
-# names none.
+# into which it puts what it measures. DEFAULT is what a run does that names none.
 PARTS = {'save': saves, 'revert': reverts, 'read': reads, 'scale': scale,
-         'open': open_cost, 'small': small_writes, 'slow': slow_reads}
+         'small': small_writes}
 DEFAULT = ('save', 'revert', 'read', 'scale')
 
 
@@ -109,7 +92,7 @@ def parse_options():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('parts', nargs='*', metavar='PART',
                         help=f'{", ".join(PARTS)} (default: {", ".join(DEFAULT)})')
-    parser.add_argument('--memory', type=int, help='MiB of the guest that are not zero (512)')
+    parser.add_argument('--memory', type=int, help='MiB of the guest that are not zero (384)')
     parser.add_argument('--runs', type=int, help='runs that count (5)')
     parser.add_argument('--quick', action='store_true',
                         help='a guest of 192 MiB and one run that counts, for a look')
@@ -119,7 +102,7 @@ def parse_options():
     parser.add_argument('--only', type=lambda names: names.split(','), default=[],
                         help=f'what `read` measures, of {",".join(peers.names())}')
     options = parser.parse_args()
-    options.memory = options.memory or (192 if options.quick else 512)
+    options.memory = options.memory or (192 if options.quick else 384)
     options.runs = options.runs or (1 if options.quick else 5)
     options.results = options.results or os.path.join(
         os.environ.get('SNAPFS_BUILD', 'build'), 'bench', 'results.json')

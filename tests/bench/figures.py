@@ -9,54 +9,6 @@ import time
 PAGE = 4096
 
 
-class Figure:
-    """Some runs of one thing."""
-
-    def __init__(self, name, unit, values):
-        self.name, self.unit, self.values = name, unit, values
-
-    def median(self):
-        return statistics.median(self.values)
-
-    def __str__(self):
-        low, high = min(self.values), max(self.values)
-        return (f'{self.name:58} {self.median():9.3f} {self.unit:5} '
-                f'({low:.3f} to {high:.3f})')
-
-
-def say(*figures):
-    for figure in figures:
-        print(figure, flush=True)
-
-
-def ratio(name, over, under):
-    """Compares two figures run by run, as they were measured in turn: a figure
-    that is printed."""
-    pairs = Figure(name, 'x', [a / b for a, b in zip(over.values, under.values)])
-    say(pairs)
-    return pairs
-
-
-class Table:
-    """What was to be reached, and what was: printed when all is known."""
-
-    def __init__(self):
-        self.rows = []
-
-    def add(self, quantity, goal, figure):
-        """`figure` is a Figure, or a text."""
-        if isinstance(figure, Figure):
-            figure = (f'{figure.median():.2f} ({min(figure.values):.2f} to '
-                      f'{max(figure.values):.2f})')
-        self.rows.append((quantity, goal, figure))
-
-    def print(self):
-        print('\n| quantity | goal | measured |\n|---|---|---|')
-        for row in self.rows:
-            print(f'| {" | ".join(row)} |')
-        sys.stdout.flush()
-
-
 def number(value):
     """A number with three digits that count, as a person writes it."""
     if value >= 100 or value == int(value):
@@ -153,18 +105,6 @@ def timed(function):
     start = time.monotonic()
     function()
     return time.monotonic() - start
-
-
-def in_turn(runs, *functions):
-    """`runs` counted values of each function, in turn, after one of each that
-    is not counted."""
-    values = [[] for _ in functions]
-    for number in range(runs + 1):
-        for function, into in zip(functions, values):
-            value = function()
-            if number:
-                into.append(value)
-    return values
 
 
 def turns(part, options, ways):

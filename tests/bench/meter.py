@@ -10,7 +10,7 @@ STEP = 0.02     # seconds between two looks at a program that QEMU has started
 TICKS = os.sysconf('SC_CLK_TCK')
 
 
-def processor_seconds(pid):
+def family_seconds(pid):
     """What a process, and those of its children for which it has waited, have
     used so far (proc(5), fields 14 to 17 of stat)."""
     words = read_text(f'/proc/{pid}/stat').rpartition(')')[2].split()
@@ -46,7 +46,7 @@ class Meter:
             with open(f'/proc/{pid}/clear_refs', 'w') as file:
                 file.write('5')     # VmHWM begins anew (proc(5))
         self.before = memory(qemu, 'VmRSS')
-        self.seconds = -sum(map(processor_seconds, self.pids))
+        self.seconds = -sum(map(family_seconds, self.pids))
         self.peaks = {}
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.watch, daemon=True)
@@ -70,5 +70,5 @@ class Meter:
         self.ended.set()
         self.thread.join()
         peak = sum(memory(pid, 'VmHWM') for pid in self.pids) + sum(self.peaks.values())
-        return (self.seconds + sum(map(processor_seconds, self.pids)), peak / 1e6,
+        return (self.seconds + sum(map(family_seconds, self.pids)), peak / 1e6,
                 max(peak - self.before, 0) / 1e6)

@@ -59,7 +59,7 @@ class Figures:
     def curves(self, part):
         curves = self.all['curves'].get(part)
         if not curves:
-            raise Missing(f'no reads of "{part}"')
+            raise Missing(f'no figures of "{part}"')
         return curves
 
 
@@ -169,7 +169,7 @@ def draw_revert(figures):
 # ---- reading at random ----
 
 def draw_random(figures):
-    curves = figures.curves('read')
+    curves = figures.curves('reads of 4 KiB at random, cold')
     data, plots, colours = [], [], iter(LINES * 9)
     for k, (name, curve) in enumerate(curves.items()):
         data.append(block(f'curve{k}', curve['points']))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What every measurement stands on: a folder on the disk that is measured, a
 store with its mount, a plain file beside it, a guest, and a slow disk."""
+import argparse
 import contextlib
 import mmap
 import os
@@ -9,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 
-from figures import drop_caches, progress, sync_file, timed
+from figures import drop_caches, progress
 from harness import wait_until
 from mount import Mount
 from qemu import Qemu
@@ -187,10 +188,13 @@ class SlowDisk:
         shutil.rmtree(self.work, ignore_errors=True)
 
 
+SLOW_RUNS = 3       # at most, on the slow disk: it is asked a simpler question
+
+
 def each_disk(options):
-    """(suffix of a part's name, folder) for the disk as it is, and then, where
-    there can be one, for a slow one."""
-    yield '', options.dir
+    """(suffix of a part's name, options with `dir`) for the disk as it is, and
+    then, where there can be one, for a slow one."""
+    yield '', options
     reason = 'not with --quick' if options.quick else SlowDisk.missing()
     if reason:
         progress(f'no slow disk: {reason}')
@@ -198,4 +202,5 @@ def each_disk(options):
     with SlowDisk(options.dir) as disk:
         progress(f'a disk held to {SlowDisk.SPEEDS["read"]} MB/s read, '
                  f'{SlowDisk.SPEEDS["write"]} MB/s written')
-        yield ', slow disk', disk.path
+        yield ', slow disk', argparse.Namespace(**{
+            **vars(options), 'dir': disk.path, 'runs': min(options.runs, SLOW_RUNS)})
