@@ -3,12 +3,14 @@
  * Reads a file and prints how long that took. It knows nothing of snapfs: the
  * file may lie anywhere.
  *
- *   reader order [-c] [-l] [-r FROM:TO] FILE
+ *   reader order [-c] [-d] [-l] [-r FROM:TO] FILE
  *	reads it from end to end, 1 MiB a time, as cat does, and prints
  *		BYTES SECONDS SUM
  *	-c  also computes a sum of what was read; without, SUM is 0
- *	-l  begins again at each end, with what was read dropped from the page
- *	    cache, until it is killed
+ *	-d  drops what was read from the page cache, a little behind, so that
+ *	    a large file needs little memory. A virtual machine may have to
+ *	    wait for its host when it needs more than it has used just now.
+ *	-l  begins again at each end, until it is killed
  *
  *   reader random [-m] [-n READS] [-j READERS] [-s SEED] [-p OTHER]
  *		   [-r FROM:TO] [-o TIMES] FILE
@@ -42,13 +44,14 @@
 
 #define PAGE ((size_t)4096)
 #define BLOCK ((size_t)1 << 20)
+#define BEHIND ((off_t)32 << 20) /* bytes that -d leaves in the page cache */
 
 struct options {
 	const char *file, *other, *times;
 	off_t from, to; /* `to` is at most the size of the file */
 	size_t reads, readers;
 	uint64_t seed;
-	bool sum, loop, mapped;
+	bool sum, drop, loop, mapped;
 };
 
 /* One thread that reads at random, and what it finds. */
@@ -120,7 +123,7 @@ static void read_in_order(const struct options *opts)
 {
 	int fd = open_file(opts->file);
 	char *buffer = allocate(BLOCK);
-	off_t at = opts->from;
+	off_t at = opts->from, kept = at;
 	uint64_t sum = 0, start;
 
 	memset(buffer, 1, BLOCK);
@@ -135,11 +138,12 @@ static void read_in_order(const struct options *opts)
 		if (opts->sum)
 			sum += sum_of(buffer, (size_t)n, at);
 		at += n;
-		if (opts->loop && at == opts->to) {
-			posix_fadvise(fd, opts->from, at - opts->from,
-				      POSIX_FADV_DONTNEED);
-			at = opts->from;
+		if (opts->drop && at - kept >= BEHIND) {
+			posix_fadvise(fd, kept, at - kept, POSIX_FADV_DONTNEED);
+			kept = at;
 		}
+		if (opts->loop && at == opts->to)
+			at = kept = opts->from;
 	}
 	printf("%lld %.6f %llu\n", (long long)(at - opts->from),
 	       (double)(now_ns() - start) / 1e9, (unsigned long long)sum);
@@ -319,7 +323,7 @@ static void random_reads(const struct options *opts)
 
 static void usage(void)
 {
-	fputs("usage: reader order [-c] [-l] [-r FROM:TO] FILE\n"
+	fputs("usage: reader order [-c] [-d] [-l] [-r FROM:TO] FILE\n"
 	      "       reader random [-m] [-n READS] [-j READERS] [-s SEED] "
 	      "[-p OTHER]\n"
 	      "                     [-r FROM:TO] [-o TIMES] FILE\n",
@@ -340,13 +344,16 @@ static void parse_range(const char *text, struct options *opts)
 
 static void parse(int argc, char **argv, bool random, struct options *opts)
 {
-	const char *known = random ? "mn:j:s:p:r:o:" : "clr:";
+	const char *known = random ? "mn:j:s:p:r:o:" : "cdlr:";
 	int c;
 
 	while ((c = getopt(argc, argv, known)) > 0) {
 		switch (c) {
 		case 'c':
 			opts->sum = true;
+			break;
+		case 'd':
+			opts->drop = true;
 			break;
 		case 'l':
 			opts->loop = true;
