@@ -28,7 +28,7 @@ class Results:
     """All that a run measures. A part is a table: it has rows (what is compared)
     and columns (quantities), and each cell has the values of all runs that
     count. Each table is printed once; all of it goes into a file, of which
-    plots.py makes pictures."""
+    plots.py makes pictures, and the tables into one that ends in .md."""
 
     def __init__(self, path, machine=''):
         self.path, self.machine = path, machine
@@ -72,28 +72,38 @@ class Results:
                                  for name in columns)])
         left_out = [f'Left out: {row}: {why}.' for row, why in
                     self.left_out.get(part, {}).items()]
-        return '\n'.join([*(f'| {" | ".join(line)} |' for line in lines), '', *left_out])
+        return '\n'.join([*(f'| {" | ".join(line)} |' for line in lines),
+                          *([''] if left_out else []), *left_out])
+
+    def section(self, part):
+        return f'### {part}\n\n{self.table(part)}'
+
+    def goal_table(self):
+        lines = [['quantity', 'goal', 'measured'], ['---'] * 3,
+                 *([goal['quantity'], goal['goal'], spread(goal['values'])]
+                   for goal in self.goals)]
+        return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
     def print_new(self):
         """Prints the tables that were not printed yet, and keeps all in the file."""
         for part in self.parts:
             if part not in self.printed:
-                print(f'\n### {part}\n\n{self.table(part)}', flush=True)
+                print(f'\n{self.section(part)}', flush=True)
                 self.printed.add(part)
         self.write()
 
     def print_goals(self):
         if self.goals:
-            print('\n### goals\n\n| quantity | goal | measured |\n|---|---|---|')
-        for goal in self.goals:
-            print(f'| {goal["quantity"]} | {goal["goal"]} | {spread(goal["values"])} |')
-        sys.stdout.flush()
+            print(f'\n### goals\n\n{self.goal_table()}\n', flush=True)
 
     def write(self):
         os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
         with open(self.path, 'w') as file:
             json.dump({'machine': self.machine, 'parts': self.parts, 'curves': self.curves,
                        'left_out': self.left_out, 'goals': self.goals}, file, indent=1)
+        with open(f'{os.path.splitext(self.path)[0]}.md', 'w') as file:
+            file.write('\n\n'.join([self.machine, *map(self.section, self.parts), '### goals',
+                                    self.goal_table()]) + '\n')
 
 
 def progress(text):
