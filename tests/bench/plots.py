@@ -13,8 +13,11 @@ import statistics
 import subprocess
 import sys
 
-OURS, OTHERS = '#1a6faf', '#9a9a9a'
-OURS_PALE, OTHERS_PALE = '#a3c8e6', '#d4d4d4'
+# Tables of the results.
+SAVE, REVERT, RANDOM = 'save, stopped guest', 'revert, cold', 'reads of 4 KiB at random, cold'
+OURS = '#1a6faf'
+# Of bars, ours and others'; the second pair is for the slow disk.
+COLOURS = ((OURS, '#9a9a9a'), ('#a3c8e6', '#d4d4d4'))
 STANDS, WAITS, REST = '#c0392b', '#e8a33d', '#b9d7ae'
 # Of the lines of a picture; the darkest is for snapfs.
 LINES = ('#e07b39', '#4c9f70', '#8e6bbf', '#c9a227', '#6b6b6b', '#d1495b', '#3aa6a6', '#9c6644')
@@ -81,42 +84,42 @@ def name_rows(names):
 
 # ---- saving ----
 
-def bars(figures, part, names, column, low, high, pale):
-    """Boxes between low and high of each row, with the value behind."""
+def step(most):
+    """Between two numbers of an axis: 1, 2 or 5 times a power of ten, and few."""
+    power = 10 ** math.floor(math.log10(most / 4))
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= most / 4)
+
+
+def bars(figures, part, names, column, low, high, colours):
+    """(value, row, top, bottom, colour, label) for each row that has a value;
+    a box lies between low and high of its row. `colours`: ours, and others."""
     rows = []
     for i, name in enumerate(names):
         value = figures.median(part, name, column)
         if value is not None:
-            colours = (OURS_PALE, OTHERS_PALE) if pale else (OURS, OTHERS)
-            colour = colours[0 if is_ours(name) else 1].replace('#', '0x')
-            rows.append((value, i, i + low, i + high, colour, f'"{value:.{0 if value > 20 else 2}f}"'))
+            colour = colours[not is_ours(name)].replace('#', '0x')
+            label = f'"{value:.0f}"' if value > 20 else f'"{value:.2f}"'
+            rows.append((value, i, i + low, i + high, colour, label))
     return rows
 
 
-def step(most):
-    """Between two numbers of an axis: 1, 2 or 5 times a power of ten, and few."""
-    power = 10 ** math.floor(math.log10(most / 4))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= most / 4)
-
-
 def panel(figures, column, axis, names, parts):
-    """One of two pictures side by side: bars of all parts for each row."""
+    """One of two pictures side by side: a bar of each part in each row."""
     data, plots, most = [], [], 0
     for k, part in enumerate(parts):
-        low = -0.4 + 0.8 * k / len(parts)
-        rows = bars(figures, part, names, column, low, low + 0.8 / len(parts) - 0.03, k > 0)
-        block_name = f'{column.replace(" ", "")}{k}'
-        data.append(block(block_name, rows))
+        low, share = -0.4 + 0.8 * k / len(parts), 0.8 / len(parts) - 0.03
+        rows = bars(figures, part, names, column, low, low + share, COLOURS[k])
+        box = f'{column.replace(" ", "")}{k}'
+        data.append(block(box, rows))
         most = max([most, *(row[0] for row in rows)])
-        plots.append(f'${block_name} using (0):2:(0):1:3:4:(column(5)+0) with boxxy lc rgb variable')
-        plots.append(f'${block_name} using 1:(($3+$4)/2.0):6 with labels left offset 0.4,0 '
-                     'font ",11"')
-    return '\n'.join([*data, f'set xlabel {quoted(axis)}', f'set xrange [0:{most * 1.22:.4g}]', f'set xtics {step(most)}',
-                      f'plot {", ".join(plots)}'])
+        plots += [f'${box} using (0):2:(0):1:3:4:(column(5)+0) with boxxy lc rgb variable',
+                  f'${box} using 1:(($3+$4)/2.0):6 with labels left offset 0.4,0 font ",11"']
+    return '\n'.join([*data, f'set xlabel {quoted(axis)}', f'set xrange [0:{most * 1.22:.4g}]',
+                      f'set xtics {step(most)}', f'plot {", ".join(plots)}'])
 
 
 def draw_save(figures):
-    part = 'save, stopped guest'
+    part = SAVE
     names = list(figures.rows(part))
     both = [name for name in (part, f'{part}, slow disk') if name in figures.all['parts']]
     height = len(names) * ROW * 3 // 2 + AROUND
@@ -125,8 +128,8 @@ def draw_save(figures):
         what += ' (pale: a disk of 450 MB/s)'
     return '\n'.join([
         head(height, ''), 'unset title', 'unset key', name_rows(names),
-        f'set multiplot title {quoted(what)} font ",16"', f'set tmargin at screen {1 - 50 / height}',
-        f'set bmargin at screen {80 / height}',
+        f'set multiplot title {quoted(what)} font ",16"',
+        f'set tmargin at screen {1 - 50 / height}', f'set bmargin at screen {80 / height}',
         'set lmargin at screen 0.26', 'set rmargin at screen 0.63',
         panel(figures, 'time', 'seconds', names, both),
         'set ytics format ""', 'set lmargin at screen 0.66', 'set rmargin at screen 0.98',
@@ -137,7 +140,7 @@ def draw_save(figures):
 # ---- reverting ----
 
 def draw_revert(figures):
-    part = 'revert, cold'
+    part = REVERT
     names = list(figures.rows(part))
     height = len(names) * ROW + AROUND + 80
     stands, waits, rest = [], [], []
@@ -169,7 +172,7 @@ def draw_revert(figures):
 # ---- reading at random ----
 
 def draw_random(figures):
-    curves = figures.curves('reads of 4 KiB at random, cold')
+    curves = figures.curves(RANDOM)
     data, plots, colours = [], [], iter(LINES * 9)
     for k, (name, curve) in enumerate(curves.items()):
         data.append(block(f'curve{k}', curve['points']))

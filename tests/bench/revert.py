@@ -18,18 +18,18 @@ from figures import add_runs, progress, turns
 from harness import Missing, build_path, need_program, wait_until
 from meter import Meter
 from qemu import Qemu
-from savebench import MAPPED, QCOW2, RAW, ZSTD, mapped_ram
+from savebench import MAPPED, OUR_FILE, OUR_MAPPED, RAW, mapped_ram
 from stage import Stage, connect, fresh_memory, port_args, read_all, talk
 
 LINE = re.compile(r'guest runs after .*; (\d+) pages asked for'
                   r'(?:, service time p50 ([\d.]+) (us|ms|s), p99 ([\d.]+) (us|ms|s))?')
 UNITS = {'us': 1, 'ms': 1000, 's': 1000000}
 ENDED = ('completed', 'failed')
-# Rows of the tables that have none among the ways to save.
-OUR_STREAM, OUR_MAPPED = 'snapfs file:', 'snapfs mapped-ram'
+# Rows of the tables that are not among those of saves.
+ZSTD, QCOW2 = 'exec:zstd -dc', 'qcow2 snapshot-load'
 BRIDGE, BRIDGE_HOT = 'snapfs bridge', 'snapfs bridge, hot'
 MEMORY_FILE, MEMORY_FILE_HOT = 'snapfs memory file', 'snapfs memory file, hot'
-# Columns.
+# Columns, and their units.
 RUNS, WORKING_SET, ALL = ('runs', 's'), ('working set in', 's'), ('all memory in', 's')
 GOAL_MEMORY = 1024      # MiB of the guest of the goal
 
@@ -192,9 +192,9 @@ class Reverts(Stage):
         zst = self.path('raw.zst')
         all_ways = [
             eager(RAW, self.raw), eager(MAPPED, self.path('mapped'), caps=mapped_ram()),
-            Way('exec:zstd -dc', zst, f'exec:exec zstd -dcq {zst}'),
-            Way('qcow2 snapshot-load', self.path('qcow2')),
-            eager(OUR_STREAM, place.stream, place),
+            Way(ZSTD, zst, f'exec:exec zstd -dcq {zst}'),
+            Way(QCOW2, self.path('qcow2')),
+            eager(OUR_FILE, place.stream, place),
             eager(OUR_MAPPED, place.mount.path('vm', 'mapped'), place, mapped_ram()),
             bridge(BRIDGE, place), self.hot_bridge(guest),
             memory_file(MEMORY_FILE, place, guest),

@@ -48,7 +48,7 @@ class Pictures(Case):
         self.add_saves('save, stopped guest, slow disk')
         self.add_reverts()
         for row in ('squashfs', 'snapfs'):
-            self.results.curve('reads of 4 KiB at random, cold', row, 'us', [[10, 0], [200, 0.5], [3000, 1]])
+            self.results.curve(plots.RANDOM, row, 'us', [[10, 0], [200, 0.5], [3000, 1]])
         self.assertEqual(self.draw(), {'save': None, 'revert': None, 'random': None})
         for picture, words in {
                 'save': ['raw file:', 'snapfs save', 'seconds', 'MB on disk', '2.00', '200'],
@@ -61,7 +61,7 @@ class Pictures(Case):
         self.add_reverts()
         self.assertEqual(self.draw(), {
             'save': 'no figures of "save, stopped guest"', 'revert': None,
-            'random': 'no figures of "reads of 4 KiB at random, cold"'})
+            'random': f'no figures of "{plots.RANDOM}"'})
         self.assertEqual(os.listdir(self.path('pictures')), ['revert.svg'])
 
 
