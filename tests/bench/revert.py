@@ -227,8 +227,8 @@ class Reverts(Stage):
         else:
             read_all(way.file)
             way.prepare()
-        # For the guest, and for what is read.
-        fresh_memory(2 * guest.memory)
+        # For the guest, for what is read, and for what is made of it.
+        fresh_memory(3 * guest.memory)
         with Revived(way, guest, self.work) as vm:
             meter = Meter(vm.qemu.process.pid, *way.servers())
             vm.begin()
