@@ -128,6 +128,7 @@ class Content:
     with it."""
 
     MIB = 128           # of the pack
+    LEAST = 192         # of a guest that is not zero: one that can unpack it
     KERNEL = 160        # MiB for the guest's kernel, and a sixteenth of the rest
 
     def __init__(self, work):
@@ -151,6 +152,8 @@ class Content:
     def guest(self, full, touch=0, **options):
         """A guest in which about `full` MiB are not zero: the pack in its page
         cache, and two areas of anonymous memory."""
+        if full < self.LEAST:
+            sys.exit(f'bench: --memory {full}: a guest needs {self.LEAST} MiB at least')
         memory = full * 3 // 2
         return PackGuest(self.archive, memory=memory + memory // 16 + self.KERNEL,
                          fill=memory - self.MIB - touch, touch=touch, **options)
