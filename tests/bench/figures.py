@@ -13,7 +13,7 @@ def number(value):
     """A number with three digits that count, as a person writes it."""
     if value >= 100 or value == int(value):
         return f'{value:,.0f}'
-    return f'{value:.{2 if value >= 1 else 3}f}'
+    return f'{value:.{1 if value >= 10 else 2 if value >= 1 else 3}f}'
 
 
 def spread(values):

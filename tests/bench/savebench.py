@@ -119,7 +119,7 @@ class Saves(Stage):
         """Nothing is left of an earlier save, nor of the memory that it took."""
         self.settle(qemu.guest.memory)
         if way.place:
-            way.place.mount.remount()
+            way.place.remount()
 
     def timed_save(self, qemu, way):
         """{(column, unit): value} of one save."""

@@ -31,9 +31,8 @@ def fresh_memory(mib):
 class Place:
     """A store and its mount, for one snapshot named vm."""
 
-    def __init__(self, work, name='', options=()):
-        self.mount = Mount(os.path.join(work, f'store{name}'), os.path.join(work, f'snaps{name}'),
-                           options)
+    def __init__(self, work):
+        self.mount = Mount(os.path.join(work, 'store'), os.path.join(work, 'snaps'))
         self.folder = self.mount.path('vm')
         self.stream = self.mount.path('vm', 'stream')
         self.ram = self.mount.path('vm', 'ram')
@@ -45,9 +44,9 @@ class Place:
             shutil.rmtree(self.folder)
         os.mkdir(self.folder)
 
-    def cool(self):
-        """Nothing of a snapshot is in memory. A bridge whose QEMU was killed may
-        still be about to end, and have the folder open."""
+    def remount(self):
+        """The daemon is a new one. A bridge whose QEMU was killed may still be
+        about to end, and have the folder open."""
         def unmounted():
             try:
                 self.mount.unmount()
@@ -56,35 +55,30 @@ class Place:
             return True
         wait_until(unmounted, 20, 'nothing has the mount open')
         self.mount.start()
+
+    def cool(self):
+        """Nothing of a snapshot is in memory."""
+        self.remount()
         drop_caches()
 
 
 class Stage:
-    """Use it as a context manager. `variants` names more places, each with the
-    options of its mount."""
-    variants = {}
+    """Use it as a context manager."""
 
     def __init__(self, options, content, folder):
         self.options, self.runs, self.content = options, options.runs, content
         self.work = tempfile.mkdtemp(prefix='snapfs-bench-', dir=folder)
         self.raw = os.path.join(self.work, 'raw')
         self.place = Place(self.work)
-        self.places = {name: Place(self.work, f'-{name}', mount_options)
-                       for name, mount_options in self.variants.items()}
 
     def __enter__(self):
-        for place in self.all_places():
-            place.mount.start()
-            place.clear()
+        self.place.mount.start()
+        self.place.clear()
         return self
 
     def __exit__(self, *_):
-        for place in self.all_places():
-            place.mount.kill()
+        self.place.mount.kill()
         shutil.rmtree(self.work, ignore_errors=True)
-
-    def all_places(self):
-        return [self.place, *self.places.values()]
 
     def path(self, *names):
         return os.path.join(self.work, *names)
@@ -94,8 +88,7 @@ class Stage:
         and `memory` MiB are free."""
         if os.path.exists(self.raw):
             os.unlink(self.raw)
-        for place in self.all_places():
-            place.clear()
+        self.place.clear()
         os.sync()
         fresh_memory(memory)
 
