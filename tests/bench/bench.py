@@ -92,7 +92,7 @@ def parse_options():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('parts', nargs='*', metavar='PART',
                         help=f'{", ".join(PARTS)} (default: {", ".join(DEFAULT)})')
-    parser.add_argument('--memory', type=int, help='MiB of the guest that are not zero (384)')
+    parser.add_argument('--memory', type=int, help='MiB of the guest that are not zero (256)')
     parser.add_argument('--runs', type=int, help='runs that count (5)')
     parser.add_argument('--quick', action='store_true',
                         help='a guest of 192 MiB and one run that counts, for a look')
@@ -102,7 +102,7 @@ def parse_options():
     parser.add_argument('--only', type=lambda names: names.split(','), default=[],
                         help=f'what `read` measures, of {",".join(peers.names())}')
     options = parser.parse_args()
-    options.memory = options.memory or (192 if options.quick else 384)
+    options.memory = options.memory or (192 if options.quick else 256)
     options.runs = options.runs or (1 if options.quick else 5)
     options.results = options.results or os.path.join(
         os.environ.get('SNAPFS_BUILD', 'build'), 'bench', 'results.json')
