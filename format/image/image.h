@@ -153,6 +153,13 @@ struct snap_leaf {
 	struct snap_segment segments[SNAP_REGION_PAGES];
 };
 
+/* The bytes of a leaf of `n` segments. */
+static inline size_t snap_leaf_size(guint n)
+{
+	return offsetof(struct snap_leaf, segments) +
+	       n * sizeof(struct snap_segment);
+}
+
 /* Refers to a leaf, or to a node of leaves. */
 struct snap_entry {
 	uint64_t offset; /* length 0: all pages below are zero */
@@ -200,11 +207,33 @@ const struct snap_entry *snap_reader_top(const SnapReader *r, guint *ret_n);
  * -EOPNOTSUPP or -errno. */
 int snap_reader_node(SnapReader *r, guint index, struct snap_node *ret_node);
 
+/* Bytes of the file that were read together, unchecked. */
+struct snap_stretch {
+	uint64_t offset; /* in the file */
+	size_t size;
+	const void *bytes;
+};
+
+/* Reads `size` bytes at `offset` of the file into `buf`, for a stretch. Returns
+ * 0, -EBADMSG past the end of the file, or -errno. */
+int snap_reader_stretch(SnapReader *r, uint64_t offset, size_t size, void *buf);
+
 /* Reads the leaf of `region` to which `entry` refers. An empty entry gives a
  * run of zeros. Returns 0, -EBADMSG, -EOPNOTSUPP or -errno. */
 int snap_reader_leaf(SnapReader *r, uint64_t region,
 		     const struct snap_entry *entry,
 		     struct snap_leaf *ret_leaf);
+
+/* The same, but takes the leaf from `at` where that holds it. */
+int snap_reader_leaf_at(SnapReader *r, const struct snap_stretch *at,
+			uint64_t region, const struct snap_entry *entry,
+			struct snap_leaf *ret_leaf);
+
+/* The segments of the leaf to which an entry refers, by its length. */
+guint snap_entry_segments(const struct snap_entry *entry);
+
+/* The largest size of a leaf in the file, in bytes. */
+#define SNAP_LEAF_MAX (16 * SNAP_KIB)
 
 /* Reads and decompresses the extent of a segment: all its pages, into `ret`.
  * Returns 0, -EBADMSG or -errno. */

@@ -237,12 +237,50 @@ int snap_reader_node(SnapReader *r, guint index, struct snap_node *ret_node)
 	return stored == e->stored ? 0 : -EBADMSG;
 }
 
+int snap_reader_stretch(SnapReader *r, uint64_t offset, size_t size, void *buf)
+{
+	return snap_reader_read(r, buf, size, offset);
+}
+
+/* Takes the frame of an entry from a stretch that holds all of it; NULL where
+ * that holds less, or other bytes than the entry says. */
+static const void *in_stretch(const struct snap_stretch *at,
+			      const struct snap_entry *e)
+{
+	const uint8_t *frame;
+
+	if (!at || e->offset < at->offset ||
+	    e->offset - at->offset > at->size ||
+	    e->length > at->size - (e->offset - at->offset))
+		return NULL;
+	frame = (const uint8_t *)at->bytes + (e->offset - at->offset);
+	return snap_crc32c(0, frame, e->length) == e->crc32c ? frame : NULL;
+}
+
+guint snap_entry_segments(const struct snap_entry *entry)
+{
+	uint32_t head = sizeof(struct snap_disk_leaf);
+
+	if (entry->length < head)
+		return 0;
+	return MIN((entry->length - head) / sizeof(struct snap_disk_segment),
+		   SNAP_REGION_PAGES);
+}
+
 int snap_reader_leaf(SnapReader *r, uint64_t region,
 		     const struct snap_entry *entry, struct snap_leaf *ret_leaf)
+{
+	return snap_reader_leaf_at(r, NULL, region, entry, ret_leaf);
+}
+
+int snap_reader_leaf_at(SnapReader *r, const struct snap_stretch *at,
+			uint64_t region, const struct snap_entry *entry,
+			struct snap_leaf *ret_leaf)
 {
 	struct snap_range range = { .end = entry->offset,
 				    .pages = entry->stored };
 	uint8_t frame[SNAP_DISK_LEAF_MAX];
+	const void *known;
 	int ret;
 
 	if (!entry->length) {
@@ -251,10 +289,14 @@ int snap_reader_leaf(SnapReader *r, uint64_t region,
 	}
 	if (entry->length > sizeof(frame))
 		return -EBADMSG;
-	ret = read_named(r, entry, frame);
-	if (ret < 0)
-		return ret;
-	return snap_disk_get_leaf(frame, entry->length, region, &range,
+	known = in_stretch(at, entry);
+	if (!known) {
+		ret = read_named(r, entry, frame);
+		if (ret < 0)
+			return ret;
+		known = frame;
+	}
+	return snap_disk_get_leaf(known, entry->length, region, &range,
 				  ret_leaf);
 }
 

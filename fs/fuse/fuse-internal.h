@@ -64,8 +64,8 @@ void snap_op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
 
 /* ---- reading (read.c) ---- */
 
-/* A thread's buffer for answers; NULL where there is no memory. */
-void *snap_answer_buffer(size_t size);
+/* The calling thread's vector, for the answer that it puts together. */
+SnapVec *snap_thread_vec(void);
 
 /* The request, as struct fuse_lowlevel_ops has it. */
 void snap_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,

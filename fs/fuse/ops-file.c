@@ -193,13 +193,16 @@ void snap_op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 {
 	g_autoptr(SnapNode) node = snap_inode_get(req, ino);
 	struct folder_handle *f = folder_of(fi);
-	char *buf = snap_answer_buffer(size);
+	SnapVec *vec = snap_thread_vec();
 	struct snap_listed listed;
+	char *buf;
 	size_t used = 0;
 	int r = 0;
 
 	if (!node)
 		return;
+	snap_vec_begin(vec, size);
+	buf = snap_vec_room(vec, size);
 	if (off == 0)
 		r = folder_rewind(req, f, node);
 	if (r == 0 && !buf)

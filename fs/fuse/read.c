@@ -16,55 +16,37 @@
 
 #include "format/base/cleanup.h"
 
-/* A thread's buffer for answers. It grows as needed and stays. */
-struct answer_buffer {
-	size_t size;
-	void *data;
-};
-
-static void answer_buffer_free(gpointer data)
+static void vec_free(gpointer vec)
 {
-	struct answer_buffer *b = data;
-
-	g_free(b->data);
-	g_free(b);
+	snap_vec_free(vec);
 }
 
-static GPrivate answer_key = G_PRIVATE_INIT(answer_buffer_free);
-
-void *snap_answer_buffer(size_t size)
+SnapVec *snap_thread_vec(void)
 {
-	struct answer_buffer *b = g_private_get(&answer_key);
+	static GPrivate key = G_PRIVATE_INIT(vec_free);
+	SnapVec *vec = g_private_get(&key);
 
-	if (!b) {
-		b = g_new0(struct answer_buffer, 1);
-		g_private_set(&answer_key, b);
+	if (!vec) {
+		vec = snap_vec_new();
+		g_private_set(&key, vec);
 	}
-	if (b->size < size) {
-		g_free(b->data);
-		b->data = g_try_malloc(size);
-		b->size = b->data ? size : 0;
-	}
-	return b->data;
-}
-
-/* Reads into this thread's buffer. */
-static ssize_t read_bytes(SnapHandle *handle, size_t size, uint64_t offset,
-			  void **ret_buf)
-{
-	*ret_buf = snap_answer_buffer(size);
-	return *ret_buf || !size
-		       ? snap_handle_read(handle, *ret_buf, size, offset)
-		       : -ENOMEM;
+	return vec;
 }
 
 /* Answers a read with `n` bytes, or with -errno. */
-static void reply(fuse_req_t req, const void *buf, ssize_t n)
+static void reply(fuse_req_t req, SnapVec *vec, ssize_t n)
 {
-	if (n < 0)
+	const struct iovec *iov;
+	guint count;
+
+	if (n < 0) {
 		snap_inode_reply_result(req, (int)n);
-	else
-		fuse_reply_buf(req, buf, (size_t)n);
+	} else {
+		iov = snap_vec_get(vec, &count);
+		fuse_reply_iov(req, iov, n ? (int)count : 0);
+	}
+	/* What it holds is for others again. */
+	snap_vec_begin(vec, 0);
 }
 
 /* ---- waiting ---- */
@@ -136,21 +118,22 @@ static void wake(struct snap_waiter *waiter)
 static void go_on(gpointer data, gpointer user_data)
 {
 	struct waiting *w = data;
-	void *buf = NULL;
+	SnapVec *vec = snap_thread_vec();
 	ssize_t n = SNAP_READ_LATER;
 
 	while (n == SNAP_READ_LATER) {
 		if (g_atomic_int_get(&w->waiter.ended))
 			n = -EINTR;
 		else
-			n = read_bytes(w->handle, w->size, w->offset, &buf);
+			n = snap_handle_read(w->handle, vec, w->size,
+					     w->offset);
 		if (n == SNAP_READ_LATER &&
 		    snap_handle_await(w->handle, &w->waiter))
 			return;
 	}
 	/* After this, on_interrupt() does not run. */
 	fuse_req_interrupt_func(w->req, NULL, NULL);
-	reply(w->req, buf, n);
+	reply(w->req, vec, n);
 	waiting_free(w);
 }
 
@@ -191,11 +174,11 @@ void snap_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		  struct fuse_file_info *fi)
 {
 	SnapHandle *handle = (SnapHandle *)(uintptr_t)fi->fh;
-	void *buf;
-	ssize_t n = read_bytes(handle, size, (uint64_t)off, &buf);
+	SnapVec *vec = snap_thread_vec();
+	ssize_t n = snap_handle_read(handle, vec, size, (uint64_t)off);
 
 	if (n == SNAP_READ_LATER)
 		read_later(req, handle, size, (uint64_t)off);
 	else
-		reply(req, buf, n);
+		reply(req, vec, n);
 }

@@ -1,19 +1,35 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A hash table of frames, and a queue of the frames that may be dropped, least
- * recently used first.
+ * A hash table of frames, and two queues of the frames that may be dropped.
  *
  * A frame is LOADING, READY or FAILED. A thread that misses adds a LOADING
  * frame to the table and loads it without the lock. A thread that finds such a
  * frame waits on the condition. A FAILED frame is removed from the table, and
  * the last thread that holds it frees it.
  *
- * Held frames are not in the queue, so the cache exceeds its limit by at most
- * the frames that readers hold now.
+ * Most frames are used once: a guest that reads in order, or a page here and
+ * there. Those pass through a short queue, `fresh`, so that they do not drive
+ * out what is used again, and so that their memory is used again while the
+ * processor still has it in its own cache. The second use moves a frame to
+ * `kept`, least recently used first, which may fill the rest of the limit.
+ *
+ * Held frames are in no queue, so the cache exceeds its limit by at most the
+ * frames that readers hold now.
  */
 #include "fs/load/cache.h"
 
+#include <stdlib.h>
+
 #include "format/base/cleanup.h"
+#include "format/base/units.h"
+
+/* Frames used once: at most this part of the limit, and this many bytes. */
+#define FRESH_PART 4
+#define FRESH_MAX (16 * SNAP_MIB)
+
+/* Memory of dropped frames of the commonest size that is kept for the next. */
+#define SPARE_SIZE (64 * SNAP_KIB)
+#define SPARE_MAX 16u
 
 enum frame_state {
 	FRAME_LOADING,
@@ -28,16 +44,25 @@ struct frame {
 		state; /* this and the rest: protected by cache->lock */
 	int error;
 	guint held;
-	GList link; /* in cache->idle while not held */
+	guint waiting; /* threads, for the load */
+	bool used;     /* by a reader; not only loaded ahead */
+	bool kept;     /* used again */
+	GList link;    /* in a queue while not held */
 };
 
 struct SnapCache {
 	GMutex lock;
 	GCond loaded;
-	GHashTable *frames; /* protected by lock */
-	GQueue idle;	    /* protected by lock */
+	GHashTable *frames; /* this and the rest: protected by lock */
+	GQueue fresh;
+	GQueue kept;
 	uint64_t limit;
-	struct snap_cache_stats stats; /* protected by lock */
+	uint64_t fresh_limit;
+	uint64_t fresh_bytes; /* of frames that are not kept, also of held ones
+			       */
+	void *spare[SPARE_MAX];
+	guint n_spare;
+	struct snap_cache_stats stats;
 };
 
 static guint frame_hash(gconstpointer p)
@@ -66,33 +91,70 @@ SnapCache *snap_cache_new(uint64_t limit)
 	g_cond_init(&cache->loaded);
 	cache->frames = g_hash_table_new(frame_hash, frame_equal);
 	cache->limit = limit;
+	cache->fresh_limit = MIN(limit / FRESH_PART, FRESH_MAX);
 	return cache;
 }
+
+/* ---- memory ---- */
 
 static uint64_t frame_cost(const struct frame *f)
 {
 	return f->cached.size + sizeof(*f) + 64;
 }
 
-static void frame_free(struct frame *f)
+/* Memory for a frame, on a page: then the kernel copies page by page. NULL
+ * where there is none. */
+static void *memory_get_locked(SnapCache *cache, size_t size)
 {
-	g_free(f->cached.data);
+	void *memory;
+
+	if (size == SPARE_SIZE && cache->n_spare)
+		return cache->spare[--cache->n_spare];
+	if (size < SNAP_PAGE)
+		return malloc(size);
+	return posix_memalign(&memory, SNAP_PAGE, size) ? NULL : memory;
+}
+
+static void memory_put_locked(SnapCache *cache, void *memory, size_t size)
+{
+	if (size == SPARE_SIZE && memory && cache->n_spare < SPARE_MAX)
+		cache->spare[cache->n_spare++] = memory;
+	else
+		free(memory);
+}
+
+static void frame_free_locked(SnapCache *cache, struct frame *f)
+{
+	memory_put_locked(cache, f->cached.data, f->cached.size);
 	g_free(f);
+}
+
+/* ---- the queues ---- */
+
+static GQueue *queue_of(SnapCache *cache, const struct frame *f)
+{
+	return f->kept ? &cache->kept : &cache->fresh;
 }
 
 /* Removes an idle frame from table and queue and frees it. */
 static void cache_drop_locked(SnapCache *cache, struct frame *f)
 {
-	g_queue_unlink(&cache->idle, &f->link);
+	g_queue_unlink(queue_of(cache, f), &f->link);
 	g_hash_table_remove(cache->frames, f);
 	cache->stats.bytes -= frame_cost(f);
-	frame_free(f);
+	if (!f->kept)
+		cache->fresh_bytes -= frame_cost(f);
+	frame_free_locked(cache, f);
 }
 
 static void cache_shrink_locked(SnapCache *cache)
 {
-	while (cache->stats.bytes > cache->limit && cache->idle.head)
-		cache_drop_locked(cache, cache->idle.head->data);
+	while (cache->fresh_bytes > cache->fresh_limit && cache->fresh.head)
+		cache_drop_locked(cache, cache->fresh.head->data);
+	while (cache->stats.bytes > cache->limit && cache->kept.head)
+		cache_drop_locked(cache, cache->kept.head->data);
+	while (cache->stats.bytes > cache->limit && cache->fresh.head)
+		cache_drop_locked(cache, cache->fresh.head->data);
 }
 
 void snap_cache_free(SnapCache *cache)
@@ -102,6 +164,8 @@ void snap_cache_free(SnapCache *cache)
 	cache->limit = 0;
 	cache_shrink_locked(cache);
 	g_assert(g_hash_table_size(cache->frames) == 0);
+	while (cache->n_spare)
+		free(cache->spare[--cache->n_spare]);
 	g_hash_table_destroy(cache->frames);
 	g_cond_clear(&cache->loaded);
 	g_mutex_clear(&cache->lock);
@@ -113,11 +177,31 @@ static void frame_release_locked(SnapCache *cache, struct frame *f)
 	if (--f->held)
 		return;
 	if (f->state == FRAME_FAILED) {
-		frame_free(f);
+		frame_free_locked(cache, f);
 		return;
 	}
-	g_queue_push_tail_link(&cache->idle, &f->link);
+	g_queue_push_tail_link(queue_of(cache, f), &f->link);
 	cache_shrink_locked(cache);
+}
+
+/* A reader uses a loaded frame. */
+static void frame_use_locked(SnapCache *cache, struct frame *f)
+{
+	if (f->used && !f->kept) {
+		f->kept = true;
+		cache->fresh_bytes -= frame_cost(f);
+	}
+	f->used = true;
+}
+
+/* ---- loading ---- */
+
+static struct frame *cache_lookup_locked(SnapCache *cache,
+					 const struct snap_cache_key *key)
+{
+	struct frame wanted = { .key = *key };
+
+	return g_hash_table_lookup(cache->frames, &wanted);
 }
 
 /* Holds a frame of the table and waits until it is loaded. */
@@ -125,46 +209,51 @@ static int cache_found_locked(SnapCache *cache, struct frame *f,
 			      const struct snap_cached **ret_frame)
 {
 	if (f->held++ == 0)
-		g_queue_unlink(&cache->idle, &f->link);
+		g_queue_unlink(queue_of(cache, f), &f->link);
 	if (f->state == FRAME_LOADING)
 		cache->stats.waits++;
 	else
 		cache->stats.hits++;
+	f->waiting++;
 	while (f->state == FRAME_LOADING)
 		g_cond_wait(&cache->loaded, &cache->lock);
+	f->waiting--;
 	if (f->state == FRAME_FAILED) {
 		int error = f->error;
 
 		frame_release_locked(cache, f);
 		return error;
 	}
+	frame_use_locked(cache, f);
 	*ret_frame = &f->cached;
 	return 0;
 }
 
-int snap_cache_get(SnapCache *cache, const struct snap_cache_key *key,
-		   snap_cache_load load, void *ctx,
-		   const struct snap_cached **ret_frame)
+/* Adds a frame, which the caller holds, and loads it. Releases the lock
+ * meanwhile. */
+static int cache_load_locked(SnapCache *cache, const struct snap_cache_key *key,
+			     const struct snap_cache_source *source,
+			     struct frame **ret_frame)
 {
-	struct frame wanted = { .key = *key };
-	SNAP_LOCKED(&cache->lock);
-	struct frame *f = g_hash_table_lookup(cache->frames, &wanted);
+	struct frame *f = g_new0(struct frame, 1);
 	int r;
 
-	if (f)
-		return cache_found_locked(cache, f, ret_frame);
-	cache->stats.misses++;
-	f = g_new0(struct frame, 1);
 	f->key = *key;
+	f->kept = source->keep;
 	f->held = 1;
 	f->link.data = f;
+	f->cached.size = source->size;
+	f->cached.data = memory_get_locked(cache, source->size);
 	g_hash_table_add(cache->frames, f);
 	g_mutex_unlock(&cache->lock);
-	r = load(ctx, &f->cached.data, &f->cached.size);
+	r = f->cached.data
+		    ? source->load(source->ctx, f->cached.data, source->size)
+		    : -ENOMEM;
 	g_mutex_lock(&cache->lock);
 	f->state = r < 0 ? FRAME_FAILED : FRAME_READY;
 	f->error = r;
-	g_cond_broadcast(&cache->loaded);
+	if (f->waiting)
+		g_cond_broadcast(&cache->loaded);
 	if (r < 0) {
 		cache->stats.errors++;
 		g_hash_table_remove(cache->frames, f);
@@ -172,20 +261,60 @@ int snap_cache_get(SnapCache *cache, const struct snap_cache_key *key,
 		return r;
 	}
 	cache->stats.bytes += frame_cost(f);
+	if (!f->kept)
+		cache->fresh_bytes += frame_cost(f);
+	*ret_frame = f;
+	return 0;
+}
+
+int snap_cache_get(SnapCache *cache, const struct snap_cache_key *key,
+		   const struct snap_cache_source *source,
+		   const struct snap_cached **ret_frame)
+{
+	SNAP_LOCKED(&cache->lock);
+	struct frame *f = cache_lookup_locked(cache, key);
+	int r;
+
+	if (f)
+		return cache_found_locked(cache, f, ret_frame);
+	cache->stats.misses++;
+	r = cache_load_locked(cache, key, source, &f);
+	if (r < 0)
+		return r;
+	frame_use_locked(cache, f);
 	cache_shrink_locked(cache);
 	*ret_frame = &f->cached;
 	return 0;
 }
 
+void snap_cache_ahead(SnapCache *cache, const struct snap_cache_key *key,
+		      const struct snap_cache_source *source)
+{
+	SNAP_LOCKED(&cache->lock);
+	struct frame *f;
+
+	if (cache_lookup_locked(cache, key) ||
+	    cache_load_locked(cache, key, source, &f) < 0)
+		return;
+	cache->stats.ahead++;
+	frame_release_locked(cache, f);
+}
+
 int snap_cache_find(SnapCache *cache, const struct snap_cache_key *key,
 		    const struct snap_cached **ret_frame)
 {
-	struct frame wanted = { .key = *key };
 	SNAP_LOCKED(&cache->lock);
-	struct frame *f = g_hash_table_lookup(cache->frames, &wanted);
+	struct frame *f = cache_lookup_locked(cache, key);
 
 	*ret_frame = NULL;
 	return f ? cache_found_locked(cache, f, ret_frame) : 0;
+}
+
+bool snap_cache_has(SnapCache *cache, const struct snap_cache_key *key)
+{
+	SNAP_LOCKED(&cache->lock);
+
+	return cache_lookup_locked(cache, key) != NULL;
 }
 
 void snap_cache_put(SnapCache *cache, const struct snap_cached *frame)
@@ -195,18 +324,25 @@ void snap_cache_put(SnapCache *cache, const struct snap_cached *frame)
 	frame_release_locked(cache, (struct frame *)frame);
 }
 
-void snap_cache_forget(SnapCache *cache, uint64_t owner)
+static void queue_forget_locked(SnapCache *cache, GQueue *queue, uint64_t owner)
 {
-	SNAP_LOCKED(&cache->lock);
 	GList *next;
 
-	for (GList *l = cache->idle.head; l; l = next) {
+	for (GList *l = queue->head; l; l = next) {
 		struct frame *f = l->data;
 
 		next = l->next;
 		if (f->key.owner == owner)
 			cache_drop_locked(cache, f);
 	}
+}
+
+void snap_cache_forget(SnapCache *cache, uint64_t owner)
+{
+	SNAP_LOCKED(&cache->lock);
+
+	queue_forget_locked(cache, &cache->fresh, owner);
+	queue_forget_locked(cache, &cache->kept, owner);
 }
 
 struct snap_cache_stats snap_cache_stats(SnapCache *cache)

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <glib.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef struct SnapCache SnapCache;
@@ -30,20 +31,36 @@ struct snap_cache_key {
 	uint64_t number; /* index of the node or region; pages of an extent */
 };
 
-/* Loads a frame into *ret_data, from g_malloc(). Called without the lock of the
- * cache. Returns 0 or -errno. */
-typedef int (*snap_cache_load)(void *ctx, void **ret_data, size_t *ret_size);
+/* Fills a frame: `size` bytes at `data`. Called without the lock of the cache.
+ * Returns 0 or -errno. */
+typedef int (*snap_cache_load)(void *ctx, void *data, size_t size);
+
+/* How a frame that is not cached yet comes in. */
+struct snap_cache_source {
+	snap_cache_load load;
+	void *ctx;
+	size_t size; /* of the frame, in bytes */
+	bool keep;   /* from its first use on, or also without one */
+};
 
 /* Holds the frame of `key`. Loads it if needed, or waits while another thread
  * does. Returns 0 or -errno of `load`; a failed load is not remembered. */
 int snap_cache_get(SnapCache *cache, const struct snap_cache_key *key,
-		   snap_cache_load load, void *ctx,
+		   const struct snap_cache_source *source,
 		   const struct snap_cached **ret_frame);
+
+/* Loads the frame of `key` ahead of its use, unless it is cached or being
+ * loaded. Errors are dropped: who uses the frame meets them again. */
+void snap_cache_ahead(SnapCache *cache, const struct snap_cache_key *key,
+		      const struct snap_cache_source *source);
 
 /* The same for a frame that is cached or being loaded; else *ret_frame is
  * NULL. */
 int snap_cache_find(SnapCache *cache, const struct snap_cache_key *key,
 		    const struct snap_cached **ret_frame);
+
+/* True for a frame that is cached or being loaded. */
+bool snap_cache_has(SnapCache *cache, const struct snap_cache_key *key);
 
 /* Ends the hold of a frame. */
 void snap_cache_put(SnapCache *cache, const struct snap_cached *frame);
@@ -54,7 +71,8 @@ void snap_cache_forget(SnapCache *cache, uint64_t owner);
 /* Counters since the start, and the bytes held now. */
 struct snap_cache_stats {
 	uint64_t hits;
-	uint64_t misses;
+	uint64_t misses; /* loads that a reader waited for */
+	uint64_t ahead;	 /* loads ahead */
 	uint64_t waits;
 	uint64_t errors;
 	uint64_t bytes;

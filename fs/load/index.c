@@ -7,12 +7,12 @@
  * question about the pages 0 to n is answered by sums over the top and one
  * node, and one leaf at the end.
  */
-#include "fs/load/pages-internal.h"
+#include "fs/load/load-internal.h"
 
 #include <string.h>
 
 /* The runs of a held leaf; `empty` replaces a leaf that does not exist. */
-static const struct snap_leaf *leaf_or(const struct held_leaf *held,
+static const struct snap_leaf *leaf_or(const struct snap_held_leaf *held,
 				       const struct snap_leaf *empty)
 {
 	return held->leaf ? held->leaf : empty;
@@ -52,14 +52,14 @@ static int region_full(SnapPages *pages, uint64_t region)
 		return r;
 	r = entry && entry->stored == SNAP_REGION_PAGES;
 	if (frame)
-		snap_cache_put(snap_loader_cache(pages->loader), frame);
+		snap_cache_put(pages->loader->cache, frame);
 	return r;
 }
 
 int snap_pages_stored(SnapPages *pages, uint64_t region,
 		      uint64_t ret[SNAP_REGION_PAGES / 64])
 {
-	struct held_leaf held;
+	struct snap_held_leaf held;
 	int r = region_full(pages, region);
 
 	if (r > 0)
@@ -104,7 +104,7 @@ static int step_over(SnapPages *pages, uint64_t page, uint64_t *ret_next,
 	if (entry && entry->length)
 		*ret_zero = false;
 	if (frame)
-		snap_cache_put(snap_loader_cache(pages->loader), frame);
+		snap_cache_put(pages->loader->cache, frame);
 	return 0;
 }
 
@@ -128,7 +128,7 @@ int snap_pages_seek(SnapPages *pages, uint64_t page, uint64_t end,
 {
 	while (page < end) {
 		uint64_t region = page / SNAP_REGION_PAGES, next;
-		struct held_leaf held;
+		struct snap_held_leaf held;
 		bool is_zero;
 		guint found;
 		int r = step_over(pages, page, &next, &is_zero);
@@ -245,7 +245,7 @@ static int find_region(SnapPages *pages, struct find *f)
 		} while (stepped && f->region < end &&
 			 f->region % SNAP_NODE_ENTRIES);
 		if (frame)
-			snap_cache_put(snap_loader_cache(pages->loader), frame);
+			snap_cache_put(pages->loader->cache, frame);
 		if (!stepped)
 			break;
 	}
@@ -261,7 +261,7 @@ int snap_pages_find(SnapPages *pages, const struct snap_pages_records *records,
 	struct find f = { .rec = records,
 			  .region = records->first / SNAP_REGION_PAGES,
 			  .offset = offset };
-	struct held_leaf held;
+	struct snap_held_leaf held;
 	uint64_t within;
 	guint page;
 	int r = find_region(pages, &f);

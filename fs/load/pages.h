@@ -10,6 +10,7 @@
 #include <glib.h>
 #include <stdint.h>
 
+#include "format/base/vec.h"
 #include "format/image/image.h"
 
 #define SNAP_CACHE_DEFAULT (256 * SNAP_MIB)
@@ -73,6 +74,11 @@ struct snap_pages_hint {
  * cache. */
 int snap_pages_read(SnapPages *pages, void *buf, size_t size, uint64_t offset,
 		    struct snap_pages_hint *hint);
+
+/* The same, but puts the bytes into a vector, which holds them in the cache.
+ * After an error the vector is of no use. */
+int snap_pages_give(SnapPages *pages, SnapVec *vec, size_t size,
+		    uint64_t offset, struct snap_pages_hint *hint);
 
 /* Sets bit i % 64 of ret[i / 64] for each page i of `region` that is not zero,
  * and clears the others. Returns 0 or -errno. */

@@ -89,15 +89,33 @@ enum snap_handle_mode snap_handle_mode(const SnapHandle *handle)
 	return handle->ops->mode;
 }
 
-ssize_t snap_handle_read(SnapHandle *handle, void *buf, size_t size,
+/* Reads into room of the vector. */
+static ssize_t read_room(SnapHandle *handle, SnapVec *vec, size_t size,
 			 uint64_t offset)
 {
+	void *room = snap_vec_room(vec, size);
+	ssize_t n =
+		room ? handle->ops->read(handle, room, size, offset) : -ENOMEM;
+
+	snap_vec_cut(vec, n > 0 ? (size_t)n : 0);
+	return n;
+}
+
+ssize_t snap_handle_read(SnapHandle *handle, SnapVec *vec, size_t size,
+			 uint64_t offset)
+{
+	const struct snap_handle_ops *ops = handle->ops;
+
 	snap_nodes_count(handle->node->nodes, SNAP_COUNT_READ);
-	if (!handle->ops->read)
+	snap_vec_begin(vec, size);
+	if (!ops->read && !ops->give)
 		return -EBADF;
 	if (offset > INT64_MAX)
 		return -EINVAL;
-	return handle->ops->read(handle, buf, size, offset);
+	if (!size)
+		return 0;
+	return ops->give ? ops->give(handle, vec, size, offset)
+			 : read_room(handle, vec, size, offset);
 }
 
 bool snap_handle_await(SnapHandle *handle, struct snap_waiter *waiter)

@@ -55,6 +55,9 @@ struct snap_handle_ops {
 	bool truncates_on_open;
 	ssize_t (*read)(SnapHandle *handle, void *buf, size_t size,
 			uint64_t offset);
+	/* Instead of `read`, for bytes that lie in memory already. */
+	ssize_t (*give)(SnapHandle *handle, SnapVec *vec, size_t size,
+			uint64_t offset);
 	/* Both are there where `read` may answer SNAP_READ_LATER. */
 	bool (*await)(SnapHandle *handle, struct snap_waiter *waiter);
 	bool (*forget)(SnapHandle *handle, struct snap_waiter *waiter);

@@ -19,6 +19,8 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
+#include "format/base/vec.h"
+
 typedef struct SnapNodes SnapNodes;
 typedef struct SnapNode SnapNode;
 typedef struct SnapHandle SnapHandle;
@@ -153,9 +155,10 @@ enum snap_handle_mode snap_handle_mode(const SnapHandle *handle);
 /* The bytes are not there yet; snap_handle_await() tells when to read again. */
 #define SNAP_READ_LATER (-EINPROGRESS)
 
-/* Reads up to `size` bytes and returns their count, which is less than `size`
- * only at the end of the file. SNAP_READ_LATER, -errno. */
-ssize_t snap_handle_read(SnapHandle *handle, void *buf, size_t size,
+/* Reads up to `size` bytes, fills `vec` with them, and returns their count,
+ * which is less than `size` only at the end of the file. SNAP_READ_LATER,
+ * -errno. */
+ssize_t snap_handle_read(SnapHandle *handle, SnapVec *vec, size_t size,
 			 uint64_t offset);
 
 /* One who waits to read. `link.data` is the waiter itself. */

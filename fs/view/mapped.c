@@ -107,13 +107,13 @@ static int mapped_size(SnapSealed *s, uint64_t *ret_size)
 	return r;
 }
 
-static int mapped_read(SnapSealed *s, void *buf, size_t size, uint64_t offset,
-		       struct snap_pages_hint *hint)
+static int mapped_give(SnapSealed *s, SnapVec *vec, size_t size,
+		       uint64_t offset, struct snap_pages_hint *hint)
 {
 	const SnapLayout *layout;
 	int r = snap_mapped_layout(s, 0, &layout);
 
-	return r < 0 ? r : snap_runs_read(s, layout, buf, size, offset, hint);
+	return r < 0 ? r : snap_runs_give(s, layout, vec, size, offset, hint);
 }
 
 static int mapped_seek(SnapSealed *s, uint64_t offset, bool hole,
@@ -130,6 +130,6 @@ const SnapView snap_view_mapped = {
 	.number = 1,
 	.present = mapped_present,
 	.size = mapped_size,
-	.read = mapped_read,
+	.give = mapped_give,
 	.seek = mapped_seek,
 };

@@ -23,10 +23,10 @@ static int ram_size(SnapSealed *sealed, uint64_t *ret_size)
 }
 
 /* The page space begins with RAM. */
-static int ram_read(SnapSealed *sealed, void *buf, size_t size, uint64_t offset,
-		    struct snap_pages_hint *hint)
+static int ram_give(SnapSealed *sealed, SnapVec *vec, size_t size,
+		    uint64_t offset, struct snap_pages_hint *hint)
 {
-	return snap_pages_read(sealed->pages, buf, size, offset, hint);
+	return snap_pages_give(sealed->pages, vec, size, offset, hint);
 }
 
 static int ram_seek(SnapSealed *sealed, uint64_t offset, bool hole,
@@ -43,7 +43,7 @@ const SnapView snap_view_ram = {
 	.split = true,
 	.present = ram_present,
 	.size = ram_size,
-	.read = ram_read,
+	.give = ram_give,
 	.seek = ram_seek,
 	.learns = true,
 };

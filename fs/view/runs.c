@@ -9,12 +9,12 @@
 
 #include "format/base/bytes.h"
 
-static int read_state(SnapSealed *s, void *buf, size_t size, uint64_t offset)
+static int give_state(SnapSealed *s, SnapVec *vec, size_t size, uint64_t offset)
 {
 	const struct snap_block *state =
 		snap_meta_find(snap_sealed_meta(s), SNAP_BLOCK_STATE);
 
-	return snap_pages_read(s->pages, buf, size, state->base + offset, NULL);
+	return snap_pages_give(s->pages, vec, size, state->base + offset, NULL);
 }
 
 /* ---- bitmaps ---- */
@@ -83,37 +83,47 @@ static int read_bitmap(SnapSealed *s, const struct snap_ram_block *b, void *buf,
 
 /* ---- reading ---- */
 
-/* Reads within one run. */
+/* Reads within a run whose bytes are put together here. */
 static int read_run(SnapSealed *s, const struct snap_run *run, void *buf,
 		    size_t size, uint64_t offset, struct snap_pages_hint *hint)
 {
-	switch (run->kind) {
-	case SNAP_RUN_STATE:
-		return read_state(s, buf, size, run->state + offset);
-	case SNAP_RUN_LITERAL:
-		memcpy(buf, run->data + offset, size);
-		return 0;
-	case SNAP_RUN_RECORDS:
+	if (run->kind == SNAP_RUN_RECORDS)
 		return snap_records_read(s, run, buf, size, offset, hint);
-	case SNAP_RUN_BITMAP:
+	if (run->kind == SNAP_RUN_BITMAP)
 		return read_bitmap(s, &s->info.ram.blocks[run->block], buf,
 				   size, offset);
-	case SNAP_RUN_PAGES:
-		return snap_pages_read(
-			s->pages, buf, size,
-			s->info.ram.blocks[run->block].flat + offset, hint);
-	case SNAP_RUN_ZERO:
-		memset(buf, 0, size);
-		return 0;
-	}
-	return -EBADMSG;
+	g_assert(run->kind == SNAP_RUN_LITERAL);
+	memcpy(buf, run->data + offset, size);
+	return 0;
 }
 
-int snap_runs_read(SnapSealed *s, const SnapLayout *layout, void *buf,
+/* Gives bytes within one run. */
+static int give_run(SnapSealed *s, const struct snap_run *run, SnapVec *vec,
+		    size_t size, uint64_t offset, struct snap_pages_hint *hint)
+{
+	void *room;
+
+	switch (run->kind) {
+	case SNAP_RUN_STATE:
+		return give_state(s, vec, size, run->state + offset);
+	case SNAP_RUN_PAGES:
+		return snap_pages_give(
+			s->pages, vec, size,
+			s->info.ram.blocks[run->block].flat + offset, hint);
+	case SNAP_RUN_ZERO:
+		return snap_vec_zero(vec, size);
+	case SNAP_RUN_LITERAL:
+	case SNAP_RUN_RECORDS:
+	case SNAP_RUN_BITMAP:
+		break;
+	}
+	room = snap_vec_room(vec, size);
+	return room ? read_run(s, run, room, size, offset, hint) : -ENOMEM;
+}
+
+int snap_runs_give(SnapSealed *s, const SnapLayout *layout, SnapVec *vec,
 		   size_t size, uint64_t offset, struct snap_pages_hint *hint)
 {
-	uint8_t *at = buf;
-
 	while (size) {
 		struct snap_run run;
 		uint64_t within, n;
@@ -123,10 +133,9 @@ int snap_runs_read(SnapSealed *s, const SnapLayout *layout, void *buf,
 			return -EBADMSG;
 		within = offset - run.offset;
 		n = MIN(size, run.length - within);
-		r = read_run(s, &run, at, n, within, hint);
+		r = give_run(s, &run, vec, n, within, hint);
 		if (r < 0)
 			return r;
-		at += n;
 		offset += n;
 		size -= n;
 	}

@@ -47,9 +47,10 @@ static int stream_size(SnapSealed *s, uint64_t *ret_size)
 	return 0;
 }
 
-/* Reads behind the preamble. */
-static int read_stream(SnapSealed *s, void *buf, size_t size, uint64_t offset,
-		       uint64_t preamble, struct snap_pages_hint *hint)
+/* Gives bytes behind the preamble. */
+static int give_behind(SnapSealed *s, SnapVec *vec, size_t size,
+		       uint64_t offset, uint64_t preamble,
+		       struct snap_pages_hint *hint)
 {
 	const SnapLayout *layout;
 	const struct snap_block *whole;
@@ -58,34 +59,36 @@ static int read_stream(SnapSealed *s, void *buf, size_t size, uint64_t offset,
 	switch (form(s)) {
 	case SNAP_FORM_VERBATIM:
 		whole = snap_meta_find(snap_sealed_meta(s), SNAP_BLOCK_STREAM);
-		return snap_pages_read(s->pages, buf, size,
+		return snap_pages_give(s->pages, vec, size,
 				       whole->base + offset - preamble, hint);
 	case SNAP_FORM_MAPPED:
 		r = snap_mapped_layout(s, preamble, &layout);
 		return r < 0 ? r
-			     : snap_runs_read(s, layout, buf, size, offset,
+			     : snap_runs_give(s, layout, vec, size, offset,
 					      hint);
 	case SNAP_FORM_CLASSIC:
 		break;
 	}
-	return snap_runs_read(s, s->layout, buf, size, offset - preamble, hint);
+	return snap_runs_give(s, s->layout, vec, size, offset - preamble, hint);
 }
 
-static int stream_read(SnapSealed *s, void *buf, size_t size, uint64_t offset,
-		       struct snap_pages_hint *hint)
+static int stream_give(SnapSealed *s, SnapVec *vec, size_t size,
+		       uint64_t offset, struct snap_pages_hint *hint)
 {
 	uint64_t preamble = snap_preamble_size(s), n = 0;
 
 	if (offset < preamble) {
+		void *room;
 		int r;
 
 		n = MIN(size, preamble - offset);
-		r = snap_preamble_read(s, buf, n, offset, hint);
+		room = snap_vec_room(vec, n);
+		r = room ? snap_preamble_read(s, room, n, offset, hint)
+			 : -ENOMEM;
 		if (r < 0 || n == size)
 			return r;
 	}
-	return read_stream(s, (uint8_t *)buf + n, size - n, offset + n,
-			   preamble, hint);
+	return give_behind(s, vec, size - n, offset + n, preamble, hint);
 }
 
 static int stream_seek(SnapSealed *s, uint64_t offset, bool hole,
@@ -117,6 +120,6 @@ const SnapView snap_view_stream = {
 	.number = 0,
 	.present = stream_present,
 	.size = stream_size,
-	.read = stream_read,
+	.give = stream_give,
 	.seek = stream_seek,
 };

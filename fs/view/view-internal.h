@@ -123,7 +123,8 @@ static inline bool snap_is_damage(int error)
 
 /* ---- a view (view.c) ---- */
 
-/* The functions of a view. All but `seek` are needed. */
+/* The functions of a view. All but `seek` are needed, and one of `give` and
+ * `read`. */
 struct snap_view {
 	const char *name;
 	guint number; /* part of inode numbers: never changes */
@@ -135,6 +136,9 @@ struct snap_view {
 	/* Reads within the size, as snap_pages_read. */
 	int (*read)(SnapSealed *sealed, void *buf, size_t size, uint64_t offset,
 		    struct snap_pages_hint *hint);
+	/* The same, as snap_pages_give. */
+	int (*give)(SnapSealed *sealed, SnapVec *vec, size_t size,
+		    uint64_t offset, struct snap_pages_hint *hint);
 	/* Finds data, or a hole, at or behind `offset`; the size where there is
 	 * none. NULL: the view has no holes. */
 	int (*seek)(SnapSealed *sealed, uint64_t offset, bool hole,
@@ -149,8 +153,9 @@ extern const SnapView snap_view_preamble;
 /* ---- what views are put together from ---- */
 
 /* Reads within a layout (runs.c). */
-int snap_runs_read(SnapSealed *sealed, const SnapLayout *layout, void *buf,
-		   size_t size, uint64_t offset, struct snap_pages_hint *hint);
+int snap_runs_give(SnapSealed *sealed, const SnapLayout *layout,
+		   SnapVec *vec, size_t size, uint64_t offset,
+		   struct snap_pages_hint *hint);
 
 /* Finds data, or a hole, in a layout; its size where there is none. */
 int snap_runs_seek(SnapSealed *sealed, const SnapLayout *layout,

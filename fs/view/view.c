@@ -173,12 +173,13 @@ static int view_setattr(SnapNode *node, SnapHandle *handle, unsigned set,
 	return r < 0 ? r : snap_store_setattr(sealed->fd, set, st);
 }
 
-/* Reads up to `size` bytes: their count, -errno. */
-static ssize_t read_view(const SnapView *view, SnapSealed *sealed, void *buf,
+/* Gives up to `size` bytes: their count, -errno. */
+static ssize_t give_view(const SnapView *view, SnapSealed *sealed, SnapVec *vec,
 			 size_t size, uint64_t offset,
 			 struct snap_pages_hint *hint)
 {
 	uint64_t end;
+	void *room;
 	int r = snap_view_size(view, sealed, &end);
 
 	if (r < 0)
@@ -186,22 +187,35 @@ static ssize_t read_view(const SnapView *view, SnapSealed *sealed, void *buf,
 	if (offset >= end)
 		return 0;
 	size = MIN(size, end - offset);
-	r = view->read(sealed, buf, size, offset, hint);
+	if (view->give) {
+		r = view->give(sealed, vec, size, offset, hint);
+	} else {
+		room = snap_vec_room(vec, size);
+		r = room ? view->read(sealed, room, size, offset, hint)
+			 : -ENOMEM;
+	}
 	return r < 0 ? r : (ssize_t)size;
 }
 
 ssize_t snap_view_read(const SnapView *view, SnapSealed *sealed, void *buf,
 		       size_t size, uint64_t offset)
 {
-	return read_view(view, sealed, buf, size, offset, NULL);
+	g_autoptr(SnapVec) vec = snap_vec_new();
+	ssize_t n;
+
+	snap_vec_begin(vec, size);
+	n = give_view(view, sealed, vec, size, offset, NULL);
+	if (n > 0)
+		snap_vec_copy_out(vec, buf);
+	return n;
 }
 
-static ssize_t view_read(SnapHandle *handle, void *buf, size_t size,
+static ssize_t view_give(SnapHandle *handle, SnapVec *vec, size_t size,
 			 uint64_t offset)
 {
 	struct view_handle *h = (struct view_handle *)handle;
 	ViewNode *v = (ViewNode *)handle->node;
-	ssize_t n = read_view(v->view, h->sealed, buf, size, offset,
+	ssize_t n = give_view(v->view, h->sealed, vec, size, offset,
 			      h->exact ? NULL : &h->hint);
 
 	if (h->learner && n > 0)
@@ -243,7 +257,7 @@ static void view_handle_clear(SnapHandle *handle)
 
 static const struct snap_handle_ops view_handle_ops = {
 	.mode = SNAP_HANDLE_KEPT,
-	.read = view_read,
+	.give = view_give,
 	.seek = view_seek,
 	.clear = view_handle_clear,
 };

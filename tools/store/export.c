@@ -224,10 +224,10 @@ static int read_failed(struct view *v, int n, uint64_t at, GError **error)
 static int copy_data(struct view *v, struct output *o, uint64_t at,
 		     uint64_t end, GError **error)
 {
-	g_autofree uint8_t *buf = g_malloc(BLOCK);
+	g_autoptr(SnapVec) vec = snap_vec_new();
 
 	while (at < end) {
-		ssize_t n = snap_handle_read(v->handle, buf,
+		ssize_t n = snap_handle_read(v->handle, vec,
 					     MIN(BLOCK, end - at), at);
 		int r = snap_signals_take(v->signals);
 
@@ -235,7 +235,7 @@ static int copy_data(struct view *v, struct output *o, uint64_t at,
 			return r;
 		if (n <= 0)
 			return read_failed(v, (int)n, at, error);
-		r = snap_write_all(o->fd, buf, (size_t)n);
+		r = snap_vec_write(vec, o->fd);
 		if (r < 0)
 			return snap_fail_errno(error, -r, "%s", o->name);
 		at += (uint64_t)n;

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What is brought in before a reader asks for it: the map of a snapshot, once
+ * somebody reads it at all, and extents, for one who reads in order.
+ *
+ * The map lies together at the end of the file, so it comes in with few reads;
+ * from then on, a page costs one read of the store. A map that would fill too
+ * much of the cache comes in part; then the leaves near a missing one come with
+ * it. Errors are dropped, because the reader meets them again.
+ */
+#include <string.h>
+
+#include "format/base/cleanup.h"
+#include "fs/load/load-internal.h"
+#include "fs/load/readahead.h"
+
+/* Bytes of the map that are read at a time. */
+#define MAP_STRETCH (256 * SNAP_KIB)
+#define MAP_NEAR (64 * SNAP_KIB)
+
+/* With more jobs than this waiting, the threads do not keep up and readahead
+ * would only slow them. */
+#define AHEAD_QUEUE_MAX 64
+#define AHEAD_STRETCH (256 * SNAP_KIB)
+
+/* ---- the map ---- */
+
+/* What became of the map (SnapPages.map). */
+enum {
+	MAP_NOT_ASKED,
+	MAP_COMES,
+	MAP_WHOLE,
+	MAP_PART,
+};
+
+/* The leaves from `region` on are to come. */
+struct map_ahead {
+	struct snap_ahead ahead; /* first */
+	SnapPages *pages;	 /* a reference */
+	uint64_t region;
+	uint64_t left;	/* bytes that may still be read */
+	size_t stretch; /* bytes at a time */
+	bool whole;	/* all of the map is wanted */
+};
+
+/* The leaves that one read brings: those of a node, as long as one follows the
+ * other. Returns how many regions they are from `first` on. */
+static guint stretch_of(const struct snap_node *node, guint first, size_t most,
+			uint64_t *ret_offset, size_t *ret_size)
+{
+	uint64_t begin = 0, end = 0;
+	guint i;
+
+	for (i = first; i < node->n; i++) {
+		const struct snap_entry *e = &node->entries[i];
+
+		if (!e->length)
+			continue;
+		if (!end)
+			begin = end = e->offset;
+		if (e->offset != end || end + e->length - begin > most)
+			break;
+		end += e->length;
+	}
+	*ret_offset = begin;
+	*ret_size = end - begin;
+	return MAX(i - first, 1);
+}
+
+/* Puts the leaves of `n` regions into the cache. */
+static void leaves_ahead(SnapPages *pages, uint64_t region,
+			 const struct snap_entry *entries, guint n,
+			 const struct snap_stretch *bytes)
+{
+	for (guint i = 0; i < n; i++)
+		if (entries[i].length)
+			snap_pages_leaf_ahead(pages, region + i, &entries[i],
+					      bytes);
+}
+
+/* Brings the next leaves of a node, and moves on. Returns 0 or -errno. */
+static int map_step(struct map_ahead *m, const struct snap_node *node)
+{
+	guint first = (guint)(m->region % SNAP_NODE_ENTRIES), n;
+	struct snap_stretch bytes;
+	g_autofree void *data = NULL;
+	int r = 0;
+
+	n = stretch_of(node, first, MIN(m->stretch, m->left), &bytes.offset,
+		       &bytes.size);
+	if (bytes.size) {
+		bytes.bytes = data = g_try_malloc(bytes.size);
+		r = data ? snap_reader_stretch(m->pages->reader, bytes.offset,
+					       bytes.size, data)
+			 : -ENOMEM;
+		if (r < 0)
+			return r;
+		SNAP_LOADER_COUNT(m->pages->loader, bytes_read, bytes.size);
+		leaves_ahead(m->pages, m->region, &node->entries[first], n,
+			     &bytes);
+	}
+	m->left -= bytes.size;
+	m->region += n;
+	return 0;
+}
+
+/* Brings the leaves of one stretch. False: no more will come. */
+static bool map_go_on(struct map_ahead *m)
+{
+	SnapPages *pages = m->pages;
+	guint index = (guint)(m->region / SNAP_NODE_ENTRIES);
+	const struct snap_cached *frame;
+	int r;
+
+	if (m->region >= pages->n_regions || m->left < SNAP_LEAF_MAX ||
+	    g_atomic_int_get(&pages->refs) == 1)
+		return false;
+	if (!pages->top[index].length) {
+		m->region = ((uint64_t)index + 1) * SNAP_NODE_ENTRIES;
+		return true;
+	}
+	r = snap_pages_get_node(pages, index, &frame);
+	if (r < 0)
+		return false;
+	r = map_step(m, frame->data);
+	snap_cache_put(pages->loader->cache, frame);
+	return r == 0;
+}
+
+static void map_run(struct snap_ahead *ahead)
+{
+	struct map_ahead *m = (struct map_ahead *)ahead;
+	SnapPages *pages = m->pages;
+
+	if (map_go_on(m)) {
+		/* Behind what others want ahead. */
+		snap_loader_ahead(pages->loader, ahead);
+		return;
+	}
+	if (m->whole)
+		g_atomic_int_set(&pages->map, m->region >= pages->n_regions
+						      ? MAP_WHOLE
+						      : MAP_PART);
+	g_free(m);
+	snap_pages_unref(pages);
+}
+
+static void map_ahead(SnapPages *pages, uint64_t region, uint64_t most,
+		      size_t stretch, bool whole)
+{
+	struct map_ahead *m = g_new(struct map_ahead, 1);
+
+	*m = (struct map_ahead){ .ahead.run = map_run,
+				 .pages = snap_pages_ref(pages),
+				 .region = region,
+				 .left = most,
+				 .stretch = stretch,
+				 .whole = whole };
+	snap_loader_ahead(pages->loader, &m->ahead);
+}
+
+/* Asks for the map, or for what lies near a leaf that is missing. */
+static void want_map(SnapPages *pages, uint64_t region)
+{
+	switch (g_atomic_int_get(&pages->map)) {
+	case MAP_NOT_ASKED:
+		if (g_atomic_int_compare_and_exchange(&pages->map,
+						      MAP_NOT_ASKED, MAP_COMES))
+			map_ahead(pages, 0, pages->loader->map_most,
+				  MAP_STRETCH, true);
+		break;
+	case MAP_PART:
+		if (!snap_pages_has_leaf(pages, region))
+			map_ahead(pages, region, MAP_NEAR, MAP_NEAR, false);
+		break;
+	default:
+		break;
+	}
+}
+
+/* ---- extents ---- */
+
+/* A part of one region to be loaded ahead. */
+struct extents_ahead {
+	struct snap_ahead ahead; /* first */
+	SnapPages *pages;	 /* a reference */
+	uint64_t region;
+	uint64_t from;
+	uint64_t to;
+};
+
+static void extents_load(const struct extents_ahead *a)
+{
+	struct snap_held_leaf held;
+
+	if (snap_pages_get_leaf(a->pages, a->region, &held) < 0)
+		return;
+	for (guint i = 0; held.leaf && i < held.leaf->n; i++) {
+		const struct snap_segment *s = &held.leaf->segments[i];
+		uint64_t begin = (uint64_t)s->page * SNAP_PAGE;
+
+		if (s->kind != SNAP_SEGMENT_EXTENT || begin < a->from)
+			continue;
+		if (begin >= a->to)
+			break;
+		snap_pages_extent_ahead(a->pages, s);
+	}
+	snap_pages_put_leaf(a->pages, &held);
+}
+
+static void extents_run(struct snap_ahead *ahead)
+{
+	struct extents_ahead *a = (struct extents_ahead *)ahead;
+
+	extents_load(a);
+	snap_pages_unref(a->pages);
+	g_free(a);
+}
+
+static void extents_ahead(SnapPages *pages, uint64_t from, uint64_t to)
+{
+	SnapLoader *loader = pages->loader;
+
+	while (from < to &&
+	       g_thread_pool_unprocessed(loader->ahead) < AHEAD_QUEUE_MAX) {
+		uint64_t region = from / SNAP_REGION;
+		uint64_t end = MIN(from / AHEAD_STRETCH * AHEAD_STRETCH +
+					   AHEAD_STRETCH,
+				   to);
+		struct extents_ahead *a = g_new(struct extents_ahead, 1);
+
+		*a = (struct extents_ahead){ { extents_run },
+					     snap_pages_ref(pages),
+					     region,
+					     from - region * SNAP_REGION,
+					     end - region * SNAP_REGION };
+		snap_loader_ahead(loader, &a->ahead);
+		from = end;
+	}
+}
+
+void snap_pages_ahead(SnapPages *pages, uint64_t offset, uint64_t size,
+		      struct snap_pages_hint *hint)
+{
+	uint64_t from, to;
+
+	want_map(pages, offset / SNAP_REGION);
+	if (!snap_readahead_next(hint, offset, size, pages->loader->window,
+				 &from, &to))
+		return;
+	extents_ahead(pages, from, MIN(to, pages->n_regions * SNAP_REGION));
+}

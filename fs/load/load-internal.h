@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the files of fs/load share. */
+#pragma once
+
+#include "fs/load/cache.h"
+#include "fs/load/pages.h"
+
+/* ---- the loader (loader.c) ---- */
+
+struct SnapLoader {
+	SnapCache *cache;
+	GThreadPool *ahead;
+	uint64_t window; /* of readahead, in bytes */
+	uint64_t
+		map_most; /* bytes of a snapshot's map that are brought ahead */
+	GMutex lock;
+	GPtrArray *codecs; /* that no thread uses now; protected by lock */
+	gint next_id;	   /* this and the rest are atomic */
+	uint64_t bytes_out;
+	uint64_t bytes_read;
+	uint64_t errors; /* besides those of the cache */
+};
+
+#define SNAP_LOADER_COUNT(loader, field, n)                                    \
+	__atomic_fetch_add(&(loader)->field, n, __ATOMIC_RELAXED)
+
+/* A decompressor for the calling thread alone, until it is put back. The last
+ * one that was put back comes first, so that the processor has it in its
+ * cache. */
+SnapCodec *snap_loader_codec(SnapLoader *loader);
+void snap_loader_put_codec(SnapLoader *loader, SnapCodec *codec);
+
+/* Something to do ahead, in a thread of the loader. Readers come first: the
+ * kernel runs those threads when it has time. */
+struct snap_ahead {
+	void (*run)(struct snap_ahead *ahead); /* owns `ahead` */
+};
+void snap_loader_ahead(SnapLoader *loader, struct snap_ahead *ahead);
+
+/* ---- a snapshot (pages.c) ---- */
+
+struct SnapPages {
+	gint refs; /* atomic */
+	SnapLoader *loader;
+	SnapReader *reader;
+	uint64_t id; /* the owner of its frames in the cache */
+	char *name;
+	const struct snap_entry *top;
+	guint n_nodes;
+	uint64_t n_regions;
+	gint map; /* what became of it (ahead.c); atomic */
+	GMutex lock;
+	/* the offsets where damage was logged last; protected by lock */
+	uint64_t logged[16];
+	guint n_logged;
+};
+
+/* ---- its frames in the cache (frames.c) ---- */
+
+/* A held leaf, or none: then the region is all zero. */
+struct snap_held_leaf {
+	const struct snap_cached *frame;
+	const struct snap_leaf *leaf;
+};
+
+/* Holds the leaf of a region until snap_pages_put_leaf(). Returns 0 or
+ * -errno. */
+int snap_pages_get_leaf(SnapPages *pages, uint64_t region,
+			struct snap_held_leaf *ret_leaf);
+void snap_pages_put_leaf(SnapPages *pages, struct snap_held_leaf *leaf);
+
+/* True when the cache has the leaf of a region, or none is needed. */
+bool snap_pages_has_leaf(SnapPages *pages, uint64_t region);
+
+/* Puts leaf number `region` into the cache, from bytes of the file that were
+ * read before. */
+void snap_pages_leaf_ahead(SnapPages *pages, uint64_t region,
+			   const struct snap_entry *entry,
+			   const struct snap_stretch *bytes);
+
+/* Holds node `index`, which must not be empty, until snap_cache_put(). Returns
+ * 0 or -errno. */
+int snap_pages_get_node(SnapPages *pages, guint index,
+			const struct snap_cached **ret_frame);
+
+/* Holds the extent of a segment, until snap_cache_put(). Returns 0 or
+ * -errno. */
+int snap_pages_get_extent(SnapPages *pages, const struct snap_segment *segment,
+			  const struct snap_cached **ret_frame);
+
+/* The same, but only a cached extent; else *ret_frame is NULL. */
+int snap_pages_find_extent(SnapPages *pages, const struct snap_segment *segment,
+			   const struct snap_cached **ret_frame);
+
+/* Loads the extent of a segment ahead. */
+void snap_pages_extent_ahead(SnapPages *pages,
+			     const struct snap_segment *segment);
+
+/* Decompresses the extent of a segment into `ret`, past the cache. Returns 0 or
+ * -errno. */
+int snap_pages_fetch_extent(SnapPages *pages,
+			    const struct snap_segment *segment, void *ret);
+
+/* ---- ahead of the readers (ahead.c) ---- */
+
+/* A process reads [offset, offset + size): brings in what it will want next.
+ * The first read of a snapshot brings its map. */
+void snap_pages_ahead(SnapPages *pages, uint64_t offset, uint64_t size,
+		      struct snap_pages_hint *hint);

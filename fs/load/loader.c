@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What all snapshots of a mount share: the cache, the decompressors, the
+ * threads that read ahead.
+ */
+#include <sys/resource.h>
+
+#include "format/base/cleanup.h"
+#include "fs/load/load-internal.h"
+#include "fs/load/readahead.h"
+
+/* A thread that reads ahead gives way to those that answer a request: it gets
+ * about a tenth of a processor for which one of them waits (nice values, in
+ * sched(7)). */
+#define AHEAD_NICE 10
+
+/* Of the cache, the part that the map of one snapshot may fill ahead. */
+#define MAP_PART 4
+
+/* ---- threads ---- */
+
+static void be_nice(void)
+{
+	static GPrivate done = G_PRIVATE_INIT(NULL);
+
+	if (g_private_get(&done))
+		return;
+	/* Of this thread alone (setpriority(2), notes). If it fails, it only
+	 * costs time. */
+	setpriority(PRIO_PROCESS, 0, AHEAD_NICE);
+	g_private_set(&done, &done);
+}
+
+static void ahead_work(gpointer data, gpointer user_data)
+{
+	struct snap_ahead *ahead = data;
+
+	be_nice();
+	ahead->run(ahead);
+}
+
+void snap_loader_ahead(SnapLoader *loader, struct snap_ahead *ahead)
+{
+	g_thread_pool_push(loader->ahead, ahead, NULL);
+}
+
+/* ---- decompressors ---- */
+
+static void codec_free(gpointer codec)
+{
+	snap_codec_free(codec);
+}
+
+SnapCodec *snap_loader_codec(SnapLoader *loader)
+{
+	SNAP_LOCKED(&loader->lock);
+
+	if (loader->codecs->len)
+		return g_ptr_array_steal_index_fast(loader->codecs,
+						    loader->codecs->len - 1);
+	return snap_codec_new(SNAP_LEVEL_DEFAULT);
+}
+
+void snap_loader_put_codec(SnapLoader *loader, SnapCodec *codec)
+{
+	SNAP_LOCKED(&loader->lock);
+
+	g_ptr_array_add(loader->codecs, codec);
+}
+
+/* ---- the loader ---- */
+
+SnapLoader *snap_loader_new(const struct snap_loader_opts *opts)
+{
+	SnapLoader *loader = g_new0(SnapLoader, 1);
+	guint threads = opts->threads ? opts->threads : g_get_num_processors();
+
+	loader->cache = snap_cache_new(opts->cache);
+	loader->window = MIN(SNAP_READAHEAD_WINDOW, opts->cache / 4);
+	loader->map_most = opts->cache / MAP_PART;
+	g_mutex_init(&loader->lock);
+	loader->codecs = g_ptr_array_new_with_free_func(codec_free);
+	/* Threads of its own: another pool's would stay nice. */
+	loader->ahead = g_thread_pool_new(ahead_work, loader, (gint)threads,
+					  TRUE, NULL);
+	return loader;
+}
+
+void snap_loader_free(SnapLoader *loader)
+{
+	if (!loader)
+		return;
+	g_thread_pool_free(loader->ahead, FALSE, TRUE);
+	g_ptr_array_unref(loader->codecs);
+	g_mutex_clear(&loader->lock);
+	snap_cache_free(loader->cache);
+	g_free(loader);
+}
+
+struct snap_loader_stats snap_loader_stats(SnapLoader *loader)
+{
+	struct snap_cache_stats c = snap_cache_stats(loader->cache);
+
+	return (struct snap_loader_stats){
+		.hits = c.hits,
+		.misses = c.misses,
+		.waits = c.waits,
+		.errors = c.errors + SNAP_LOADER_COUNT(loader, errors, 0),
+		.cached = c.bytes,
+		.readahead = c.ahead,
+		.bytes_out = SNAP_LOADER_COUNT(loader, bytes_out, 0),
+		.bytes_read = SNAP_LOADER_COUNT(loader, bytes_read, 0),
+	};
+}
