@@ -314,6 +314,6 @@ int snap_reader_extent(SnapReader *r, const struct snap_segment *segment,
 	ret_code = read_named(r, &e, frame);
 	if (ret_code < 0)
 		return ret_code;
-	return snap_codec_decompress(codec, frame, e.length, ret,
-				     segment->pages);
+	return snap_codec_decompress_trusted(codec, frame, e.length, ret,
+					     segment->pages);
 }

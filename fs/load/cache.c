@@ -7,11 +7,12 @@
  * frame waits on the condition. A FAILED frame is removed from the table, and
  * the last thread that holds it frees it.
  *
- * Most frames are used once: a guest that reads in order, or a page here and
- * there. Those pass through a short queue, `fresh`, so that they do not drive
- * out what is used again, and so that their memory is used again while the
- * processor still has it in its own cache. The second use moves a frame to
- * `kept`, least recently used first, which may fill the rest of the limit.
+ * Most frames are used once: by a reader in order, or for a page here and
+ * there. Those pass through a short queue, `once`, so that they do not drive
+ * out what is used again, and so that the processor still has their memory in
+ * its own cache when the next frame gets it. What is used again, also when it
+ * was dropped meanwhile, is in `kept`, least recently used first, which may
+ * fill the rest of the limit. So is what was loaded ahead, until it is used.
  *
  * Held frames are in no queue, so the cache exceeds its limit by at most the
  * frames that readers hold now.
@@ -23,9 +24,16 @@
 #include "format/base/cleanup.h"
 #include "format/base/units.h"
 
-/* Frames used once: at most this part of the limit, and this many bytes. */
-#define FRESH_PART 4
-#define FRESH_MAX (16 * SNAP_MIB)
+/* Frames used once: at most this part of the limit, and this many bytes, which
+ * nearly fit into a processor's second-level cache. With 16 MiB, to decompress
+ * an extent took half as long again. */
+#define ONCE_PART 4
+#define ONCE_MAX (2 * SNAP_MIB)
+
+/* How many frames that were dropped after one use are remembered, about: by
+ * their hashes, in a table where later ones replace earlier ones. A wrong guess
+ * only keeps a frame. */
+#define DROPPED 8192u
 
 /* Memory of dropped frames of the commonest size that is kept for the next. */
 #define SPARE_SIZE (64 * SNAP_KIB)
@@ -45,8 +53,7 @@ struct frame {
 	int error;
 	guint held;
 	guint waiting; /* threads, for the load */
-	bool used;     /* by a reader; not only loaded ahead */
-	bool kept;     /* used again */
+	guint uses;    /* by readers; 2 stands for more */
 	GList link;    /* in a queue while not held */
 };
 
@@ -54,12 +61,12 @@ struct SnapCache {
 	GMutex lock;
 	GCond loaded;
 	GHashTable *frames; /* this and the rest: protected by lock */
-	GQueue fresh;
+	GQueue once;
 	GQueue kept;
 	uint64_t limit;
-	uint64_t fresh_limit;
-	uint64_t fresh_bytes; /* of frames that are not kept, also of held ones
-			       */
+	uint64_t once_limit;
+	uint64_t once_bytes;	/* of frames used once, also of held ones */
+	guint dropped[DROPPED]; /* hashes */
 	void *spare[SPARE_MAX];
 	guint n_spare;
 	struct snap_cache_stats stats;
@@ -91,7 +98,7 @@ SnapCache *snap_cache_new(uint64_t limit)
 	g_cond_init(&cache->loaded);
 	cache->frames = g_hash_table_new(frame_hash, frame_equal);
 	cache->limit = limit;
-	cache->fresh_limit = MIN(limit / FRESH_PART, FRESH_MAX);
+	cache->once_limit = MIN(limit / ONCE_PART, ONCE_MAX);
 	return cache;
 }
 
@@ -133,7 +140,7 @@ static void frame_free_locked(SnapCache *cache, struct frame *f)
 
 static GQueue *queue_of(SnapCache *cache, const struct frame *f)
 {
-	return f->kept ? &cache->kept : &cache->fresh;
+	return f->uses == 1 ? &cache->once : &cache->kept;
 }
 
 /* Removes an idle frame from table and queue and frees it. */
@@ -142,19 +149,31 @@ static void cache_drop_locked(SnapCache *cache, struct frame *f)
 	g_queue_unlink(queue_of(cache, f), &f->link);
 	g_hash_table_remove(cache->frames, f);
 	cache->stats.bytes -= frame_cost(f);
-	if (!f->kept)
-		cache->fresh_bytes -= frame_cost(f);
+	if (f->uses == 1) {
+		guint hash = frame_hash(f);
+
+		cache->once_bytes -= frame_cost(f);
+		cache->dropped[hash % DROPPED] = hash;
+	}
 	frame_free_locked(cache, f);
+}
+
+/* True for a frame that was used once, and dropped not long ago. */
+static bool was_dropped_locked(const SnapCache *cache, const struct frame *f)
+{
+	guint hash = frame_hash(f);
+
+	return cache->dropped[hash % DROPPED] == hash;
 }
 
 static void cache_shrink_locked(SnapCache *cache)
 {
-	while (cache->fresh_bytes > cache->fresh_limit && cache->fresh.head)
-		cache_drop_locked(cache, cache->fresh.head->data);
+	while (cache->once_bytes > cache->once_limit && cache->once.head)
+		cache_drop_locked(cache, cache->once.head->data);
 	while (cache->stats.bytes > cache->limit && cache->kept.head)
 		cache_drop_locked(cache, cache->kept.head->data);
-	while (cache->stats.bytes > cache->limit && cache->fresh.head)
-		cache_drop_locked(cache, cache->fresh.head->data);
+	while (cache->stats.bytes > cache->limit && cache->once.head)
+		cache_drop_locked(cache, cache->once.head->data);
 }
 
 void snap_cache_free(SnapCache *cache)
@@ -187,11 +206,11 @@ static void frame_release_locked(SnapCache *cache, struct frame *f)
 /* A reader uses a loaded frame. */
 static void frame_use_locked(SnapCache *cache, struct frame *f)
 {
-	if (f->used && !f->kept) {
-		f->kept = true;
-		cache->fresh_bytes -= frame_cost(f);
-	}
-	f->used = true;
+	if (f->uses == 0)
+		cache->once_bytes += frame_cost(f);
+	else if (f->uses == 1)
+		cache->once_bytes -= frame_cost(f);
+	f->uses = MIN(f->uses + 1, 2);
 }
 
 /* ---- loading ---- */
@@ -239,7 +258,7 @@ static int cache_load_locked(SnapCache *cache, const struct snap_cache_key *key,
 	int r;
 
 	f->key = *key;
-	f->kept = source->keep;
+	f->uses = source->keep || was_dropped_locked(cache, f) ? 2 : 0;
 	f->held = 1;
 	f->link.data = f;
 	f->cached.size = source->size;
@@ -261,8 +280,6 @@ static int cache_load_locked(SnapCache *cache, const struct snap_cache_key *key,
 		return r;
 	}
 	cache->stats.bytes += frame_cost(f);
-	if (!f->kept)
-		cache->fresh_bytes += frame_cost(f);
 	*ret_frame = f;
 	return 0;
 }
@@ -341,7 +358,7 @@ void snap_cache_forget(SnapCache *cache, uint64_t owner)
 {
 	SNAP_LOCKED(&cache->lock);
 
-	queue_forget_locked(cache, &cache->fresh, owner);
+	queue_forget_locked(cache, &cache->once, owner);
 	queue_forget_locked(cache, &cache->kept, owner);
 }
 

@@ -147,7 +147,26 @@ static void many_readers_load_a_frame_once(void **state)
 		threads[i] = g_thread_new("reader", reader_thread, &w);
 	for (guint i = 0; i < G_N_ELEMENTS(threads); i++)
 		g_thread_join(threads[i]);
-	assert_int_equal(loads_of(&w), loads);
+	assert_true(loads_of(&w) <= loads);
+	world_close(&w);
+}
+
+/* What was used twice stays, whatever else is read once. */
+static void keeps_what_is_used_again(void **state)
+{
+	struct snap_pages_hint hint = { 0 };
+	const size_t some = SNAP_REGION;
+	uint64_t read;
+	struct world w;
+
+	world_open(&w, SNAP_CACHE_DEFAULT);
+	for (int i = 0; i < 2; i++)
+		for (size_t at = 0; at < some; at += SNAP_PAGE)
+			read_and_compare(&w, at, SNAP_PAGE, &hint);
+	read_and_compare(&w, some, w.f.size - some, &hint);
+	read = snap_loader_stats(w.loader).bytes_read;
+	read_and_compare(&w, 0, some, NULL);
+	assert_int_equal(snap_loader_stats(w.loader).bytes_read, read);
 	world_close(&w);
 }
 
@@ -160,12 +179,14 @@ static void whole_extents_pass_by_the_cache(void **state)
 	struct world w;
 
 	world_open(&w, SNAP_CACHE_DEFAULT);
-	read_and_compare(&w, 0, w.f.size, NULL);
+	for (int i = 0; i < 2; i++) /* parts of extents are cached */
+		read_and_compare(&w, 0, w.f.size, NULL);
 	cached = snap_loader_stats(w.loader).cached;
 	read_and_compare(&w, 0, w.f.size, NULL);
 	assert_int_equal(snap_loader_stats(w.loader).cached, cached);
 
-	read_and_compare(&w, 0, w.f.size, &hint);
+	for (int i = 0; i < 2; i++)
+		read_and_compare(&w, 0, w.f.size, &hint);
 	assert_true(snap_loader_stats(w.loader).cached > cached);
 	read = snap_loader_stats(w.loader).bytes_read;
 	read_and_compare(&w, 0, w.f.size, NULL);
@@ -287,6 +308,7 @@ int main(void)
 		cmocka_unit_test(past_the_last_block_all_is_zero),
 		cmocka_unit_test(keeps_no_more_than_the_cache_may),
 		cmocka_unit_test(many_readers_load_a_frame_once),
+		cmocka_unit_test(keeps_what_is_used_again),
 		cmocka_unit_test(whole_extents_pass_by_the_cache),
 		cmocka_unit_test(knows_which_pages_are_stored),
 		cmocka_unit_test(seeks_data_and_holes_as_they_are),
