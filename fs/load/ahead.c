@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What is brought in before a reader asks for it: the map of a snapshot, once
- * somebody reads it at all, and extents, for one who reads in order.
+ * somebody is about to read it, and extents, for one who reads in order.
  *
  * The map lies together at the end of the file, so it comes in with few reads;
  * from then on, a page costs one read of the store. A map that would fill too
@@ -159,23 +159,13 @@ static void map_ahead(SnapPages *pages, uint64_t region, uint64_t most,
 	snap_loader_ahead(pages->loader, &m->ahead);
 }
 
-/* Asks for the map, or for what lies near a leaf that is missing. */
-static void want_map(SnapPages *pages, uint64_t region)
+void snap_pages_expect(SnapPages *pages)
 {
-	switch (g_atomic_int_get(&pages->map)) {
-	case MAP_NOT_ASKED:
-		if (g_atomic_int_compare_and_exchange(&pages->map,
-						      MAP_NOT_ASKED, MAP_COMES))
-			map_ahead(pages, 0, pages->loader->map_most,
-				  MAP_STRETCH, true);
-		break;
-	case MAP_PART:
-		if (!snap_pages_has_leaf(pages, region))
-			map_ahead(pages, region, MAP_NEAR, MAP_NEAR, false);
-		break;
-	default:
-		break;
-	}
+	if (!g_atomic_int_compare_and_exchange(&pages->map, MAP_NOT_ASKED,
+					       MAP_COMES))
+		return;
+	map_ahead(pages, 0, pages->loader->map_most, MAP_STRETCH, true);
+	snap_loader_warm(pages->loader);
 }
 
 /* ---- extents ---- */
@@ -242,11 +232,13 @@ static void extents_ahead(SnapPages *pages, uint64_t from, uint64_t to)
 void snap_pages_ahead(SnapPages *pages, uint64_t offset, uint64_t size,
 		      struct snap_pages_hint *hint)
 {
-	uint64_t from, to;
+	uint64_t region = offset / SNAP_REGION, from, to;
 
-	want_map(pages, offset / SNAP_REGION);
-	if (!snap_readahead_next(hint, offset, size, pages->loader->window,
-				 &from, &to))
-		return;
-	extents_ahead(pages, from, MIN(to, pages->n_regions * SNAP_REGION));
+	if (g_atomic_int_get(&pages->map) == MAP_PART &&
+	    !snap_pages_has_leaf(pages, region))
+		map_ahead(pages, region, MAP_NEAR, MAP_NEAR, false);
+	if (snap_readahead_next(hint, offset, size, pages->loader->window,
+				&from, &to))
+		extents_ahead(pages, from,
+			      MIN(to, pages->n_regions * SNAP_REGION));
 }

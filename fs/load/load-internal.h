@@ -15,6 +15,7 @@ struct SnapLoader {
 		map_most; /* bytes of a snapshot's map that are brought ahead */
 	GMutex lock;
 	GPtrArray *codecs; /* that no thread uses now; protected by lock */
+	bool warm;	   /* asked for; protected by lock */
 	gint next_id;	   /* this and the rest are atomic */
 	uint64_t bytes_out;
 	uint64_t bytes_read;
@@ -29,6 +30,10 @@ struct SnapLoader {
  * cache. */
 SnapCodec *snap_loader_codec(SnapLoader *loader);
 void snap_loader_put_codec(SnapLoader *loader, SnapCodec *codec);
+
+/* Makes some decompressors ready, once, in the background. The first use of one
+ * takes milliseconds, for its memory and for zstd's code. */
+void snap_loader_warm(SnapLoader *loader);
 
 /* Something to do ahead, in a thread of the loader. Readers come first: the
  * kernel runs those threads when it has time. */
@@ -103,7 +108,6 @@ int snap_pages_fetch_extent(SnapPages *pages,
 
 /* ---- ahead of the readers (ahead.c) ---- */
 
-/* A process reads [offset, offset + size): brings in what it will want next.
- * The first read of a snapshot brings its map. */
+/* A process reads [offset, offset + size): brings in what it will want next. */
 void snap_pages_ahead(SnapPages *pages, uint64_t offset, uint64_t size,
 		      struct snap_pages_hint *hint);

@@ -68,6 +68,48 @@ void snap_loader_put_codec(SnapLoader *loader, SnapCodec *codec)
 	g_ptr_array_add(loader->codecs, codec);
 }
 
+/* A job that makes a decompressor ready. */
+struct warm {
+	struct snap_ahead ahead; /* first */
+	SnapLoader *loader;
+};
+
+/* Unpacks an extent. */
+static void warm_run(struct snap_ahead *ahead)
+{
+	struct warm *w = (struct warm *)ahead;
+	g_autofree uint8_t *pages = g_malloc0(SNAP_EXTENT_BYTES);
+	g_autofree uint8_t *frame = g_malloc(SNAP_EXTENT_BOUND);
+	g_autoptr(SnapCodec) packer = snap_codec_new(SNAP_LEVEL_DEFAULT);
+	SnapCodec *codec = snap_codec_new(SNAP_LEVEL_DEFAULT);
+	ssize_t size;
+
+	for (guint i = 0; i < SNAP_EXTENT_BYTES; i++)
+		pages[i] = (uint8_t)(i * i >> 7);
+	size = snap_codec_compress(packer, pages, SNAP_EXTENT_PAGES, frame);
+	if (size > 0)
+		snap_codec_decompress(codec, frame, (size_t)size, pages,
+				      SNAP_EXTENT_PAGES);
+	snap_loader_put_codec(w->loader, codec);
+	g_free(w);
+}
+
+void snap_loader_warm(SnapLoader *loader)
+{
+	bool warm;
+
+	g_mutex_lock(&loader->lock);
+	warm = loader->warm;
+	loader->warm = true;
+	g_mutex_unlock(&loader->lock);
+	for (guint i = 0; !warm && i < g_get_num_processors(); i++) {
+		struct warm *w = g_new(struct warm, 1);
+
+		*w = (struct warm){ { warm_run }, loader };
+		snap_loader_ahead(loader, &w->ahead);
+	}
+}
+
 /* ---- the loader ---- */
 
 SnapLoader *snap_loader_new(const struct snap_loader_opts *opts)

@@ -11,9 +11,8 @@
 #define SNAP_READAHEAD_WINDOW (4 * SNAP_MIB)
 
 /* Notes a read of [offset, offset + size). Returns true if [*ret_from, *ret_to)
- * should be loaded ahead. A reader counts as sequential if it goes on near the
- * end of its last read: the kernel's own readahead sends several reads at once,
- * which arrive in any order. */
+ * should be loaded ahead: twice as much as was read in order so far, up to
+ * `window`. */
 bool snap_readahead_next(struct snap_pages_hint *hint, uint64_t offset,
 			 uint64_t size, uint64_t window, uint64_t *ret_from,
 			 uint64_t *ret_to);

@@ -316,6 +316,7 @@ static int view_open(SnapNode *node, int flags,
 		return r;
 	h = snap_handle_new(sizeof(*h), &view_handle_ops, node);
 	h->sealed = sealed;
+	snap_pages_expect(sealed->pages);
 	h->exact = view->learns && (flags & O_NOATIME);
 	if (view->learns && !h->exact)
 		learn(h, caller->pid);
