@@ -12,6 +12,7 @@ struct SnapIdle {
 	struct snap_idle_opts opts;
 	GCond changed; /* this and the rest: under the caller's lock */
 	GQueue things;
+	bool unbounded; /* the thread sleeps until it is woken */
 	bool ending;
 	GThread *thread;
 };
@@ -43,7 +44,8 @@ static gpointer idle_thread(gpointer data)
 	while (!idle->ending) {
 		gint64 now = g_get_monotonic_time();
 
-		if (!idle->things.head)
+		idle->unbounded = !idle->things.head;
+		if (idle->unbounded)
 			g_cond_wait(&idle->changed, idle->opts.lock);
 		else if (now < oldest(idle)->since + KEPT_US)
 			g_cond_wait_until(&idle->changed, idle->opts.lock,
@@ -86,8 +88,11 @@ void snap_idle_keep(SnapIdle *idle, struct snap_idle_place *place, void *thing)
 	place->since = g_get_monotonic_time();
 	place->kept = true;
 	g_queue_push_tail_link(&idle->things, &place->link);
-	if (idle->things.length == 1)
+	/* Else the thread looks again soon enough. To wake it at each request
+	 * would cost more than the request. */
+	if (idle->unbounded)
 		g_cond_signal(&idle->changed);
+	idle->unbounded = false;
 }
 
 void snap_idle_take(SnapIdle *idle, struct snap_idle_place *place)
