@@ -199,13 +199,13 @@ class ErofsLz4Large(Erofs):
 
 
 class ErofsZstd(Erofs):
-    # With its default, 4 KiB, the image takes minutes to make.
+    # With its default, 4 KiB, an image takes far longer to make.
     name, about = 'erofs-zstd', 'EROFS, zstd level 1, clusters of 16 KiB'
     compressor, cluster = 'zstd', 16384
 
     def make(self):
-        must(need_program('mkfs.erofs'), '--quiet', '-zzstd,level=1', f'-C{self.cluster}', self.image,
-             folder_of(self.source))
+        must(need_program('mkfs.erofs'), '--quiet', '-zzstd,level=1', f'-C{self.cluster}',
+             self.image, folder_of(self.source))
 
 
 class Squashfs(Image):
