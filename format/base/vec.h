@@ -13,6 +13,7 @@
 
 typedef struct SnapVec SnapVec;
 
+/* Makes an empty vector, which is used for one answer after the other. */
 SnapVec *snap_vec_new(void);
 void snap_vec_free(SnapVec *vec);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapVec, snap_vec_free)

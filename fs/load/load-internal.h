@@ -42,7 +42,7 @@ struct snap_ahead {
 };
 void snap_loader_ahead(SnapLoader *loader, struct snap_ahead *ahead);
 
-/* ---- a snapshot (pages.c) ---- */
+/* ---- a snapshot (snapshot.c) ---- */
 
 struct SnapPages {
 	gint refs; /* atomic */

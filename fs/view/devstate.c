@@ -46,14 +46,16 @@ static int hide_capability(SnapSealed *sealed, uint8_t *buf, size_t size,
 	return 0;
 }
 
-static int devstate_read(SnapSealed *sealed, void *buf, size_t size,
+static int devstate_give(SnapSealed *sealed, SnapVec *vec, size_t size,
 			 uint64_t offset, struct snap_pages_hint *hint)
 {
-	int r = snap_pages_read(sealed->pages, buf, size,
-				state_block(sealed)->base + offset, hint);
+	void *room = snap_vec_room(vec, size);
+	int r = room ? snap_pages_read(sealed->pages, room, size,
+				       state_block(sealed)->base + offset, hint)
+		     : -ENOMEM;
 
 	return r == 0 && snap_sealed_meta(sealed)->form == SNAP_FORM_MAPPED
-		       ? hide_capability(sealed, buf, size, offset)
+		       ? hide_capability(sealed, room, size, offset)
 		       : r;
 }
 
@@ -63,5 +65,5 @@ const SnapView snap_view_devstate = {
 	.split = true,
 	.present = devstate_present,
 	.size = devstate_size,
-	.read = devstate_read,
+	.give = devstate_give,
 };

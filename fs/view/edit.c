@@ -29,7 +29,8 @@ int snap_preamble_edit(SnapSealed *sealed, SnapNode *folder, const void *buf,
 		return -EINVAL;
 	}
 	bytes = g_try_malloc(MAX(length, 1));
-	r = bytes ? snap_preamble_read(sealed, bytes, length, 0, NULL)
+	r = bytes ? (int)snap_view_read(&snap_view_preamble, sealed, bytes,
+					length, 0)
 		  : -ENOMEM;
 	if (r < 0)
 		return r;

@@ -55,20 +55,19 @@ int snap_preamble_open(SnapSealed *sealed, int folder_fd, GError **error)
 	return 0;
 }
 
-int snap_preamble_read(SnapSealed *sealed, void *buf, size_t size,
+int snap_preamble_give(SnapSealed *sealed, SnapVec *vec, size_t size,
 		       uint64_t offset, struct snap_pages_hint *hint)
 {
+	const uint8_t *bytes;
+
 	if (sealed->preamble_error)
 		return sealed->preamble_error;
 	if (!sealed->preamble)
-		return snap_pages_read(sealed->pages, buf, size,
+		return snap_pages_give(sealed->pages, vec, size,
 				       preamble_block(sealed)->base + offset,
 				       hint);
-	memcpy(buf,
-	       (const uint8_t *)g_bytes_get_data(sealed->preamble, NULL) +
-		       offset,
-	       size);
-	return 0;
+	bytes = g_bytes_get_data(sealed->preamble, NULL);
+	return snap_vec_point(vec, bytes + offset, size);
 }
 
 int snap_preamble_seek(SnapSealed *sealed, uint64_t offset, bool hole,
@@ -100,6 +99,6 @@ const SnapView snap_view_preamble = {
 	.split = true,
 	.present = preamble_present,
 	.size = preamble_size,
-	.read = snap_preamble_read,
+	.give = snap_preamble_give,
 	.seek = snap_preamble_seek,
 };

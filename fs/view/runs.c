@@ -83,42 +83,34 @@ static int read_bitmap(SnapSealed *s, const struct snap_ram_block *b, void *buf,
 
 /* ---- reading ---- */
 
-/* Reads within a run whose bytes are put together here. */
-static int read_run(SnapSealed *s, const struct snap_run *run, void *buf,
-		    size_t size, uint64_t offset, struct snap_pages_hint *hint)
-{
-	if (run->kind == SNAP_RUN_RECORDS)
-		return snap_records_read(s, run, buf, size, offset, hint);
-	if (run->kind == SNAP_RUN_BITMAP)
-		return read_bitmap(s, &s->info.ram.blocks[run->block], buf,
-				   size, offset);
-	g_assert(run->kind == SNAP_RUN_LITERAL);
-	memcpy(buf, run->data + offset, size);
-	return 0;
-}
-
 /* Gives bytes within one run. */
 static int give_run(SnapSealed *s, const struct snap_run *run, SnapVec *vec,
 		    size_t size, uint64_t offset, struct snap_pages_hint *hint)
 {
+	const struct snap_ram_block *block = &s->info.ram.blocks[run->block];
 	void *room;
 
 	switch (run->kind) {
 	case SNAP_RUN_STATE:
 		return give_state(s, vec, size, run->state + offset);
 	case SNAP_RUN_PAGES:
-		return snap_pages_give(
-			s->pages, vec, size,
-			s->info.ram.blocks[run->block].flat + offset, hint);
+		return snap_pages_give(s->pages, vec, size,
+				       block->flat + offset, hint);
 	case SNAP_RUN_ZERO:
 		return snap_vec_zero(vec, size);
 	case SNAP_RUN_LITERAL:
+		return snap_vec_point(vec, run->data + offset, size);
 	case SNAP_RUN_RECORDS:
+		room = snap_vec_room(vec, size);
+		return room ? snap_records_read(s, run, room, size, offset,
+						hint)
+			    : -ENOMEM;
 	case SNAP_RUN_BITMAP:
-		break;
+		room = snap_vec_room(vec, size);
+		return room ? read_bitmap(s, block, room, size, offset)
+			    : -ENOMEM;
 	}
-	room = snap_vec_room(vec, size);
-	return room ? read_run(s, run, room, size, offset, hint) : -ENOMEM;
+	return -EBADMSG;
 }
 
 int snap_runs_give(SnapSealed *s, const SnapLayout *layout, SnapVec *vec,

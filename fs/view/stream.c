@@ -78,13 +78,10 @@ static int stream_give(SnapSealed *s, SnapVec *vec, size_t size,
 	uint64_t preamble = snap_preamble_size(s), n = 0;
 
 	if (offset < preamble) {
-		void *room;
 		int r;
 
 		n = MIN(size, preamble - offset);
-		room = snap_vec_room(vec, n);
-		r = room ? snap_preamble_read(s, room, n, offset, hint)
-			 : -ENOMEM;
+		r = snap_preamble_give(s, vec, n, offset, hint);
 		if (r < 0 || n == size)
 			return r;
 	}

@@ -123,8 +123,7 @@ static inline bool snap_is_damage(int error)
 
 /* ---- a view (view.c) ---- */
 
-/* The functions of a view. All but `seek` are needed, and one of `give` and
- * `read`. */
+/* The functions of a view. All but `seek` are needed. */
 struct snap_view {
 	const char *name;
 	guint number; /* part of inode numbers: never changes */
@@ -133,10 +132,8 @@ struct snap_view {
 	bool (*present)(const SnapSealed *sealed);
 	/* Bytes. -EBADMSG, or -errno of an error that passes. */
 	int (*size)(SnapSealed *sealed, uint64_t *ret_size);
-	/* Reads within the size, as snap_pages_read. */
-	int (*read)(SnapSealed *sealed, void *buf, size_t size, uint64_t offset,
-		    struct snap_pages_hint *hint);
-	/* The same, as snap_pages_give. */
+	/* Reads within the size, as snap_pages_give. What is not held by the
+	 * vector lives as long as the snapshot. */
 	int (*give)(SnapSealed *sealed, SnapVec *vec, size_t size,
 		    uint64_t offset, struct snap_pages_hint *hint);
 	/* Finds data, or a hole, at or behind `offset`; the size where there is
@@ -153,9 +150,8 @@ extern const SnapView snap_view_preamble;
 /* ---- what views are put together from ---- */
 
 /* Reads within a layout (runs.c). */
-int snap_runs_give(SnapSealed *sealed, const SnapLayout *layout,
-		   SnapVec *vec, size_t size, uint64_t offset,
-		   struct snap_pages_hint *hint);
+int snap_runs_give(SnapSealed *sealed, const SnapLayout *layout, SnapVec *vec,
+		   size_t size, uint64_t offset, struct snap_pages_hint *hint);
 
 /* Finds data, or a hole, in a layout; its size where there is none. */
 int snap_runs_seek(SnapSealed *sealed, const SnapLayout *layout,
@@ -183,7 +179,7 @@ int snap_description_get(SnapSealed *sealed, const struct snap_described **ret);
 int snap_preamble_open(SnapSealed *sealed, int folder_fd, GError **error);
 
 /* Reads within the preamble, and finds data (or a hole) in it. */
-int snap_preamble_read(SnapSealed *sealed, void *buf, size_t size,
+int snap_preamble_give(SnapSealed *sealed, SnapVec *vec, size_t size,
 		       uint64_t offset, struct snap_pages_hint *hint);
 int snap_preamble_seek(SnapSealed *sealed, uint64_t offset, bool hole,
 		       uint64_t *ret_offset);

@@ -179,7 +179,6 @@ static ssize_t give_view(const SnapView *view, SnapSealed *sealed, SnapVec *vec,
 			 struct snap_pages_hint *hint)
 {
 	uint64_t end;
-	void *room;
 	int r = snap_view_size(view, sealed, &end);
 
 	if (r < 0)
@@ -187,13 +186,7 @@ static ssize_t give_view(const SnapView *view, SnapSealed *sealed, SnapVec *vec,
 	if (offset >= end)
 		return 0;
 	size = MIN(size, end - offset);
-	if (view->give) {
-		r = view->give(sealed, vec, size, offset, hint);
-	} else {
-		room = snap_vec_room(vec, size);
-		r = room ? view->read(sealed, room, size, offset, hint)
-			 : -ENOMEM;
-	}
+	r = view->give(sealed, vec, size, offset, hint);
 	return r < 0 ? r : (ssize_t)size;
 }
 
