@@ -33,8 +33,9 @@ struct held {
 struct SnapVec {
 	guint n;
 	guint n_held;
-	size_t most; /* bytes of the answer */
-	size_t used; /* bytes of `own` */
+	size_t most;	   /* bytes of the answer */
+	size_t used;	   /* bytes of `own` */
+	size_t held_bytes; /* of things held */
 	size_t own_size;
 	uint8_t *own;
 	struct iovec iov[SNAP_VEC_MAX];
@@ -63,7 +64,7 @@ void snap_vec_begin(SnapVec *vec, size_t size)
 	for (guint i = 0; i < vec->n_held; i++)
 		vec->held[i].release(vec->held[i].owner, vec->held[i].thing);
 	vec->n = vec->n_held = 0;
-	vec->used = 0;
+	vec->used = vec->held_bytes = 0;
 	vec->most = size;
 }
 
@@ -147,12 +148,14 @@ int snap_vec_zero(SnapVec *vec, size_t size)
 	return r;
 }
 
-bool snap_vec_hold(SnapVec *vec, snap_vec_release release, void *owner,
-		   const void *thing)
+bool snap_vec_hold(SnapVec *vec, size_t size, snap_vec_release release,
+		   void *owner, const void *thing)
 {
-	if (vec->n_held == SNAP_VEC_MAX)
+	if (vec->n_held == SNAP_VEC_MAX ||
+	    (vec->n_held && vec->held_bytes + size > 2 * vec->most))
 		return false;
 	vec->held[vec->n_held++] = (struct held){ release, owner, thing };
+	vec->held_bytes += size;
 	return true;
 }
 

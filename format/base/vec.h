@@ -31,10 +31,11 @@ int snap_vec_zero(SnapVec *vec, size_t size);
 /* Ends the hold of `thing`, which `owner` gave. */
 typedef void (*snap_vec_release)(void *owner, const void *thing);
 
-/* Takes over the hold of a thing, until the next snap_vec_begin(). False where
- * the vector can hold no more: the caller copies. */
-bool snap_vec_hold(SnapVec *vec, snap_vec_release release, void *owner,
-		   const void *thing);
+/* Takes over the hold of a thing of `size` bytes, until the next
+ * snap_vec_begin(). False where the vector can hold no more, or would hold more
+ * than twice its answer: the caller copies. */
+bool snap_vec_hold(SnapVec *vec, size_t size, snap_vec_release release,
+		   void *owner, const void *thing);
 
 /* Appends `size` bytes at `data`, which a thing held above keeps as they are.
  * Returns 0 or -ENOMEM. */

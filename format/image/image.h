@@ -232,7 +232,7 @@ int snap_reader_leaf_at(SnapReader *r, const struct snap_stretch *at,
 /* The segments of the leaf to which an entry refers, by its length. */
 guint snap_entry_segments(const struct snap_entry *entry);
 
-/* The largest size of a leaf in the file, in bytes. */
+/* No leaf in the file is longer, in bytes. */
 #define SNAP_LEAF_MAX (16 * SNAP_KIB)
 
 /* Reads and decompresses the extent of a segment: all its pages, into `ret`.

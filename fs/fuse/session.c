@@ -22,7 +22,7 @@
 #include "format/base/log.h"
 
 /* Threads that serve requests. Reads decompress in them, so there are more than
- * processors; but not many more, as each holds buffers of 2.5 MiB. */
+ * processors; but not many more, as each holds buffers of some 2 MiB. */
 #define THREADS_MIN 8u
 #define THREADS_MAX 16u
 #define THREADS_A_PROCESSOR 2u

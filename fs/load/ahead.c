@@ -4,9 +4,10 @@
  * somebody is about to read it, and extents, for one who reads in order.
  *
  * The map lies together at the end of the file, so it comes in with few reads;
- * from then on, a page costs one read of the store. A map that would fill too
- * much of the cache comes in part; then the leaves near a missing one come with
- * it. Errors are dropped, because the reader meets them again.
+ * as long as the cache keeps it, a page costs one read of the store. A map that
+ * would fill too much of the cache comes in part; then a missing leaf brings
+ * those behind it along. Errors are dropped, because the reader meets them
+ * again.
  */
 #include <string.h>
 
@@ -17,10 +18,10 @@
 /* Bytes of the map that are read at a time. */
 #define MAP_STRETCH (256 * SNAP_KIB)
 #define MAP_NEAR (64 * SNAP_KIB)
+/* With less left, neither a node nor a leaf may come. */
+#define MAP_LEAST (SNAP_LEAF_MAX + sizeof(struct snap_node))
 
-/* With more jobs than this waiting, the threads do not keep up and readahead
- * would only slow them. */
-#define AHEAD_QUEUE_MAX 64
+/* Bytes of memory that one job loads. */
 #define AHEAD_STRETCH (256 * SNAP_KIB)
 
 /* ---- the map ---- */
@@ -86,6 +87,9 @@ static int map_step(struct map_ahead *m, const struct snap_node *node)
 	g_autofree void *data = NULL;
 	int r = 0;
 
+	/* The reader meets it again. */
+	if (node->entries[first].length > SNAP_LEAF_MAX)
+		return -EBADMSG;
 	n = stretch_of(node, first, MIN(m->stretch, m->left), &bytes.offset,
 		       &bytes.size);
 	if (bytes.size) {
@@ -112,8 +116,10 @@ static bool map_go_on(struct map_ahead *m)
 	const struct snap_cached *frame;
 	int r;
 
-	if (m->region >= pages->n_regions || m->left < SNAP_LEAF_MAX ||
+	if (m->region >= pages->n_regions || m->left < MAP_LEAST ||
 	    g_atomic_int_get(&pages->refs) == 1)
+		return false;
+	if (!m->whole && snap_pages_has_leaf(pages, m->region))
 		return false;
 	if (!pages->top[index].length) {
 		m->region = ((uint64_t)index + 1) * SNAP_NODE_ENTRIES;
@@ -122,27 +128,32 @@ static bool map_go_on(struct map_ahead *m)
 	r = snap_pages_get_node(pages, index, &frame);
 	if (r < 0)
 		return false;
+	if (m->region % SNAP_NODE_ENTRIES == 0)
+		m->left -= sizeof(struct snap_node);
 	r = map_step(m, frame->data);
 	snap_cache_put(pages->loader->cache, frame);
 	return r == 0;
 }
 
-static void map_run(struct snap_ahead *ahead)
+static void map_end(struct map_ahead *m)
 {
-	struct map_ahead *m = (struct map_ahead *)ahead;
 	SnapPages *pages = m->pages;
 
-	if (map_go_on(m)) {
-		/* Behind what others want ahead. */
-		snap_loader_ahead(pages->loader, ahead);
-		return;
-	}
 	if (m->whole)
 		g_atomic_int_set(&pages->map, m->region >= pages->n_regions
 						      ? MAP_WHOLE
 						      : MAP_PART);
 	g_free(m);
 	snap_pages_unref(pages);
+}
+
+/* Goes on behind what others want ahead. */
+static void map_run(struct snap_ahead *ahead)
+{
+	struct map_ahead *m = (struct map_ahead *)ahead;
+
+	if (!map_go_on(m) || !snap_loader_ahead(m->pages->loader, ahead))
+		map_end(m);
 }
 
 static void map_ahead(SnapPages *pages, uint64_t region, uint64_t most,
@@ -156,12 +167,14 @@ static void map_ahead(SnapPages *pages, uint64_t region, uint64_t most,
 				 .left = most,
 				 .stretch = stretch,
 				 .whole = whole };
-	snap_loader_ahead(pages->loader, &m->ahead);
+	if (!snap_loader_ahead(pages->loader, &m->ahead))
+		map_end(m);
 }
 
 void snap_pages_expect(SnapPages *pages)
 {
-	if (!g_atomic_int_compare_and_exchange(&pages->map, MAP_NOT_ASKED,
+	if (g_atomic_int_get(&pages->map) != MAP_NOT_ASKED ||
+	    !g_atomic_int_compare_and_exchange(&pages->map, MAP_NOT_ASKED,
 					       MAP_COMES))
 		return;
 	map_ahead(pages, 0, pages->loader->map_most, MAP_STRETCH, true);
@@ -182,10 +195,11 @@ struct extents_ahead {
 static void extents_load(const struct extents_ahead *a)
 {
 	struct snap_held_leaf held;
+	int r = snap_pages_get_leaf(a->pages, a->region, &held);
 
-	if (snap_pages_get_leaf(a->pages, a->region, &held) < 0)
+	if (r < 0)
 		return;
-	for (guint i = 0; held.leaf && i < held.leaf->n; i++) {
+	for (guint i = 0; r == 0 && held.leaf && i < held.leaf->n; i++) {
 		const struct snap_segment *s = &held.leaf->segments[i];
 		uint64_t begin = (uint64_t)s->page * SNAP_PAGE;
 
@@ -193,9 +207,15 @@ static void extents_load(const struct extents_ahead *a)
 			continue;
 		if (begin >= a->to)
 			break;
-		snap_pages_extent_ahead(a->pages, s);
+		r = snap_pages_extent_ahead(a->pages, s);
 	}
 	snap_pages_put_leaf(a->pages, &held);
+}
+
+static void extents_end(struct extents_ahead *a)
+{
+	snap_pages_unref(a->pages);
+	g_free(a);
 }
 
 static void extents_run(struct snap_ahead *ahead)
@@ -203,16 +223,12 @@ static void extents_run(struct snap_ahead *ahead)
 	struct extents_ahead *a = (struct extents_ahead *)ahead;
 
 	extents_load(a);
-	snap_pages_unref(a->pages);
-	g_free(a);
+	extents_end(a);
 }
 
 static void extents_ahead(SnapPages *pages, uint64_t from, uint64_t to)
 {
-	SnapLoader *loader = pages->loader;
-
-	while (from < to &&
-	       g_thread_pool_unprocessed(loader->ahead) < AHEAD_QUEUE_MAX) {
+	while (from < to && !snap_loader_busy(pages->loader)) {
 		uint64_t region = from / SNAP_REGION;
 		uint64_t end = MIN(from / AHEAD_STRETCH * AHEAD_STRETCH +
 					   AHEAD_STRETCH,
@@ -224,7 +240,8 @@ static void extents_ahead(SnapPages *pages, uint64_t from, uint64_t to)
 					     region,
 					     from - region * SNAP_REGION,
 					     end - region * SNAP_REGION };
-		snap_loader_ahead(loader, &a->ahead);
+		if (!snap_loader_ahead(pages->loader, &a->ahead))
+			extents_end(a);
 		from = end;
 	}
 }
@@ -235,6 +252,7 @@ void snap_pages_ahead(SnapPages *pages, uint64_t offset, uint64_t size,
 	uint64_t region = offset / SNAP_REGION, from, to;
 
 	if (g_atomic_int_get(&pages->map) == MAP_PART &&
+	    !snap_loader_busy(pages->loader) &&
 	    !snap_pages_has_leaf(pages, region))
 		map_ahead(pages, region, MAP_NEAR, MAP_NEAR, false);
 	if (snap_readahead_next(hint, offset, size, pages->loader->window,

@@ -15,7 +15,7 @@
  * fill the rest of the limit. So is what was loaded ahead, until it is used.
  *
  * Held frames are in no queue, so the cache exceeds its limit by at most the
- * frames that readers hold now.
+ * frames that readers hold or load now, and by a few that are spare.
  */
 #include "fs/load/cache.h"
 
@@ -109,15 +109,21 @@ static uint64_t frame_cost(const struct frame *f)
 	return f->cached.size + sizeof(*f) + 64;
 }
 
-/* Memory for a frame, on a page: then the kernel copies page by page. NULL
- * where there is none. */
-static void *memory_get_locked(SnapCache *cache, size_t size)
+/* Memory of a dropped frame, or NULL. */
+static void *spare_get_locked(SnapCache *cache, size_t size)
+{
+	return size == SPARE_SIZE && cache->n_spare
+		       ? cache->spare[--cache->n_spare]
+		       : NULL;
+}
+
+/* New memory: that of extents lies on pages, which the kernel copies one by
+ * one. NULL where there is none. */
+static void *memory_new(size_t size)
 {
 	void *memory;
 
-	if (size == SPARE_SIZE && cache->n_spare)
-		return cache->spare[--cache->n_spare];
-	if (size < SNAP_PAGE)
+	if (size % SNAP_PAGE)
 		return malloc(size);
 	return posix_memalign(&memory, SNAP_PAGE, size) ? NULL : memory;
 }
@@ -262,9 +268,11 @@ static int cache_load_locked(SnapCache *cache, const struct snap_cache_key *key,
 	f->held = 1;
 	f->link.data = f;
 	f->cached.size = source->size;
-	f->cached.data = memory_get_locked(cache, source->size);
+	f->cached.data = spare_get_locked(cache, source->size);
 	g_hash_table_add(cache->frames, f);
 	g_mutex_unlock(&cache->lock);
+	if (!f->cached.data)
+		f->cached.data = memory_new(source->size);
 	r = f->cached.data
 		    ? source->load(source->ctx, f->cached.data, source->size)
 		    : -ENOMEM;
@@ -304,17 +312,21 @@ int snap_cache_get(SnapCache *cache, const struct snap_cache_key *key,
 	return 0;
 }
 
-void snap_cache_ahead(SnapCache *cache, const struct snap_cache_key *key,
-		      const struct snap_cache_source *source)
+int snap_cache_ahead(SnapCache *cache, const struct snap_cache_key *key,
+		     const struct snap_cache_source *source)
 {
 	SNAP_LOCKED(&cache->lock);
 	struct frame *f;
+	int r;
 
-	if (cache_lookup_locked(cache, key) ||
-	    cache_load_locked(cache, key, source, &f) < 0)
-		return;
+	if (cache_lookup_locked(cache, key))
+		return 0;
+	r = cache_load_locked(cache, key, source, &f);
+	if (r < 0)
+		return r;
 	cache->stats.ahead++;
 	frame_release_locked(cache, f);
+	return 0;
 }
 
 int snap_cache_find(SnapCache *cache, const struct snap_cache_key *key,

@@ -49,15 +49,15 @@ int snap_cache_get(SnapCache *cache, const struct snap_cache_key *key,
 		   const struct snap_cache_source *source,
 		   const struct snap_cached **ret_frame);
 
-/* Loads the frame of `key` ahead of its use, unless it is cached or being
- * loaded. Errors are dropped: who uses the frame meets them again. */
-void snap_cache_ahead(SnapCache *cache, const struct snap_cache_key *key,
-		      const struct snap_cache_source *source);
-
 /* The same for a frame that is cached or being loaded; else *ret_frame is
  * NULL. */
 int snap_cache_find(SnapCache *cache, const struct snap_cache_key *key,
 		    const struct snap_cached **ret_frame);
+
+/* Loads the frame of `key` ahead of its use, unless it is cached or being
+ * loaded. Returns 0 or -errno; who uses the frame meets the error again. */
+int snap_cache_ahead(SnapCache *cache, const struct snap_cache_key *key,
+		     const struct snap_cache_source *source);
 
 /* True for a frame that is cached or being loaded. */
 bool snap_cache_has(SnapCache *cache, const struct snap_cache_key *key);
@@ -71,7 +71,7 @@ void snap_cache_forget(SnapCache *cache, uint64_t owner);
 /* Counters since the start, and the bytes held now. */
 struct snap_cache_stats {
 	uint64_t hits;
-	uint64_t misses; /* loads that a reader waited for */
+	uint64_t misses; /* loads on demand */
 	uint64_t ahead;	 /* loads ahead */
 	uint64_t waits;
 	uint64_t errors;

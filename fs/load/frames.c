@@ -246,12 +246,12 @@ int snap_pages_find_extent(SnapPages *pages, const struct snap_segment *segment,
 	return snap_cache_find(pages->loader->cache, &key, ret_frame);
 }
 
-void snap_pages_extent_ahead(SnapPages *pages,
-			     const struct snap_segment *segment)
+int snap_pages_extent_ahead(SnapPages *pages,
+			    const struct snap_segment *segment)
 {
 	struct load l = { .pages = pages, .segment = segment };
 	struct snap_cache_key key = extent_key(pages, segment);
 	struct snap_cache_source source = extent_source(&l);
 
-	snap_cache_ahead(pages->loader->cache, &key, &source);
+	return snap_cache_ahead(pages->loader->cache, &key, &source);
 }

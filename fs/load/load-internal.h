@@ -16,6 +16,7 @@ struct SnapLoader {
 	GMutex lock;
 	GPtrArray *codecs; /* that no thread uses now; protected by lock */
 	bool warm;	   /* asked for; protected by lock */
+	bool ending;	   /* takes no more jobs; protected by lock */
 	gint next_id;	   /* this and the rest are atomic */
 	uint64_t bytes_out;
 	uint64_t bytes_read;
@@ -40,7 +41,11 @@ void snap_loader_warm(SnapLoader *loader);
 struct snap_ahead {
 	void (*run)(struct snap_ahead *ahead); /* owns `ahead` */
 };
-void snap_loader_ahead(SnapLoader *loader, struct snap_ahead *ahead);
+/* False when the loader ends: the job is still the caller's. */
+bool snap_loader_ahead(SnapLoader *loader, struct snap_ahead *ahead);
+
+/* True when so many jobs wait that more would only slow the threads. */
+bool snap_loader_busy(SnapLoader *loader);
 
 /* ---- a snapshot (snapshot.c) ---- */
 
@@ -97,9 +102,9 @@ int snap_pages_get_extent(SnapPages *pages, const struct snap_segment *segment,
 int snap_pages_find_extent(SnapPages *pages, const struct snap_segment *segment,
 			   const struct snap_cached **ret_frame);
 
-/* Loads the extent of a segment ahead. */
-void snap_pages_extent_ahead(SnapPages *pages,
-			     const struct snap_segment *segment);
+/* Loads the extent of a segment ahead. Returns 0 or -errno. */
+int snap_pages_extent_ahead(SnapPages *pages,
+			    const struct snap_segment *segment);
 
 /* Decompresses the extent of a segment into `ret`, past the cache. Returns 0 or
  * -errno. */

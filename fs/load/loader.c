@@ -10,9 +10,12 @@
 #include "fs/load/readahead.h"
 
 /* A thread that reads ahead gives way to those that answer a request: it gets
- * about a tenth of a processor for which one of them waits (nice values, in
+ * about a quarter of a processor for which one of them waits (nice values, in
  * sched(7)). */
-#define AHEAD_NICE 10
+#define AHEAD_NICE 5
+
+/* Jobs that wait. */
+#define QUEUE_MAX 64
 
 /* Of the cache, the part that the map of one snapshot may fill ahead. */
 #define MAP_PART 4
@@ -39,9 +42,18 @@ static void ahead_work(gpointer data, gpointer user_data)
 	ahead->run(ahead);
 }
 
-void snap_loader_ahead(SnapLoader *loader, struct snap_ahead *ahead)
+bool snap_loader_ahead(SnapLoader *loader, struct snap_ahead *ahead)
 {
-	g_thread_pool_push(loader->ahead, ahead, NULL);
+	SNAP_LOCKED(&loader->lock);
+
+	if (!loader->ending)
+		g_thread_pool_push(loader->ahead, ahead, NULL);
+	return !loader->ending;
+}
+
+bool snap_loader_busy(SnapLoader *loader)
+{
+	return g_thread_pool_unprocessed(loader->ahead) >= QUEUE_MAX;
 }
 
 /* ---- decompressors ---- */
@@ -96,17 +108,20 @@ static void warm_run(struct snap_ahead *ahead)
 
 void snap_loader_warm(SnapLoader *loader)
 {
+	guint n = MIN(g_get_num_processors(),
+		      (guint)g_thread_pool_get_max_threads(loader->ahead));
 	bool warm;
 
 	g_mutex_lock(&loader->lock);
 	warm = loader->warm;
 	loader->warm = true;
 	g_mutex_unlock(&loader->lock);
-	for (guint i = 0; !warm && i < g_get_num_processors(); i++) {
+	for (guint i = 0; !warm && i < n; i++) {
 		struct warm *w = g_new(struct warm, 1);
 
 		*w = (struct warm){ { warm_run }, loader };
-		snap_loader_ahead(loader, &w->ahead);
+		if (!snap_loader_ahead(loader, &w->ahead))
+			g_free(w);
 	}
 }
 
@@ -132,6 +147,10 @@ void snap_loader_free(SnapLoader *loader)
 {
 	if (!loader)
 		return;
+	/* A job may want to go on. */
+	g_mutex_lock(&loader->lock);
+	loader->ending = true;
+	g_mutex_unlock(&loader->lock);
 	g_thread_pool_free(loader->ahead, FALSE, TRUE);
 	g_ptr_array_unref(loader->codecs);
 	g_mutex_clear(&loader->lock);

@@ -82,7 +82,7 @@ static void sink_take(struct sink *to, const struct snap_segment *s,
 {
 	to->frame = frame;
 	to->extent = s;
-	to->held = !to->vec || !snap_vec_hold(to->vec, put_frame,
+	to->held = !to->vec || !snap_vec_hold(to->vec, frame->size, put_frame,
 					      to->pages->loader->cache, frame);
 }
 

@@ -37,7 +37,7 @@ struct view_handle {
 	SnapHandle handle;
 	SnapSealed *sealed; /* a reference */
 	struct snap_pages_hint hint;
-	bool exact; /* read nothing but what is asked for */
+	bool exact; /* read no extents but those asked for */
 	struct snap_hot_file hot;
 	SnapLearner *learner; /* may be NULL */
 };
@@ -208,8 +208,12 @@ static ssize_t view_give(SnapHandle *handle, SnapVec *vec, size_t size,
 {
 	struct view_handle *h = (struct view_handle *)handle;
 	ViewNode *v = (ViewNode *)handle->node;
-	ssize_t n = give_view(v->view, h->sealed, vec, size, offset,
-			      h->exact ? NULL : &h->hint);
+	ssize_t n;
+
+	if (v->view->wide)
+		snap_pages_expect(h->sealed->pages);
+	n = give_view(v->view, h->sealed, vec, size, offset,
+		      h->exact ? NULL : &h->hint);
 
 	if (h->learner && n > 0)
 		snap_learner_note(h->learner, offset, (uint64_t)n);
@@ -309,7 +313,6 @@ static int view_open(SnapNode *node, int flags,
 		return r;
 	h = snap_handle_new(sizeof(*h), &view_handle_ops, node);
 	h->sealed = sealed;
-	snap_pages_expect(sealed->pages);
 	h->exact = view->learns && (flags & O_NOATIME);
 	if (view->learns && !h->exact)
 		learn(h, caller->pid);

@@ -26,7 +26,7 @@ static void gives_all_kinds_of_pieces_in_order(void **state)
 	snap_vec_begin(vec, sizeof(buf));
 	memcpy(snap_vec_room(vec, 2), "ab", 2);
 	assert_int_equal(snap_vec_zero(vec, 3), 0);
-	assert_true(snap_vec_hold(vec, count_release, &released, NULL));
+	assert_true(snap_vec_hold(vec, 1, count_release, &released, NULL));
 	assert_int_equal(snap_vec_point(vec, "cdef", 4), 0);
 	assert_int_equal(snap_vec_copy_in(vec, "ghij", 4), 0);
 	snap_vec_cut(vec, 11);
@@ -68,8 +68,8 @@ static void more_pieces_than_it_holds_are_copied(void **state)
 	for (int round = 0; round < 2; round++) {
 		snap_vec_begin(vec, MANY);
 		for (guint i = MANY; i-- > 0;) {
-			refused += !snap_vec_hold(vec, count_release, &released,
-						  NULL);
+			refused += !snap_vec_hold(vec, 1, count_release,
+						  &released, NULL);
 			assert_int_equal(snap_vec_point(vec, &text[i], 1), 0);
 		}
 		snap_vec_copy_out(vec, out);
@@ -79,6 +79,21 @@ static void more_pieces_than_it_holds_are_copied(void **state)
 	}
 	snap_vec_begin(vec, 0);
 	assert_int_equal(released + refused, 2 * MANY);
+}
+
+static void holds_no_more_than_twice_its_answer(void **state)
+{
+	g_autoptr(SnapVec) vec = snap_vec_new();
+	guint released = 0;
+
+	snap_vec_begin(vec, 10);
+	assert_true(snap_vec_hold(vec, 100, count_release, &released, NULL));
+	assert_false(snap_vec_hold(vec, 1, count_release, &released, NULL));
+	snap_vec_begin(vec, 10);
+	for (int i = 0; i < 20; i++)
+		assert_true(
+			snap_vec_hold(vec, 1, count_release, &released, NULL));
+	assert_false(snap_vec_hold(vec, 1, count_release, &released, NULL));
 }
 
 static void writes_what_it_holds(void **state)
@@ -105,6 +120,7 @@ int main(void)
 		cmocka_unit_test(gives_all_kinds_of_pieces_in_order),
 		cmocka_unit_test(what_lies_together_is_one_piece),
 		cmocka_unit_test(more_pieces_than_it_holds_are_copied),
+		cmocka_unit_test(holds_no_more_than_twice_its_answer),
 		cmocka_unit_test(writes_what_it_holds),
 	};
 
