@@ -49,7 +49,8 @@ static void put_run(struct compact *c, const struct snap_segment *run)
 	c->to.n = snap_leaf_splice(c->to.segments, c->to.n, run, &gone);
 }
 
-/* Copies an extent, and makes all runs of its pages refer to the copy. */
+/* Copies an extent of the old file, and makes all runs of its pages refer to
+ * the copy. */
 static int copy_extent(struct compact *c, const struct snap_segment *s)
 {
 	struct snap_entry e = { 0 };
@@ -63,7 +64,7 @@ static int copy_extent(struct compact *c, const struct snap_segment *s)
 	for (guint i = 0; i < c->from.n; i++) {
 		struct snap_segment run = c->from.segments[i];
 
-		if (run.kind != SNAP_SEGMENT_EXTENT || run.offset != s->offset)
+		if (!snap_leaf_same(&run, s))
 			continue;
 		run.offset = e.offset;
 		put_run(c, &run);
@@ -139,10 +140,15 @@ static int move_segment(struct compact *c, guint i)
 	case SNAP_SEGMENT_EXTENT:
 		break;
 	}
-	if (snap_leaf_live(c->from.segments, c->from.n, s->offset) < s->pages)
+	/* What lies in a parent stays there. */
+	if (s->layer) {
+		put_run(c, s);
+		return 0;
+	}
+	if (snap_leaf_live(c->from.segments, c->from.n, s) < s->pages)
 		return gather(c, s);
 	/* Its first run copied the other runs too. */
-	if (snap_leaf_live(c->from.segments, i, s->offset))
+	if (snap_leaf_live(c->from.segments, i, s))
 		return 0;
 	return copy_extent(c, s);
 }
@@ -186,9 +192,8 @@ int snap_writer_compact(SnapWriter *w, SnapFile *fresh, SnapCodec *codec,
 	c->w = w;
 	c->codec = codec;
 	c->old = w->file;
-	r = snap_writer_begin(w, fresh);
-	if (r == 0)
-		r = move_all(c);
+	snap_writer_begin(w, fresh);
+	r = move_all(c);
 	snap_file_close(c->old);
 	if (r < 0)
 		return snap_fail_errno(error, -snap_writer_fail(w, r),

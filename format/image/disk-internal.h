@@ -23,11 +23,14 @@ struct snap_trailer {
 	struct snap_entry top;
 	struct snap_entry properties;
 	uint32_t body_crc32c;
+	uint32_t crc32c; /* of the trailer itself; snap_disk_get_trailer() */
 };
 
 /* The limits of the entries in a frame. */
 struct snap_range {
 	uint64_t end; /* the end of the frames: the offset of the trailer */
+	/* in which segments may lie; NULL: in no parent */
+	const struct snap_meta *parents;
 	/* the most pages below an entry; in a leaf, the exact number */
 	uint32_t pages;
 };
@@ -57,13 +60,12 @@ void snap_disk_put_frame(struct snap_disk_frame *ret, const char *kind,
 bool snap_disk_is_frame(const struct snap_disk_frame *f, const char *kind,
 			size_t size);
 
-/* Writes a superblock. */
-void snap_disk_put_superblock(const uint8_t *uuid,
+/* Writes a superblock; `incompat` is SNAP_INCOMPAT_LAYERS or 0. */
+void snap_disk_put_superblock(const uint8_t *uuid, uint64_t incompat,
 			      struct snap_disk_superblock *ret);
 
 /* Reads a superblock. Returns 0, -EBADMSG, or -EOPNOTSUPP for an unknown
- * version or feature. The caller checks the bit for layers, because it knows
- * the name of the parent. */
+ * version or feature. */
 int snap_disk_get_superblock(const struct snap_disk_superblock *d,
 			     struct snap_superblock *ret, GError **error);
 
@@ -82,7 +84,7 @@ void snap_disk_put_node(const char *kind, guint index,
 			const struct snap_entry *entries, guint n, void *ret);
 
 /* Reads a node, or the top, which must have `n` entries with at most
- * `range->pages` pages each. Returns 0, -EBADMSG or -EOPNOTSUPP. */
+ * `range->pages` pages each. Returns 0 or -EBADMSG. */
 int snap_disk_get_node(const void *data, const char *kind, guint index, guint n,
 		       const struct snap_range *range,
 		       struct snap_entry *ret_entries);
@@ -103,7 +105,7 @@ static inline size_t snap_disk_node_size(guint n)
 size_t snap_disk_put_leaf(uint64_t region, const struct snap_leaf *leaf,
 			  void *ret);
 
-/* Reads the leaf of `region`. Returns 0, -EBADMSG or -EOPNOTSUPP. */
+/* Reads the leaf of `region`. Returns 0 or -EBADMSG. */
 int snap_disk_get_leaf(const void *data, size_t size, uint64_t region,
 		       const struct snap_range *range,
 		       struct snap_leaf *ret_leaf);

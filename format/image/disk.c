@@ -48,13 +48,14 @@ bool snap_disk_is_frame(const struct snap_disk_frame *f, const char *kind,
 
 /* ---- superblock ---- */
 
-void snap_disk_put_superblock(const uint8_t *uuid,
+void snap_disk_put_superblock(const uint8_t *uuid, uint64_t incompat,
 			      struct snap_disk_superblock *ret)
 {
 	memset(ret, 0, sizeof(*ret));
 	snap_disk_put_frame(&ret->frame, SNAP_DISK_SUPERBLOCK, sizeof(*ret));
 	memcpy(ret->magic, SNAP_DISK_MAGIC, sizeof(ret->magic));
 	ret->version = snap_to_le32(SNAP_DISK_VERSION);
+	ret->incompat = snap_to_le64(incompat);
 	memcpy(ret->uuid, uuid, sizeof(ret->uuid));
 	ret->crc32c = snap_to_le32(snap_crc32c(
 		0, ret, offsetof(struct snap_disk_superblock, crc32c)));
@@ -74,8 +75,7 @@ int snap_disk_get_superblock(const struct snap_disk_superblock *d,
 			     struct snap_superblock *ret, GError **error)
 {
 	uint64_t incompat = snap_le64(d->incompat);
-	uint64_t unknown =
-		incompat & ~(SNAP_INCOMPAT_KNOWN | SNAP_INCOMPAT_LAYERS);
+	uint64_t unknown = incompat & ~SNAP_INCOMPAT_KNOWN;
 	int r;
 
 	if (memcmp(d->magic, SNAP_DISK_MAGIC, sizeof(d->magic)) != 0)
@@ -111,17 +111,24 @@ static void put_entry(const struct snap_entry *e, struct snap_disk_entry *ret)
 }
 
 /* Splits `where`, and checks that [offset, offset + length) is within the
- * frames. */
-static int get_place(le64 where, uint32_t length, uint64_t end,
+ * frames of that layer. */
+static int get_place(le64 where, uint32_t length,
+		     const struct snap_range *range, uint8_t *ret_layer,
 		     uint64_t *ret_offset)
 {
-	uint64_t offset = snap_le64(where) & OFFSET_MASK;
+	uint64_t offset = snap_le64(where) & OFFSET_MASK, end = range->end;
+	uint64_t layer = snap_le64(where) >> SNAP_DISK_WHERE_BITS;
 
-	if (snap_le64(where) >> SNAP_DISK_WHERE_BITS)
-		return -EOPNOTSUPP;
+	if (layer) {
+		if (!range->parents || layer > range->parents->n_layers)
+			return -EBADMSG;
+		end = range->parents->layers[layer - 1].size -
+		      sizeof(struct snap_disk_trailer);
+	}
 	if (offset < sizeof(struct snap_disk_superblock) || offset > end ||
 	    length > end - offset)
 		return -EBADMSG;
+	*ret_layer = (uint8_t)layer;
 	*ret_offset = offset;
 	return 0;
 }
@@ -132,16 +139,17 @@ static int get_entry(const struct snap_disk_entry *d,
 	struct snap_entry e = { .length = snap_le32(d->length),
 				.crc32c = snap_le32(d->crc32c),
 				.stored = snap_le32(d->stored) };
+	uint8_t layer = 0;
 	int r;
 
 	if (all_zero(d, sizeof(*d))) {
 		*ret = (struct snap_entry){ 0 };
 		return 0;
 	}
-	r = get_place(d->where, e.length, range->end, &e.offset);
+	r = get_place(d->where, e.length, range, &layer, &e.offset);
 	if (r < 0)
 		return r;
-	if (e.length < sizeof(struct snap_disk_frame) || !e.stored ||
+	if (layer || e.length < sizeof(struct snap_disk_frame) || !e.stored ||
 	    e.stored > range->pages || snap_le32(d->reserved))
 		return -EBADMSG;
 	*ret = e;
@@ -192,10 +200,6 @@ static int get_trailer_entries(const struct snap_disk_trailer *d,
 
 	if (r == 0)
 		r = get_trailer_entry(&d->properties, end, &t->properties);
-	if (r == -EOPNOTSUPP)
-		return snap_fail(error, EOPNOTSUPP,
-				 "an increment; this program cannot read "
-				 "increments");
 	if (r == 0 && (t->top.length != snap_disk_node_size(
 						snap_disk_nodes(t->regions)) ||
 		       t->properties.length > SNAP_DISK_PROPERTIES_MAX))
@@ -210,7 +214,8 @@ int snap_disk_get_trailer(const struct snap_disk_trailer *d, uint64_t file_size,
 {
 	struct snap_trailer t = { .file_size = snap_le64(d->file_size),
 				  .regions = snap_le64(d->regions),
-				  .body_crc32c = snap_le32(d->body_crc32c) };
+				  .body_crc32c = snap_le32(d->body_crc32c),
+				  .crc32c = snap_le32(d->crc32c) };
 	int r;
 
 	if (memcmp(d->magic, SNAP_DISK_END_MAGIC, sizeof(d->magic)) != 0)
@@ -288,7 +293,8 @@ static void put_segment(const struct snap_segment *s,
 		ret->fill = s->fill;
 	if (s->kind != SNAP_SEGMENT_EXTENT)
 		return;
-	ret->where = snap_to_le64(s->offset);
+	ret->where = snap_to_le64(s->offset | (uint64_t)s->layer
+						      << SNAP_DISK_WHERE_BITS);
 	ret->length = snap_to_le32(s->length);
 	ret->crc32c = snap_to_le32(s->crc32c);
 	ret->first = snap_to_le16(s->first);
@@ -296,8 +302,8 @@ static void put_segment(const struct snap_segment *s,
 }
 
 /* Reads a run of an extent's pages. */
-static int get_extent(const struct snap_disk_segment *d, uint64_t end,
-		      struct snap_segment *s)
+static int get_extent(const struct snap_disk_segment *d,
+		      const struct snap_range *range, struct snap_segment *s)
 {
 	uint16_t first = snap_le16(d->first), pages = snap_le16(d->pages);
 
@@ -310,7 +316,7 @@ static int get_extent(const struct snap_disk_segment *d, uint64_t end,
 	s->crc32c = snap_le32(d->crc32c);
 	if (s->length < 1 || s->length > SNAP_DISK_EXTENT_MAX)
 		return -EBADMSG;
-	return get_place(d->where, s->length, end, &s->offset);
+	return get_place(d->where, s->length, range, &s->layer, &s->offset);
 }
 
 /* Reads a run of pages of one byte. The fields of an extent must be zero. */
@@ -324,7 +330,7 @@ static int get_fill(const struct snap_disk_segment *d, struct snap_segment *s)
 }
 
 static int get_segment(const struct snap_disk_segment *d, guint page,
-		       uint64_t end, struct snap_segment *ret)
+		       const struct snap_range *range, struct snap_segment *ret)
 {
 	guint count = snap_le16(d->count);
 
@@ -342,7 +348,7 @@ static int get_segment(const struct snap_disk_segment *d, guint page,
 		return get_fill(d, ret);
 	case SNAP_DISK_SEGMENT_EXTENT:
 		ret->kind = SNAP_SEGMENT_EXTENT;
-		return get_extent(d, end, ret);
+		return get_extent(d, range, ret);
 	default:
 		return -EBADMSG;
 	}
@@ -380,7 +386,7 @@ int snap_disk_get_leaf(const void *data, size_t size, uint64_t region,
 		return -EBADMSG;
 	for (guint i = 0; i < n; i++) {
 		struct snap_segment *s = &ret_leaf->segments[i];
-		int r = get_segment(&d->segments[i], page, range->end, s);
+		int r = get_segment(&d->segments[i], page, range, s);
 
 		if (r < 0)
 			return r;

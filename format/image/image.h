@@ -50,6 +50,17 @@ struct snap_block {
 	bool ignored;
 };
 
+/* The most parents that a snapshot has. */
+#define SNAP_LAYERS_MAX 8u
+
+/* A parent: another snapshot file, some of whose extents this one uses. */
+struct snap_layer {
+	uint8_t uuid[16];
+	uint64_t size;	 /* of the file in bytes */
+	uint64_t used;	 /* bytes of the extents in use; the writer counts */
+	uint32_t crc32c; /* of its trailer, which sums up all other bytes */
+};
+
 /* The properties of a snapshot. */
 struct snap_meta {
 	enum snap_form form;
@@ -64,6 +75,9 @@ struct snap_meta {
 	bool footers;
 	guint n_blocks;
 	struct snap_block *blocks; /* in page-space order */
+	/* layer n of the map is layers[n - 1]; the writer fills them in */
+	guint n_layers;
+	struct snap_layer layers[SNAP_LAYERS_MAX];
 };
 
 /* "classic", "verbatim" or "mapped-ram". */
@@ -142,7 +156,8 @@ struct snap_segment {
 	uint8_t fill;
 	uint8_t first;	 /* first page, within the extent */
 	uint8_t pages;	 /* pages in the extent */
-	uint64_t offset; /* of the extent in the file */
+	uint8_t layer;	 /* the file of the extent; 0: the snapshot's own */
+	uint64_t offset; /* of the extent in that file */
 	uint32_t length; /* of the extent, compressed */
 	uint32_t crc32c; /* of the extent, compressed */
 };
@@ -186,10 +201,21 @@ typedef struct SnapReader SnapReader;
 /* Opens a snapshot and checks what opening needs: trailer, superblock,
  * properties, top. It owns `file` from then on, also on failure. Returns 0,
  * -ENODATA without a valid trailer, -EBADMSG for damage, -EOPNOTSUPP for an
- * unknown feature or version (increments too), or -errno. */
+ * unknown feature or version, or -errno. Extents of a parent can be read once
+ * its file was handed over with snap_reader_set_layer(). */
 int snap_reader_open(SnapFile *file, SnapReader **ret_reader, GError **error);
 void snap_reader_free(SnapReader *r);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapReader, snap_reader_free)
+
+/* Hands over the file of parent `i` of the properties (from 0 on), before other
+ * threads read. The reader owns `file` from then on, also on failure. Returns
+ * 0, -EBADMSG where it is not the file that the snapshot was made from, or
+ * -errno. */
+int snap_reader_set_layer(SnapReader *r, guint i, SnapFile *file,
+			  GError **error);
+
+/* The snapshot as the parent of another one. */
+struct snap_layer snap_reader_as_layer(const SnapReader *r);
 
 /* The properties of the snapshot; owned by the reader. */
 const struct snap_meta *snap_reader_meta(const SnapReader *r);
@@ -236,7 +262,8 @@ guint snap_entry_segments(const struct snap_entry *entry);
 #define SNAP_LEAF_MAX (16 * SNAP_KIB)
 
 /* Reads and decompresses the extent of a segment: all its pages, into `ret`.
- * Returns 0, -EBADMSG or -errno. */
+ * Returns 0, -EBADMSG, -ENOLINK where it lies in a parent whose file was not
+ * handed over, or -errno. */
 int snap_reader_extent(SnapReader *r, const struct snap_segment *segment,
 		       SnapCodec *codec, void *ret);
 
@@ -269,6 +296,19 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapWriter, snap_writer_free)
 int snap_writer_extent(SnapWriter *w, uint64_t region, const uint16_t *pages,
 		       guint n, const void *frame, size_t size);
 
+/* Declares a parent: its uuid, size and crc32c. *ret_layer becomes its number.
+ * At the commit, parents that no page uses are left out. Returns 0, -E2BIG
+ * where there are SNAP_LAYERS_MAX, or -EINVAL where the first extent was
+ * written and no parent was declared before it: the beginning of the file says
+ * whether it may have parents. */
+int snap_writer_layer(SnapWriter *w, const struct snap_layer *layer,
+		      uint8_t *ret_layer);
+
+/* Says that the pages of a run of `region` lie in an extent of the parent
+ * run->layer. They replace older content. Returns 0, -EINVAL or -errno. */
+int snap_writer_share(SnapWriter *w, uint64_t region,
+		      const struct snap_segment *run);
+
 /* Says that all bytes of `count` pages from `page` on (in the page space) are
  * `fill`. Returns 0 or -errno. */
 int snap_writer_fill(SnapWriter *w, uint64_t page, uint64_t count,
@@ -277,8 +317,9 @@ int snap_writer_fill(SnapWriter *w, uint64_t page, uint64_t count,
 /* Counters of the bytes so far. */
 struct snap_writer_stats {
 	uint64_t written; /* bytes appended */
-	uint64_t dead;	 /* of those, bytes of pages that were replaced later */
-	uint64_t stored; /* pages in extents; replaced ones do not count */
+	uint64_t dead; /* of those, bytes of pages that were replaced later */
+	/* pages in extents, those of parents too; replaced ones do not count */
+	uint64_t stored;
 	/* the offset before which the file is known to be on disk */
 	uint64_t on_disk;
 };
@@ -305,8 +346,16 @@ int snap_writer_commit(SnapWriter *w, struct snap_meta *meta, int dirfd,
  * check. */
 typedef bool (*snap_verify_progress)(uint64_t done, uint64_t all, void *data);
 
-/* Checks every byte of the file: checksums, the structure of the map, the
- * content of every frame. Returns 0, -EBADMSG with a sentence that names the
- * offset, -ECANCELED or -errno. */
-int snap_verify(SnapReader *r, snap_verify_progress progress, void *data,
-		GError **error);
+/* The files whose bytes were found whole so far. */
+typedef struct SnapVerified SnapVerified;
+SnapVerified *snap_verified_new(void);
+void snap_verified_free(SnapVerified *done);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapVerified, snap_verified_free)
+
+/* Checks every byte of the file and of its parents: checksums, the structure of
+ * the map, the content of every frame. Parents that are in `done` are not read
+ * again, and the files that were read are added to it; it may be NULL. Returns
+ * 0, -EBADMSG with a sentence that names the offset, -ENOLINK where a parent
+ * was not handed over, -ECANCELED or -errno. */
+int snap_verify(SnapReader *r, SnapVerified *done,
+		snap_verify_progress progress, void *data, GError **error);

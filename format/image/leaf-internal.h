@@ -6,8 +6,9 @@
 
 /* What a splice replaced. */
 struct snap_splice {
-	uint64_t dead; /* bytes of extents that are no longer in use */
-	guint pages;   /* pages in extents that were replaced */
+	/* bytes of the snapshot's own extents that are no longer in use */
+	uint64_t dead;
+	guint pages; /* pages in extents that were replaced */
 };
 
 /* Makes a leaf of a region of zeros. */
@@ -25,8 +26,17 @@ guint snap_leaf_splice(struct snap_segment *s, guint n,
 		       const struct snap_segment *run,
 		       struct snap_splice *ret_gone);
 
-/* The number of pages of the extent at `offset` that are in use. */
-guint snap_leaf_live(const struct snap_segment *s, guint n, uint64_t offset);
+/* True when two runs lie in the same extent. */
+bool snap_leaf_same(const struct snap_segment *a, const struct snap_segment *b);
+
+/* The number of pages of the extent of `of` that are in use. */
+guint snap_leaf_live(const struct snap_segment *s, guint n,
+		     const struct snap_segment *of);
+
+/* Adds the bytes of the extents that the runs use to the sums of their layers,
+ * each extent once. */
+void snap_leaf_used(const struct snap_leaf *leaf,
+		    uint64_t used[SNAP_LAYERS_MAX + 1]);
 
 /* Splits an extent into runs: gives the run that begins with pages[i], a copy
  * of `like` with its own pages. Returns the index of the next run's first page,

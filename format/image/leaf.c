@@ -39,14 +39,34 @@ guint snap_leaf_end(const struct snap_leaf *leaf)
 	return i ? leaf->segments[i - 1].page + leaf->segments[i - 1].count : 0;
 }
 
-guint snap_leaf_live(const struct snap_segment *s, guint n, uint64_t offset)
+bool snap_leaf_same(const struct snap_segment *a, const struct snap_segment *b)
+{
+	return a->kind == SNAP_SEGMENT_EXTENT &&
+	       b->kind == SNAP_SEGMENT_EXTENT && a->layer == b->layer &&
+	       a->offset == b->offset;
+}
+
+guint snap_leaf_live(const struct snap_segment *s, guint n,
+		     const struct snap_segment *of)
 {
 	guint live = 0;
 
 	for (guint i = 0; i < n; i++)
-		if (s[i].kind == SNAP_SEGMENT_EXTENT && s[i].offset == offset)
+		if (snap_leaf_same(&s[i], of))
 			live += s[i].count;
 	return live;
+}
+
+void snap_leaf_used(const struct snap_leaf *leaf,
+		    uint64_t used[SNAP_LAYERS_MAX + 1])
+{
+	for (guint i = 0; i < leaf->n; i++) {
+		const struct snap_segment *s = &leaf->segments[i];
+
+		if (s->kind == SNAP_SEGMENT_EXTENT &&
+		    !snap_leaf_live(leaf->segments, i, s))
+			used[s->layer] += s->length;
+	}
 }
 
 /* ---- what a splice replaces ---- */
@@ -75,15 +95,16 @@ static void count_gone(const struct snap_segment *s, guint n, guint begin,
 		guint lost = 0, dead;
 
 		if (s[i].kind != SNAP_SEGMENT_EXTENT ||
-		    snap_leaf_live(s + begin, i - begin, s[i].offset))
+		    snap_leaf_live(s + begin, i - begin, &s[i]))
 			continue;
 		for (guint j = i; j < end; j++)
-			if (s[j].kind == SNAP_SEGMENT_EXTENT &&
-			    s[j].offset == s[i].offset)
+			if (snap_leaf_same(&s[j], &s[i]))
 				lost += overlap(&s[j], run);
-		dead = s[i].pages - snap_leaf_live(s, n, s[i].offset);
-		gone->dead += share(&s[i], dead + lost) - share(&s[i], dead);
 		gone->pages += lost;
+		if (s[i].layer)
+			continue;
+		dead = s[i].pages - snap_leaf_live(s, n, &s[i]);
+		gone->dead += share(&s[i], dead + lost) - share(&s[i], dead);
 	}
 }
 
@@ -115,8 +136,7 @@ static bool can_join(const struct snap_segment *a, const struct snap_segment *b)
 	case SNAP_SEGMENT_FILL:
 		return a->fill == b->fill;
 	case SNAP_SEGMENT_EXTENT:
-		return a->offset == b->offset &&
-		       a->first + a->count == b->first;
+		return snap_leaf_same(a, b) && a->first + a->count == b->first;
 	}
 	return false;
 }

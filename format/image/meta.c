@@ -149,10 +149,34 @@ static enum snap_block_kind kind_at(enum snap_form form, guint i, guint n)
 	return i + 1 < n ? SNAP_BLOCK_RAM : SNAP_BLOCK_STATE;
 }
 
+/* No parent comes twice, and something of each is in use. */
+static int check_layers(const struct snap_meta *meta, GError **error)
+{
+	const uint64_t least = sizeof(struct snap_disk_superblock) +
+			       sizeof(struct snap_disk_trailer);
+
+	for (guint i = 0; i < meta->n_layers; i++) {
+		const struct snap_layer *l = &meta->layers[i];
+		bool is_wrong = l->size < least ||
+				l->size > (uint64_t)1 << SNAP_DISK_WHERE_BITS ||
+				!l->used || l->used > l->size - least;
+
+		for (guint j = 0; j < i; j++)
+			is_wrong |= !memcmp(l->uuid, meta->layers[j].uuid,
+					    sizeof(l->uuid));
+		if (is_wrong)
+			return snap_fail(error, EBADMSG,
+					 "parent %u: its record is wrong",
+					 i + 1);
+	}
+	return 0;
+}
+
 int snap_meta_check(const struct snap_meta *meta, GError **error)
 {
 	guint needed = blocks_needed(meta);
 	uint64_t base = 0;
+	int r;
 
 	if (meta->form < SNAP_FORM_CLASSIC || meta->form > SNAP_FORM_MAPPED)
 		return snap_fail(error, EBADMSG, "form %d of snapshot",
@@ -162,7 +186,6 @@ int snap_meta_check(const struct snap_meta *meta, GError **error)
 		return snap_fail(error, EBADMSG, "%u blocks", meta->n_blocks);
 	for (guint i = 0; i < meta->n_blocks; i++) {
 		const struct snap_block *b = &meta->blocks[i];
-		int r;
 
 		if (b->kind != kind_at(meta->form, i, needed))
 			return snap_fail(error, EBADMSG,
@@ -172,5 +195,6 @@ int snap_meta_check(const struct snap_meta *meta, GError **error)
 		if (r < 0)
 			return r;
 	}
-	return snap_meta_split(meta) ? check_stream(meta, error) : 0;
+	r = snap_meta_split(meta) ? check_stream(meta, error) : 0;
+	return r < 0 ? r : check_layers(meta, error);
 }

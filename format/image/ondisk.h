@@ -31,8 +31,8 @@
 #define SNAP_DISK_END_MAGIC "SNAPEND\n" /* the file's last 8 bytes */
 
 /* Features that a reader must know to read the file. */
-#define SNAP_INCOMPAT_LAYERS ((uint64_t)1 << 0) /* refers to parents */
-#define SNAP_INCOMPAT_KNOWN ((uint64_t)0)	/* what this program reads */
+#define SNAP_INCOMPAT_LAYERS ((uint64_t)1 << 0) /* may refer to parents */
+#define SNAP_INCOMPAT_KNOWN SNAP_INCOMPAT_LAYERS /* what this program reads */
 
 /* What a skippable frame holds: four letters after its header. */
 #define SNAP_DISK_SUPERBLOCK "SUPR"
@@ -66,7 +66,8 @@ static_assert(offsetof(struct snap_disk_superblock, crc32c) == 60,
 	      "superblock");
 
 /* The place of a frame: bits 0 to 47 are its offset in the file, bits 48 to 63
- * the layer. Layer 0 is this file, layer n the nth parent in the properties. */
+ * the layer. Layer 0 is this file, layer n the nth parent in the properties.
+ * Only an extent may lie in a parent. */
 #define SNAP_DISK_WHERE_BITS 48
 
 /* Refers to a frame and sums up the pages below it. All zero: every page below
@@ -141,7 +142,8 @@ static_assert(sizeof(struct snap_disk_property) == 8, "property");
 				 * mapped-ram */
 #define SNAP_DISK_KEY_BLOCK 2u	/* snap_disk_block; repeated, in order */
 #define SNAP_DISK_KEY_STREAM 3u /* snap_disk_stream; not in form 2 */
-#define SNAP_DISK_KEY_LAYER 4u	/* uuid of a parent; repeated, in order */
+/* 4 was kept for parents, and is in no file */
+#define SNAP_DISK_KEY_LAYER 5u /* snap_disk_layer; repeated, in order */
 #define SNAP_DISK_KEY_IGNORABLE 0x8000u
 #define SNAP_DISK_KEY_MACHINE 0x8001u /* QEMU's machine type, text */
 #define SNAP_DISK_KEY_CREATED 0x8002u /* le64: ns since 1970, UTC */
@@ -181,6 +183,18 @@ struct snap_disk_stream {
 	le32 reserved;
 };
 static_assert(sizeof(struct snap_disk_stream) == 24, "stream");
+
+/* A parent: another snapshot file, some of whose extents this one uses. Of two
+ * files with one uuid, size and sum are those of the right one. */
+#define SNAP_DISK_LAYERS_MAX 8u
+struct snap_disk_layer {
+	uint8_t uuid[16];
+	le64 size;   /* of the file in bytes */
+	le64 used;   /* bytes of the extents that this snapshot uses */
+	le32 crc32c; /* the one at the end of its trailer */
+	le32 reserved;
+};
+static_assert(sizeof(struct snap_disk_layer) == 40, "layer");
 
 /* The last 128 bytes of the file. */
 struct snap_disk_trailer {

@@ -58,6 +58,17 @@ static void put_stream(GByteArray *out, const struct snap_meta *meta)
 	put(out, SNAP_DISK_KEY_STREAM, &d, sizeof(d));
 }
 
+static void put_layer(GByteArray *out, const struct snap_layer *l)
+{
+	struct snap_disk_layer d = { 0 };
+
+	memcpy(d.uuid, l->uuid, sizeof(d.uuid));
+	d.size = snap_to_le64(l->size);
+	d.used = snap_to_le64(l->used);
+	d.crc32c = snap_to_le32(l->crc32c);
+	put(out, SNAP_DISK_KEY_LAYER, &d, sizeof(d));
+}
+
 void *snap_properties_put(const struct snap_meta *meta, size_t *ret_size)
 {
 	le32 form = snap_to_le32((uint32_t)meta->form);
@@ -75,6 +86,8 @@ void *snap_properties_put(const struct snap_meta *meta, size_t *ret_size)
 		put_stream(out, meta);
 	for (guint i = 0; i < meta->n_blocks; i++)
 		put_block(out, &meta->blocks[i]);
+	for (guint i = 0; i < meta->n_layers; i++)
+		put_layer(out, &meta->layers[i]);
 	snap_disk_put_frame((struct snap_disk_frame *)out->data,
 			    SNAP_DISK_PROPERTIES, out->len);
 	*ret_size = out->len;
@@ -185,19 +198,20 @@ static int get_stream(struct parse *p, struct record *rec, GError **error)
 
 static int get_layer(struct parse *p, struct record *rec, GError **error)
 {
-	g_autoptr(GString) uuid = g_string_new(NULL);
-	uint8_t b[16];
+	struct snap_meta *meta = p->meta;
+	struct snap_layer *l = &meta->layers[meta->n_layers];
+	struct snap_disk_layer d;
 
-	if (!take(rec, b, sizeof(b)))
-		return damaged(error, "layer");
-	for (guint i = 0; i < sizeof(b); i++)
-		g_string_append_printf(
-			uuid, "%s%02x",
-			i >= 4 && i <= 10 && i % 2 == 0 ? "-" : "", b[i]);
-	return snap_fail(error, EOPNOTSUPP,
-			 "an increment on snapshot %s; this program cannot "
-			 "read increments",
-			 uuid->str);
+	if (meta->n_layers >= SNAP_LAYERS_MAX)
+		return damaged(error, "too many parents");
+	if (!take(rec, &d, sizeof(d)) || snap_le32(d.reserved))
+		return damaged(error, "a parent");
+	memcpy(l->uuid, d.uuid, sizeof(l->uuid));
+	l->size = snap_le64(d.size);
+	l->used = snap_le64(d.used);
+	l->crc32c = snap_le32(d.crc32c);
+	meta->n_layers++;
+	return 0;
 }
 
 static int get_created(struct parse *p, struct record *rec, GError **error)

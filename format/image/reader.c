@@ -20,10 +20,11 @@
 #include "format/image/meta-internal.h"
 #include "format/image/reader-internal.h"
 
-/* Reads exactly `size` bytes; -EBADMSG where the file ends earlier. */
-int snap_reader_read(SnapReader *r, void *buf, size_t size, uint64_t offset)
+int snap_reader_read(SnapReader *r, guint layer, void *buf, size_t size,
+		     uint64_t offset)
 {
-	int ret = snap_file_read(r->file, buf, size, offset);
+	SnapFile *file = r->files[layer];
+	int ret = file ? snap_file_read(file, buf, size, offset) : -ENOLINK;
 
 	if (ret == 0)
 		__atomic_add_fetch(&r->bytes_read, size, __ATOMIC_RELAXED);
@@ -31,14 +32,16 @@ int snap_reader_read(SnapReader *r, void *buf, size_t size, uint64_t offset)
 }
 
 /* Reads the frame of an entry and checks its checksum. */
-static int read_named(SnapReader *r, const struct snap_entry *e, void *ret)
+static int read_named(SnapReader *r, guint layer, const struct snap_entry *e,
+		      void *ret)
 {
-	uint64_t end = r->trailer.file_size - sizeof(struct snap_disk_trailer);
+	uint64_t end = snap_reader_layer_size(r, layer) -
+		       sizeof(struct snap_disk_trailer);
 	int ret_code;
 
 	if (e->offset > end || e->length > end - e->offset)
 		return -EBADMSG;
-	ret_code = snap_reader_read(r, ret, e->length, e->offset);
+	ret_code = snap_reader_read(r, layer, ret, e->length, e->offset);
 	if (ret_code < 0)
 		return ret_code;
 	return snap_crc32c(0, ret, e->length) == e->crc32c ? 0 : -EBADMSG;
@@ -53,32 +56,40 @@ static int fail_read(GError **error, int r, const char *what)
 	return snap_fail_errno(error, -r, "%s", what);
 }
 
-/* True when the file begins like a snapshot file. */
+/* True when the file begins like a snapshot file, or is too short to tell. */
 static bool begins_as_ours(SnapReader *r)
 {
 	struct snap_disk_superblock d;
 
-	return snap_reader_read(r, &d, sizeof(d), 0) == 0 &&
+	return snap_reader_read(r, 0, &d, sizeof(d), 0) < 0 ||
 	       memcmp(d.magic, SNAP_DISK_MAGIC, sizeof(d.magic)) == 0;
 }
 
-static int open_trailer(SnapReader *r, GError **error)
+int snap_reader_trailer(SnapReader *r, guint layer, struct snap_trailer *ret,
+			GError **error)
 {
+	SnapFile *file = r->files[layer];
 	struct snap_disk_trailer d;
 	uint64_t size;
-	int ret = r->file->ops->size(r->file, &size);
+	int code = file->ops->size(file, &size);
 
-	if (ret < 0)
-		return snap_fail_errno(error, -ret, "size of the file");
+	if (code < 0)
+		return snap_fail_errno(error, -code, "size of the file");
 	if (size < sizeof(struct snap_disk_superblock) + sizeof(d))
 		return snap_fail(error, ENODATA,
 				 "no valid end: %" PRIu64 " bytes are too few "
 				 "for a snapshot",
 				 size);
-	ret = snap_reader_read(r, &d, sizeof(d), size - sizeof(d));
-	if (ret < 0)
-		return snap_fail_errno(error, -ret, "reading the trailer");
-	ret = snap_disk_get_trailer(&d, size, &r->trailer, error);
+	code = snap_reader_read(r, layer, &d, sizeof(d), size - sizeof(d));
+	if (code < 0)
+		return snap_fail_errno(error, -code, "reading the trailer");
+	return snap_disk_get_trailer(&d, size, ret, error);
+}
+
+static int open_trailer(SnapReader *r, GError **error)
+{
+	int ret = snap_reader_trailer(r, 0, &r->trailer, error);
+
 	if (ret == -ENODATA && !begins_as_ours(r)) {
 		g_clear_error(error);
 		return snap_fail(error, ENODATA,
@@ -91,7 +102,7 @@ static int open_trailer(SnapReader *r, GError **error)
 static int open_superblock(SnapReader *r, GError **error)
 {
 	struct snap_disk_superblock d;
-	int ret = snap_reader_read(r, &d, sizeof(d), 0);
+	int ret = snap_reader_read(r, 0, &d, sizeof(d), 0);
 
 	if (ret < 0)
 		return snap_fail_errno(error, -ret, "reading the superblock");
@@ -106,11 +117,28 @@ static int open_superblock(SnapReader *r, GError **error)
 	return 0;
 }
 
+/* Checks what the properties alone do not tell of the parents. */
+static int check_parents(const SnapReader *r, GError **error)
+{
+	const struct snap_meta *meta = &r->meta;
+
+	if (meta->n_layers && !(r->superblock.incompat & SNAP_INCOMPAT_LAYERS))
+		return snap_fail(error, EBADMSG,
+				 "parents, in a file that begins as one "
+				 "without");
+	for (guint i = 0; i < meta->n_layers; i++)
+		if (!memcmp(meta->layers[i].uuid, meta->uuid,
+			    sizeof(meta->uuid)))
+			return snap_fail(error, EBADMSG,
+					 "a snapshot that is its own parent");
+	return 0;
+}
+
 static int open_properties(SnapReader *r, GError **error)
 {
 	const struct snap_entry *e = &r->trailer.properties;
 	g_autofree void *frame = g_try_malloc(MAX(e->length, 1));
-	int ret = frame ? read_named(r, e, frame) : -ENOMEM;
+	int ret = frame ? read_named(r, 0, e, frame) : -ENOMEM;
 
 	if (ret < 0)
 		return fail_read(error, ret, "properties");
@@ -118,10 +146,9 @@ static int open_properties(SnapReader *r, GError **error)
 	if (ret < 0)
 		return ret;
 	memcpy(r->meta.uuid, r->superblock.uuid, sizeof(r->meta.uuid));
-	if (r->superblock.incompat & SNAP_INCOMPAT_LAYERS)
-		return snap_fail(error, EOPNOTSUPP,
-				 "an increment on a parent that it does not "
-				 "name; this program cannot read increments");
+	ret = check_parents(r, error);
+	if (ret < 0)
+		return ret;
 	if (snap_meta_regions(&r->meta) != r->trailer.regions)
 		return snap_fail(
 			error, EBADMSG,
@@ -139,7 +166,7 @@ static int open_top(SnapReader *r, GError **error)
 	};
 	guint n = snap_disk_nodes(r->trailer.regions);
 	g_autofree void *frame = g_try_malloc(MAX(e->length, 1));
-	int ret = frame ? read_named(r, e, frame) : -ENOMEM;
+	int ret = frame ? read_named(r, 0, e, frame) : -ENOMEM;
 
 	r->top = g_try_new0(struct snap_entry, n ? n : 1);
 	if (ret == 0 && !r->top)
@@ -148,10 +175,6 @@ static int open_top(SnapReader *r, GError **error)
 		return fail_read(error, ret, "top of the map");
 	r->n_top = n;
 	ret = snap_disk_get_node(frame, SNAP_DISK_TOP, 0, n, &range, r->top);
-	if (ret == -EOPNOTSUPP)
-		return snap_fail(error, EOPNOTSUPP,
-				 "the map refers to another snapshot; this "
-				 "program cannot read increments");
 	return ret < 0 ? snap_fail(error, EBADMSG, "top of the map: damaged")
 		       : 0;
 }
@@ -161,7 +184,7 @@ int snap_reader_open(SnapFile *file, SnapReader **ret_reader, GError **error)
 	g_autoptr(SnapReader) r = g_new0(SnapReader, 1);
 	int ret;
 
-	r->file = file;
+	r->files[0] = file;
 	ret = open_trailer(r, error);
 	if (ret == 0)
 		ret = open_superblock(r, error);
@@ -178,10 +201,50 @@ void snap_reader_free(SnapReader *r)
 {
 	if (!r)
 		return;
-	snap_file_close(r->file);
+	for (guint i = 0; i < G_N_ELEMENTS(r->files); i++)
+		snap_file_close(r->files[i]);
 	snap_meta_clear(&r->meta);
 	g_free(r->top);
 	g_free(r);
+}
+
+/* ---- parents ---- */
+
+struct snap_layer snap_reader_as_layer(const SnapReader *r)
+{
+	struct snap_layer layer = { .size = r->trailer.file_size,
+				    .crc32c = r->trailer.crc32c };
+
+	memcpy(layer.uuid, r->meta.uuid, sizeof(layer.uuid));
+	return layer;
+}
+
+int snap_reader_set_layer(SnapReader *r, guint i, SnapFile *file,
+			  GError **error)
+{
+	const struct snap_layer *layer = &r->meta.layers[i];
+	struct snap_trailer *t = &r->parents[i];
+	int ret;
+
+	snap_file_close(r->files[i + 1]);
+	r->files[i + 1] = file;
+	ret = snap_reader_trailer(r, i + 1, t, error);
+	if (ret == 0 &&
+	    (memcmp(t->uuid, layer->uuid, sizeof(t->uuid)) != 0 ||
+	     t->file_size != layer->size || t->crc32c != layer->crc32c))
+		ret = snap_fail(error, EBADMSG,
+				"another file than the one that the snapshot "
+				"was made from");
+	if (ret == -ENODATA || ret == -EOPNOTSUPP) {
+		ret = -EBADMSG;
+		if (error)
+			(*error)->code = EBADMSG;
+	}
+	if (ret < 0) {
+		snap_file_close(file);
+		r->files[i + 1] = NULL;
+	}
+	return ret;
 }
 
 /* ---- properties ---- */
@@ -226,7 +289,7 @@ int snap_reader_node(SnapReader *r, guint index, struct snap_node *ret_node)
 		return 0;
 	if (e->length != snap_disk_node_size(n))
 		return -EBADMSG;
-	ret = read_named(r, e, frame);
+	ret = read_named(r, 0, e, frame);
 	if (ret == 0)
 		ret = snap_disk_get_node(frame, SNAP_DISK_NODE, index, n,
 					 &range, ret_node->entries);
@@ -239,7 +302,7 @@ int snap_reader_node(SnapReader *r, guint index, struct snap_node *ret_node)
 
 int snap_reader_stretch(SnapReader *r, uint64_t offset, size_t size, void *buf)
 {
-	return snap_reader_read(r, buf, size, offset);
+	return snap_reader_read(r, 0, buf, size, offset);
 }
 
 /* Takes the frame of an entry from a stretch that holds all of it; NULL where
@@ -278,6 +341,7 @@ int snap_reader_leaf_at(SnapReader *r, const struct snap_stretch *at,
 			struct snap_leaf *ret_leaf)
 {
 	struct snap_range range = { .end = entry->offset,
+				    .parents = &r->meta,
 				    .pages = entry->stored };
 	uint8_t frame[SNAP_DISK_LEAF_MAX];
 	const void *known;
@@ -291,7 +355,7 @@ int snap_reader_leaf_at(SnapReader *r, const struct snap_stretch *at,
 		return -EBADMSG;
 	known = in_stretch(at, entry);
 	if (!known) {
-		ret = read_named(r, entry, frame);
+		ret = read_named(r, 0, entry, frame);
 		if (ret < 0)
 			return ret;
 		known = frame;
@@ -311,7 +375,7 @@ int snap_reader_extent(SnapReader *r, const struct snap_segment *segment,
 
 	if (e.length > SNAP_DISK_EXTENT_MAX)
 		return -EBADMSG;
-	ret_code = read_named(r, &e, frame);
+	ret_code = read_named(r, segment->layer, &e, frame);
 	if (ret_code < 0)
 		return ret_code;
 	return snap_codec_decompress_trusted(codec, frame, e.length, ret,

@@ -12,6 +12,10 @@
  * are checked, and the walk continues with an empty index. The map is at most a
  * hundredth of the file, so reading it again is cheap. At the end the index has
  * covered the file without gaps, so every run was checked.
+ *
+ * A parent is walked in the same way, and the runs that refer into it must
+ * match its extents. Its own map is not read: the files to which that refers
+ * may be gone.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -25,6 +29,11 @@
 #define INDEX_SIZE (1u << 19)
 #define REGION_UNKNOWN UINT32_MAX
 
+/* The files that were found whole, each as device and inode. */
+struct SnapVerified {
+	GArray *ids; /* of struct snap_file_id */
+};
+
 /* An extent that the walk found. */
 struct found {
 	uint64_t offset;
@@ -36,6 +45,10 @@ struct found {
 
 struct verify {
 	SnapReader *r;
+	guint layer; /* that is walked */
+	bool skip[SNAP_LAYERS_MAX + 1];
+	uint64_t before; /* bytes of the layers that are done */
+	uint64_t all;	 /* bytes of all layers that are not skipped */
 	snap_verify_progress progress;
 	void *data;
 	GError **error;
@@ -53,7 +66,50 @@ struct verify {
 	guint block;	    /* the block of the current region */
 	uint64_t block_end; /* the end of the block, in pages */
 	uint64_t stored;    /* stored pages in the block so far */
+	uint64_t used[SNAP_LAYERS_MAX + 1]; /* by the leaves so far */
 };
+
+/* ---- what is done ---- */
+
+SnapVerified *snap_verified_new(void)
+{
+	SnapVerified *done = g_new0(SnapVerified, 1);
+
+	done->ids = g_array_new(FALSE, FALSE, sizeof(struct snap_file_id));
+	return done;
+}
+
+void snap_verified_free(SnapVerified *done)
+{
+	if (!done)
+		return;
+	g_array_unref(done->ids);
+	g_free(done);
+}
+
+static bool is_done(const SnapVerified *done, SnapFile *f)
+{
+	struct snap_file_id id;
+
+	if (!done || snap_file_identify(f, &id) < 0)
+		return false;
+	for (guint i = 0; i < done->ids->len; i++) {
+		const struct snap_file_id *other =
+			&g_array_index(done->ids, struct snap_file_id, i);
+
+		if (other->device == id.device && other->inode == id.inode)
+			return true;
+	}
+	return false;
+}
+
+static void set_done(SnapVerified *done, SnapFile *f)
+{
+	struct snap_file_id id;
+
+	if (done && !is_done(done, f) && snap_file_identify(f, &id) == 0)
+		g_array_append_val(done->ids, id);
+}
 
 /* ---- the index ---- */
 
@@ -97,8 +153,8 @@ static int check_run(struct verify *v, uint32_t region,
 {
 	struct found *f;
 
-	if (s->kind != SNAP_SEGMENT_EXTENT || s->offset < v->begin ||
-	    s->offset >= v->end)
+	if (s->kind != SNAP_SEGMENT_EXTENT || s->layer != v->layer ||
+	    s->offset < v->begin || s->offset >= v->end)
 		return 0;
 	f = v->n ? bsearch(&s->offset, v->index, v->n, sizeof(*f),
 			   compare_found)
@@ -108,8 +164,9 @@ static int check_run(struct verify *v, uint32_t region,
 	    (f->region != REGION_UNKNOWN && f->region != region))
 		return snap_fail(v->error, EBADMSG,
 				 "map of region %" PRIu32 ": page %u is not in "
-				 "the extent at byte %" PRIu64,
-				 region, s->page, s->offset);
+				 "the extent at byte %" PRIu64 "%s",
+				 region, s->page, s->offset,
+				 s->layer ? " of the parent" : "");
 	f->region = region;
 	return 0;
 }
@@ -127,6 +184,7 @@ static int check_leaf(struct verify *v, uint64_t region,
 				 "map leaf at byte %" PRIu64
 				 ": pages past the end of their block",
 				 e->offset);
+	snap_leaf_used(&leaf, v->used);
 	for (guint i = 0; r == 0 && i < leaf.n; i++)
 		r = check_run(v, (uint32_t)region, &leaf.segments[i]);
 	return r;
@@ -176,6 +234,21 @@ static int check_node(struct verify *v, guint index, const struct snap_entry *e)
 	return r;
 }
 
+/* Checks the sums of the parents. */
+static int check_used(struct verify *v)
+{
+	const struct snap_meta *meta = snap_reader_meta(v->r);
+
+	for (guint i = 0; i < meta->n_layers; i++)
+		if (meta->layers[i].used != v->used[i + 1])
+			return snap_fail(v->error, EBADMSG,
+					 "parent %u: %" PRIu64 " bytes in use, "
+					 "the map has %" PRIu64,
+					 i + 1, meta->layers[i].used,
+					 v->used[i + 1]);
+	return 0;
+}
+
 /* Reads the whole tree, and checks the runs that refer into [begin, end). */
 static int check_tree(struct verify *v, uint64_t end)
 {
@@ -187,11 +260,14 @@ static int check_tree(struct verify *v, uint64_t end)
 	v->block = 0;
 	v->stored = 0;
 	memset(v->named, 0, sizeof(v->named));
+	memset(v->used, 0, sizeof(v->used));
 	top = snap_reader_top(v->r, &n);
 	for (guint i = 0; r == 0 && i < n; i++)
 		r = check_node(v, i, &top[i]);
 	if (r == 0)
 		r = check_blocks(v, v->r->trailer.regions);
+	if (r == 0)
+		r = check_used(v);
 	v->n = 0;
 	v->begin = end;
 	return r;
@@ -199,33 +275,29 @@ static int check_tree(struct verify *v, uint64_t end)
 
 /* ---- the file ---- */
 
+/* The trailer of the layer that is walked, as it was when it was opened. */
+static const struct snap_trailer *trailer_of(const struct verify *v)
+{
+	return v->layer ? &v->r->parents[v->layer - 1] : &v->r->trailer;
+}
+
 /* Checks that the file has not changed since it was opened. */
 static int check_trailer(struct verify *v)
 {
-	struct snap_disk_trailer d;
 	struct snap_trailer t = { 0 };
-	uint64_t size;
-	int r = v->r->file->ops->size(v->r->file, &size);
+	int r = snap_reader_trailer(v->r, v->layer, &t, v->error);
 
-	if (r == 0)
-		r = snap_reader_read(v->r, &d, sizeof(d),
-				     v->r->trailer.file_size - sizeof(d));
-	if (r < 0)
-		return snap_fail_errno(v->error, -r, "reading the trailer");
-	r = snap_disk_get_trailer(&d, size, &t, v->error);
-	if (r == 0 && t.body_crc32c != v->r->trailer.body_crc32c)
+	if (r == 0 && t.crc32c != trailer_of(v)->crc32c)
 		r = snap_fail(v->error, ESTALE, "the file was replaced");
 	return r;
 }
 
 static int tell(struct verify *v, uint64_t done)
 {
-	uint64_t all = snap_reader_file_size(v->r);
-
-	if (!v->progress || (done == v->reported && done < all))
+	if (!v->progress || (done == v->reported && done < v->all))
 		return 0;
 	v->reported = done;
-	if (v->progress(done, all, v->data))
+	if (v->progress(done, v->all, v->data))
 		return 0;
 	return snap_fail(v->error, ECANCELED, "stopped");
 }
@@ -242,16 +314,15 @@ static int check_frames(struct verify *v, SnapWalk *walk)
 		if (v->n == INDEX_SIZE)
 			r = check_tree(v, f.offset + f.length);
 		if (r >= 0)
-			r = tell(v, snap_walk_position(walk));
+			r = tell(v, v->before + snap_walk_position(walk));
 		if (r < 0)
 			return r;
 	}
 	return r;
 }
 
-/* Checks that the tree refers to every frame of the map, and the checksum of
- * all bytes. */
-static int check_sums(struct verify *v, SnapWalk *walk)
+/* Checks that the tree refers to every frame of the map. */
+static int check_named(struct verify *v)
 {
 	if (v->frames[SNAP_WALK_LEAF] != v->named[SNAP_WALK_LEAF] ||
 	    v->frames[SNAP_WALK_NODE] != v->named[SNAP_WALK_NODE] ||
@@ -259,30 +330,74 @@ static int check_sums(struct verify *v, SnapWalk *walk)
 	    v->frames[SNAP_WALK_PROPERTIES] != 1)
 		return snap_fail(v->error, EBADMSG,
 				 "map frames that no entry refers to");
-	if (snap_walk_crc32c(walk) != v->r->trailer.body_crc32c)
-		return snap_fail(v->error, EBADMSG,
-				 "wrong checksum over bytes 0 to %" PRIu64,
-				 snap_walk_position(walk));
 	return 0;
 }
 
-int snap_verify(SnapReader *r, snap_verify_progress progress, void *data,
-		GError **error)
+/* Checks the checksum of all bytes. */
+static int check_sum(struct verify *v, SnapWalk *walk)
 {
-	g_autoptr(SnapWalk) walk = snap_walk_new(r);
+	if (snap_walk_crc32c(walk) == trailer_of(v)->body_crc32c)
+		return 0;
+	return snap_fail(v->error, EBADMSG,
+			 "wrong checksum over bytes 0 to %" PRIu64,
+			 snap_walk_position(walk));
+}
+
+/* Walks a layer, and checks the runs that refer into it. */
+static int check_layer(struct verify *v)
+{
+	uint64_t size = snap_reader_layer_size(v->r, v->layer);
+	g_autoptr(SnapWalk) walk = snap_walk_new(v->r, v->layer);
+	int r = check_trailer(v);
+
+	v->begin = 0;
+	if (r == 0)
+		r = check_frames(v, walk);
+	if (r == 0)
+		r = check_tree(v, size);
+	if (r == 0 && !v->layer)
+		r = check_named(v);
+	if (r == 0)
+		r = check_sum(v, walk);
+	v->before += size;
+	return r < 0 ? r : tell(v, v->before);
+}
+
+/* The layers that must be read: all must be there, none of them twice. */
+static int choose(struct verify *v, SnapVerified *done)
+{
+	guint n = snap_reader_meta(v->r)->n_layers;
+
+	for (guint i = 0; i <= n; i++) {
+		if (!v->r->files[i])
+			return snap_fail(v->error, ENOLINK,
+					 "parent %u is missing", i);
+		v->skip[i] = i && is_done(done, v->r->files[i]);
+		if (!v->skip[i])
+			v->all += snap_reader_layer_size(v->r, i);
+	}
+	return 0;
+}
+
+int snap_verify(SnapReader *r, SnapVerified *done,
+		snap_verify_progress progress, void *data, GError **error)
+{
 	struct verify v = {
 		.r = r, .progress = progress, .data = data, .error = error
 	};
-	int ret = check_trailer(&v);
+	guint n = snap_reader_meta(r)->n_layers;
+	int ret = choose(&v, done);
 
-	if (ret == 0)
-		ret = check_frames(&v, walk);
-	if (ret == 0)
-		ret = check_tree(&v, r->trailer.file_size);
-	if (ret == 0)
-		ret = check_sums(&v, walk);
-	if (ret == 0)
-		ret = tell(&v, snap_reader_file_size(r));
+	for (; ret == 0 && v.layer <= n; v.layer++) {
+		if (v.skip[v.layer])
+			continue;
+		ret = check_layer(&v);
+		if (ret == 0)
+			set_done(done, r->files[v.layer]);
+		else if (v.layer && ret != -ECANCELED)
+			ret = snap_fail_prefix(error, ret, "parent %u",
+					       v.layer);
+	}
 	g_free(v.index);
 	return ret;
 }

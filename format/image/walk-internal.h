@@ -25,8 +25,8 @@ struct snap_walk_frame {
 
 typedef struct SnapWalk SnapWalk;
 
-/* Begins a walk over all bytes before the trailer. */
-SnapWalk *snap_walk_new(SnapReader *r);
+/* Begins a walk over all bytes before the trailer of the file of a layer. */
+SnapWalk *snap_walk_new(SnapReader *r, guint layer);
 void snap_walk_free(SnapWalk *w);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapWalk, snap_walk_free)
 

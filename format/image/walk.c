@@ -21,6 +21,7 @@
 
 struct SnapWalk {
 	SnapReader *reader;
+	guint layer;
 	SnapCodec *codec;
 	uint64_t end; /* the offset of the trailer */
 	uint64_t base;
@@ -32,13 +33,15 @@ struct SnapWalk {
 	uint8_t pages[SNAP_EXTENT_BYTES];
 };
 
-SnapWalk *snap_walk_new(SnapReader *r)
+SnapWalk *snap_walk_new(SnapReader *r, guint layer)
 {
 	SnapWalk *w = g_new0(SnapWalk, 1);
 
 	w->reader = r;
+	w->layer = layer;
 	w->codec = snap_codec_new(SNAP_LEVEL_DEFAULT);
-	w->end = r->trailer.file_size - sizeof(struct snap_disk_trailer);
+	w->end = snap_reader_layer_size(r, layer) -
+		 sizeof(struct snap_disk_trailer);
 	w->room = MIN(BUFFER_SIZE, w->end);
 	w->buffer = g_malloc(w->room);
 	return w;
@@ -76,7 +79,7 @@ static int refill(SnapWalk *w, GError **error)
 	w->have -= w->at;
 	w->at = 0;
 	n = MIN(w->room - w->have, w->end - w->base - w->have);
-	r = snap_reader_read(w->reader, w->buffer + w->have, n,
+	r = snap_reader_read(w->reader, w->layer, w->buffer + w->have, n,
 			     w->base + w->have);
 	if (r < 0)
 		return snap_fail_errno(error, -r, "reading at byte %" PRIu64,

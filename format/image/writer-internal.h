@@ -13,12 +13,15 @@ struct SnapWriter {
 	uint32_t crc32c;   /* of these bytes */
 	uint64_t dead;
 	uint64_t stored;
+	guint n_layers;
+	struct snap_layer layers[SNAP_LAYERS_MAX];
 	bool committed;
 	int error; /* the first error; then the writer can only be freed */
 };
 
-/* Begins a file: resets the counters and writes the superblock. */
-int snap_writer_begin(SnapWriter *w, SnapFile *file);
+/* Begins a file and resets the counters. Its superblock is written with the
+ * first bytes that are appended. */
+void snap_writer_begin(SnapWriter *w, SnapFile *file);
 
 /* Appends `size` bytes. *ret_entry gets their offset, length and checksum.
  * Returns 0 or -errno. */

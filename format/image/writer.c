@@ -3,7 +3,7 @@
  * Writes a snapshot file, front to back. Only this file decides what must be
  * durable before what:
  *
- *	superblock, extents
+ *	superblock, extents              the superblock with the first extent
  *	leaves, nodes, top, properties   at the commit
  *	sync                             all that the trailer refers to is there
  *	trailer, sync                    the file is a snapshot
@@ -39,8 +39,8 @@ int snap_writer_fail(SnapWriter *w, int r)
 	return r;
 }
 
-int snap_writer_append(SnapWriter *w, const void *data, size_t size,
-		       struct snap_entry *ret_entry)
+static int append(SnapWriter *w, const void *data, size_t size,
+		  struct snap_entry *ret_entry)
 {
 	int r;
 
@@ -58,17 +58,27 @@ int snap_writer_append(SnapWriter *w, const void *data, size_t size,
 	return 0;
 }
 
-int snap_writer_begin(SnapWriter *w, SnapFile *file)
+int snap_writer_append(SnapWriter *w, const void *data, size_t size,
+		       struct snap_entry *ret_entry)
 {
 	struct snap_disk_superblock d;
 	struct snap_entry unused;
+	int r = 0;
 
+	if (!w->position) {
+		snap_disk_put_superblock(
+			w->uuid, w->n_layers ? SNAP_INCOMPAT_LAYERS : 0, &d);
+		r = append(w, &d, sizeof(d), &unused);
+	}
+	return r < 0 ? r : append(w, data, size, ret_entry);
+}
+
+void snap_writer_begin(SnapWriter *w, SnapFile *file)
+{
 	w->file = file;
 	w->position = 0;
 	w->crc32c = 0;
 	w->dead = 0;
-	snap_disk_put_superblock(w->uuid, &d);
-	return snap_writer_append(w, &d, sizeof(d), &unused);
 }
 
 /* Makes a random uuid (RFC 4122, version 4). */
@@ -87,16 +97,13 @@ int snap_writer_new(const struct snap_writer_opts *opts,
 	g_autoptr(SnapWriter) w = g_new0(SnapWriter, 1);
 	uint64_t memory =
 		opts->map_memory ? opts->map_memory : MAP_MEMORY_DEFAULT;
-	int r;
 
 	w->map = snap_map_new(opts->scratch, memory);
 	if (opts->uuid)
 		memcpy(w->uuid, opts->uuid, sizeof(w->uuid));
 	else
 		uuid_make(w->uuid);
-	r = snap_writer_begin(w, opts->file);
-	if (r < 0)
-		return snap_fail_errno(error, -r, "writing the superblock");
+	snap_writer_begin(w, opts->file);
 	*ret_writer = g_steal_pointer(&w);
 	return 0;
 }
@@ -154,6 +161,54 @@ int snap_writer_extent(SnapWriter *w, uint64_t region, const uint16_t *pages,
 	return r;
 }
 
+int snap_writer_layer(SnapWriter *w, const struct snap_layer *layer,
+		      uint8_t *ret_layer)
+{
+	for (guint i = 0; i < w->n_layers; i++)
+		if (!memcmp(w->layers[i].uuid, layer->uuid,
+			    sizeof(layer->uuid))) {
+			*ret_layer = (uint8_t)(i + 1);
+			return 0;
+		}
+	if (!memcmp(layer->uuid, w->uuid, sizeof(w->uuid)) ||
+	    (w->position && !w->n_layers))
+		return -EINVAL;
+	if (w->n_layers == SNAP_LAYERS_MAX)
+		return -E2BIG;
+	w->layers[w->n_layers++] = *layer;
+	*ret_layer = (uint8_t)w->n_layers;
+	return 0;
+}
+
+static bool is_in_layer(const SnapWriter *w, const struct snap_segment *s)
+{
+	uint64_t size;
+
+	if (s->layer < 1 || s->layer > w->n_layers)
+		return false;
+	size = w->layers[s->layer - 1].size;
+	return s->length >= 1 && s->length <= SNAP_DISK_EXTENT_MAX &&
+	       s->offset >= sizeof(struct snap_disk_superblock) &&
+	       s->offset < size && s->length <= size - s->offset;
+}
+
+int snap_writer_share(SnapWriter *w, uint64_t region,
+		      const struct snap_segment *run)
+{
+	int r = w->error;
+
+	if (run->kind != SNAP_SEGMENT_EXTENT || !is_in_layer(w, run) ||
+	    region >= SNAP_DISK_REGIONS_MAX || run->count < 1 ||
+	    run->page + run->count > SNAP_REGION_PAGES ||
+	    run->pages > SNAP_EXTENT_PAGES ||
+	    run->first + run->count > run->pages)
+		return -EINVAL;
+	if (r == 0)
+		r = splice(w, region, run);
+	w->stored += r == 0 ? run->count : 0;
+	return r;
+}
+
 int snap_writer_fill(SnapWriter *w, uint64_t page, uint64_t count, uint8_t fill)
 {
 	const uint64_t all = SNAP_DISK_REGIONS_MAX * SNAP_REGION_PAGES;
@@ -193,9 +248,37 @@ struct commit {
 	struct snap_meta *meta;
 	uint64_t regions;
 	guint block; /* the block of the last region */
-	struct snap_entry *top;
 	struct snap_trailer trailer;
+	/* the layers as the leaves name them: without those not in use */
+	uint8_t layers[SNAP_LAYERS_MAX + 1];
 };
+
+/* Lists the parents that are in use. */
+static int list_layers(struct commit *c)
+{
+	uint64_t used[SNAP_LAYERS_MAX + 1] = { 0 };
+	SnapWriter *w = c->w;
+	struct snap_leaf leaf;
+	int r = 0;
+
+	for (uint64_t i = 0;
+	     r == 0 && w->n_layers && i < snap_map_regions(w->map); i++) {
+		if (!snap_map_has(w->map, i))
+			continue;
+		r = snap_map_get(w->map, i, &leaf);
+		if (r == 0)
+			snap_leaf_used(&leaf, used);
+	}
+	c->meta->n_layers = 0;
+	for (guint i = 0; r == 0 && i < w->n_layers; i++) {
+		if (!used[i + 1])
+			continue;
+		w->layers[i].used = used[i + 1];
+		c->meta->layers[c->meta->n_layers++] = w->layers[i];
+		c->layers[i + 1] = (uint8_t)c->meta->n_layers;
+	}
+	return r;
+}
 
 /* Counts a region's pages for its block. Regions come in order, and a block
  * begins with a region. */
@@ -230,6 +313,8 @@ static int put_leaf(struct commit *c, uint64_t region,
 	r = count_block(c, region, &leaf);
 	if (r < 0)
 		return r;
+	for (guint i = 0; i < leaf.n; i++)
+		leaf.segments[i].layer = c->layers[leaf.segments[i].layer];
 	size = snap_disk_put_leaf(region, &leaf, frame);
 	r = snap_writer_append(c->w, frame, size, ret_entry);
 	ret_entry->stored = snap_leaf_stored(&leaf);
@@ -318,6 +403,7 @@ static int commit_begin(struct commit *c, GError **error)
 	for (guint i = 0; i < c->meta->n_blocks; i++)
 		c->meta->blocks[i].stored = 0;
 	memcpy(c->meta->uuid, w->uuid, sizeof(w->uuid));
+	c->meta->n_layers = 0;
 	if (snap_meta_check(c->meta, error) < 0)
 		return -EINVAL;
 	c->regions = snap_meta_regions(c->meta);
@@ -336,7 +422,9 @@ int snap_writer_commit(SnapWriter *w, struct snap_meta *meta, int dirfd,
 
 	if (r < 0)
 		return r;
-	r = put_map(&c);
+	r = list_layers(&c);
+	if (r == 0)
+		r = put_map(&c);
 	if (r == -EINVAL)
 		return snap_fail(error, -snap_writer_fail(w, r),
 				 "pages past the end of block %s",

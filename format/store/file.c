@@ -82,6 +82,11 @@ void snap_file_close(SnapFile *f)
 		f->ops->close(f);
 }
 
+int snap_file_identify(SnapFile *f, struct snap_file_id *ret_id)
+{
+	return f->ops->identify ? f->ops->identify(f, ret_id) : -EOPNOTSUPP;
+}
+
 uint64_t snap_file_on_disk(SnapFile *f)
 {
 	return f->ops->on_disk ? f->ops->on_disk(f) : 0;

@@ -83,6 +83,17 @@ int snap_plain_size(SnapFile *f, uint64_t *ret_size)
 	return 0;
 }
 
+static int plain_identify(SnapFile *f, struct snap_file_id *ret_id)
+{
+	struct stat st;
+
+	if (fstat(plain(f)->fd, &st) < 0)
+		return -errno;
+	ret_id->device = st.st_dev;
+	ret_id->inode = st.st_ino;
+	return 0;
+}
+
 int snap_plain_publish(SnapFile *f, int dirfd, const char *name)
 {
 	struct snap_plain_file *p = plain(f);
@@ -129,6 +140,7 @@ static const struct snap_file_ops plain_ops = {
 	.drain = plain_drain,
 	.sync = plain_sync,
 	.size = snap_plain_size,
+	.identify = plain_identify,
 	.on_disk = snap_plain_on_disk,
 	.publish = snap_plain_publish,
 	.close = snap_plain_close,

@@ -19,6 +19,12 @@
 
 typedef struct SnapFile SnapFile;
 
+/* Tells files apart. */
+struct snap_file_id {
+	uint64_t device;
+	uint64_t inode;
+};
+
 /* Offsets and sizes are in bytes. What returns int returns 0 or -errno. pread
  * may be called from any thread at any time; the other operations may be called
  * from any thread, but only one at a time. */
@@ -38,6 +44,8 @@ struct snap_file_ops {
 	int (*sync)(SnapFile *f);
 	/* Gives the current size. */
 	int (*size)(SnapFile *f, uint64_t *ret_size);
+	/* Tells which file it is. May be NULL: it cannot be told. */
+	int (*identify)(SnapFile *f, struct snap_file_id *ret_id);
 	/* The offset before which all bytes have reached the disk, as far as
 	 * the kernel tells (sync_file_range(2)); what is in the disk's own
 	 * cache counts. May be NULL: never known. */
@@ -81,6 +89,9 @@ int snap_file_give(SnapFile *f, uid_t uid, gid_t gid, mode_t mode);
  * fit in memory. It may be written in any order, and close removes it. Returns
  * 0 or -errno. */
 int snap_file_scratch(int dirfd, SnapFile **ret_file);
+
+/* Tells which file it is. Returns 0, -EOPNOTSUPP or -errno. */
+int snap_file_identify(SnapFile *f, struct snap_file_id *ret_id);
 
 /* Closes a file; NULL is fine. */
 void snap_file_close(SnapFile *f);

@@ -3,9 +3,10 @@
  * Any bytes as a snapshot file: opened, read as far as possible, verified. A
  * file that verify accepts must read completely.
  *
- * Input: a byte; the file. If the byte is odd, the checksums of the file are
- * made right first: otherwise nearly every input would fail at the first
- * checksum.
+ * Input: a byte; the file. If bit 0 of the byte is set, the checksums of the
+ * file are made right first: otherwise nearly every input would fail at the
+ * first checksum. If bit 1 is set, two bytes (little-endian) follow it, and so
+ * many of a file that is offered as every parent.
  */
 #include <glib.h>
 #include <string.h>
@@ -77,30 +78,90 @@ static void check_meta(const struct snap_meta *meta)
 	g_assert(strlen(meta->machine) < sizeof(meta->machine));
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+/* The input, taken apart. */
+struct input {
+	bool is_fixed;
+	uint8_t *parent; /* or NULL */
+	size_t parent_size;
+	uint8_t *bytes;
+	size_t size;
+};
+
+static bool take_apart(struct input *in, const uint8_t *data, size_t size)
 {
-	g_autofree uint8_t *bytes = NULL;
-	GError *error = NULL;
-	SnapReader *r;
-	int verified;
+	size_t at = 1;
 
 	if (size < 1 || size > SIZE_MAX_FUZZED)
-		return 0;
-	bytes = g_memdup2(data + 1, size - 1);
-	if (data[0] & 1)
-		image_fixup(bytes, size - 1);
-	if (snap_reader_open(memory_file_new(bytes, size - 1), &r, &error) <
+		return false;
+	in->is_fixed = data[0] & 1;
+	if (data[0] & 2) {
+		if (size < 3)
+			return false;
+		in->parent_size = (size_t)(data[1] | data[2] << 8);
+		at = 3;
+		if (in->parent_size > size - at)
+			return false;
+		in->parent = g_memdup2(data + at, in->parent_size);
+		at += in->parent_size;
+	}
+	in->size = size - at;
+	in->bytes = g_memdup2(data + at, in->size);
+	if (!in->is_fixed)
+		return true;
+	if (in->parent)
+		image_fixup(in->parent, in->parent_size);
+	image_fixup_child(in->bytes, in->size, in->parent, in->parent_size);
+	return true;
+}
+
+/* Hands over the parents; true when all were taken. */
+static bool set_parents(SnapReader *r, const struct input *in)
+{
+	bool are_set = true;
+
+	for (guint i = 0; i < snap_reader_meta(r)->n_layers; i++) {
+		GError *error = NULL;
+		SnapFile *file = memory_file_new(in->parent, in->parent_size);
+		int code = snap_reader_set_layer(r, i, file, &error);
+
+		g_assert((code < 0) == (error != NULL));
+		are_set = are_set && code == 0;
+		g_clear_error(&error);
+	}
+	return are_set;
+}
+
+static void try_file(const struct input *in)
+{
+	GError *error = NULL;
+	SnapReader *r;
+	bool are_set;
+	int verified;
+
+	if (snap_reader_open(memory_file_new(in->bytes, in->size), &r, &error) <
 	    0) {
 		g_assert(error);
 		g_error_free(error);
-		return 0;
+		return;
 	}
 	check_meta(snap_reader_meta(r));
-	verified = snap_verify(r, NULL, NULL, &error);
+	are_set = set_parents(r, in);
+	verified = snap_verify(r, NULL, NULL, NULL, &error);
 	g_assert((verified < 0) == (error != NULL));
+	g_assert(are_set || verified < 0);
 	if (!read_all(r))
 		g_assert(verified < 0);
 	g_clear_error(&error);
 	snap_reader_free(r);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct input in = { 0 };
+
+	if (take_apart(&in, data, size))
+		try_file(&in);
+	g_free(in.parent);
+	g_free(in.bytes);
 	return 0;
 }

@@ -141,7 +141,7 @@ static void check_good(const char *path, const char *base)
 	memcpy(text_path + strlen(text_path) - 4, ".txt", 4);
 	assert_true(g_file_get_contents(text_path, &expected, NULL, NULL));
 	if (open_path(path, &r, &error) < 0 ||
-	    snap_verify(r, NULL, NULL, &error) < 0)
+	    snap_verify(r, NULL, NULL, NULL, &error) < 0)
 		fail_msg("%s: %s", base, error->message);
 	text = print(r);
 	assert_string_equal(text, expected);
@@ -178,7 +178,7 @@ static void check_refused(const char *path, const char *base)
 	int code = open_path(path, &r, &error);
 
 	if (code == 0) {
-		code = snap_verify(r, NULL, NULL, &error);
+		code = snap_verify(r, NULL, NULL, NULL, &error);
 		snap_reader_free(r);
 	}
 	if (code != -errno_of(base))

@@ -212,6 +212,13 @@ static int memory_size(SnapFile *f, uint64_t *ret_size)
 	return 0;
 }
 
+static int memory_identify(SnapFile *f, struct snap_file_id *ret_id)
+{
+	ret_id->device = 0;
+	ret_id->inode = (uintptr_t)((struct memory_file *)f)->bytes;
+	return 0;
+}
+
 static void memory_close(SnapFile *f)
 {
 	g_free(f);
@@ -221,6 +228,7 @@ static const struct snap_file_ops memory_ops = {
 	.name = "memory",
 	.pread = memory_pread,
 	.size = memory_size,
+	.identify = memory_identify,
 	.close = memory_close,
 };
 

@@ -42,5 +42,6 @@ GByteArray *crash_disk_after(const struct crash_disk *disk, guint n,
 /* Whether the file has its name after the first `n` events. */
 bool crash_disk_has_name(const struct crash_disk *disk, guint n);
 
-/* A file of bytes in memory, to be read; they are borrowed. */
+/* A file of bytes in memory, to be read; they are borrowed, and tell which file
+ * it is. */
 SnapFile *memory_file_new(const void *bytes, size_t size);

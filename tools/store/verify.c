@@ -32,7 +32,7 @@ static int check(const char *name, int folder_fd, uint64_t *ret_size,
 	if (r < 0)
 		return r;
 	*ret_size = snap_reader_file_size(reader);
-	r = snap_verify(reader, show_progress, progress, error);
+	r = snap_verify(reader, NULL, show_progress, progress, error);
 	if (r < 0)
 		return r;
 	return snap_preamble_look(snap_reader_meta(reader), folder_fd,

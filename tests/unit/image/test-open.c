@@ -87,7 +87,7 @@ static void the_page_space_may_be_as_large_as_the_format_says(void **state)
 	meta.blocks[1].length = 2 * SNAP_REGION;
 	assert_int_equal(snap_writer_commit(w, &meta, -1, "x", NULL), 0);
 	r = model_open(&disk, &bytes);
-	assert_int_equal(snap_verify(r, NULL, NULL, NULL), 0);
+	assert_int_equal(snap_verify(r, NULL, NULL, NULL, NULL), 0);
 	snap_reader_top(r, &n);
 	assert_int_equal(n, SNAP_DISK_NODES_MAX);
 	assert_in_range(bytes->len, 1, 2 * SNAP_MIB);

@@ -321,7 +321,8 @@ static void writes_that_went_wrong_do_no_harm(void **state)
 		saved++;
 		assert_int_equal(snap_catalog_find(w.folder_fd, &reader, NULL),
 				 0);
-		assert_int_equal(snap_verify(reader, NULL, NULL, NULL), 0);
+		assert_int_equal(snap_verify(reader, NULL, NULL, NULL, NULL),
+				 0);
 	}
 	assert_in_range(saved, 1, 39);
 	world_close(&w);

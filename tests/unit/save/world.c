@@ -221,7 +221,7 @@ void assert_saved(struct world *w)
 	g_autofree uint8_t *ram = saved_bytes(w, 0, FLAT_SIZE);
 	g_autoptr(SnapReader) reader = saved(w);
 
-	assert_int_equal(snap_verify(reader, NULL, NULL, NULL), 0);
+	assert_int_equal(snap_verify(reader, NULL, NULL, NULL, NULL), 0);
 	assert_memory_equal(ram, w->ram, FLAT_SIZE);
 	assert_int_equal(names_in_tmp(w), 0);
 }
