@@ -5,6 +5,9 @@
  * is named for. Run by hand when a file is added; what is there already is
  * left alone, since that is what golden means.
  *
+ * The increment's parent is the classic one; a copy of it lies in layers/ under
+ * its uuid.
+ *
  * usage: make-image FOLDER
  */
 #include <errno.h>
@@ -19,6 +22,7 @@
 #include "tests/lib/image-fixup.h"
 
 #define UUID "golden-snapshot"
+#define UUID_INCREMENT "golden-increment"
 
 static void put_data(SnapWriter *w, uint64_t region, const uint16_t *pages,
 		     guint n, const uint8_t *data)
@@ -54,11 +58,11 @@ static void put_bytes(SnapWriter *w, uint64_t region, const GByteArray *bytes)
 	put_data(w, region, pages, n, data);
 }
 
-static SnapWriter *begin(struct crash_disk *disk)
+static SnapWriter *begin(struct crash_disk *disk, const char *uuid)
 {
 	struct snap_writer_opts opts = {
 		.file = crash_file_new(disk),
-		.uuid = (const uint8_t *)UUID,
+		.uuid = (const uint8_t *)uuid,
 	};
 	SnapWriter *w;
 
@@ -90,7 +94,7 @@ static void make_classic(struct crash_disk *disk)
 				  .ram_section = 2,
 				  .target_page = 4096,
 				  .footers = true };
-	SnapWriter *w = begin(disk);
+	SnapWriter *w = begin(disk, UUID);
 	struct snap_block *b;
 
 	put(w, 0, first, G_N_ELEMENTS(first), 1);
@@ -116,7 +120,7 @@ static void make_verbatim(struct crash_disk *disk)
 	static const uint16_t first[] = { 0, 1 };
 	struct snap_meta meta = { .form = SNAP_FORM_VERBATIM,
 				  .why = "a section of unknown length" };
-	SnapWriter *w = begin(disk);
+	SnapWriter *w = begin(disk, UUID);
 
 	put(w, 0, first, 2, 33);
 	snap_meta_add_block(&meta, SNAP_BLOCK_STREAM, "stream", 8191);
@@ -239,7 +243,7 @@ static void make_mapped(struct crash_disk *disk)
 				  .footers = true };
 	g_autoptr(GByteArray) before = make_before();
 	g_autoptr(GByteArray) state = NULL;
-	SnapWriter *w = begin(disk);
+	SnapWriter *w = begin(disk, UUID);
 
 	snap_meta_add_block(&meta, SNAP_BLOCK_RAM, "pc.ram", 3 << 20);
 	snap_meta_add_block(&meta, SNAP_BLOCK_RAM, "a", 65536);
@@ -253,6 +257,61 @@ static void make_mapped(struct crash_disk *disk)
 	snap_meta_add_block(&meta, SNAP_BLOCK_STATE, "devstate", state->len);
 	snap_meta_add_block(&meta, SNAP_BLOCK_PREAMBLE, "before", before->len);
 	end(w, &meta);
+}
+
+/* ---- an increment ---- */
+
+static void share(SnapWriter *w, SnapReader *r, uint64_t region)
+{
+	struct snap_node node;
+	struct snap_leaf leaf;
+
+	if (snap_reader_node(r, 0, &node) < 0 ||
+	    snap_reader_leaf(r, region, &node.entries[region], &leaf) < 0)
+		g_error("the parent's map");
+	for (guint i = 0; i < leaf.n; i++) {
+		struct snap_segment run = leaf.segments[i];
+
+		run.layer = 1;
+		if (run.kind == SNAP_SEGMENT_EXTENT &&
+		    snap_writer_share(w, region, &run) < 0)
+			g_error("share");
+	}
+}
+
+/* Some of the classic snapshot's pages, some that have changed, a page that has
+ * become zero. */
+static void make_increment(struct crash_disk *disk,
+			   const struct crash_disk *parent)
+{
+	static const uint16_t changed[] = { 1, 8, 300 };
+	struct snap_meta meta = { .form = SNAP_FORM_CLASSIC,
+				  .machine = "pc-q35-golden-16",
+				  .pages_at = 99,
+				  .ram_section = 2,
+				  .target_page = 4096,
+				  .footers = true };
+	SnapWriter *w = begin(disk, UUID_INCREMENT);
+	struct snap_layer layer;
+	SnapReader *r;
+	uint8_t number;
+
+	if (snap_reader_open(
+		    memory_file_new(parent->all->data, parent->all->len), &r,
+		    NULL) < 0)
+		g_error("parent");
+	layer = snap_reader_as_layer(r);
+	if (snap_writer_layer(w, &layer, &number) < 0)
+		g_error("layer");
+	share(w, r, 0);
+	share(w, r, 2);
+	put(w, 0, changed, G_N_ELEMENTS(changed), 77);
+	snap_writer_fill(w, 3, 1, 0);
+	put(w, 3, changed, 1, 150);
+	snap_meta_add_block(&meta, SNAP_BLOCK_RAM, "pc.ram", 3 * 2097152);
+	snap_meta_add_block(&meta, SNAP_BLOCK_STATE, "devstate", 9000);
+	end(w, &meta);
+	snap_reader_free(r);
 }
 
 /* ---- what must be refused ---- */
@@ -343,7 +402,8 @@ static void be_of_version_2(GByteArray *b)
 	image_fixup(b->data, b->len);
 }
 
-/* The machine's name, of 16 bytes, becomes a parent's uuid. */
+/* The machine's name, of 16 bytes, becomes what was kept for parents before
+ * there were any. */
 static void be_an_increment(GByteArray *b)
 {
 	uint8_t *at = b->data + snap_le64(trailer(b)->properties.where) +
@@ -353,8 +413,7 @@ static void be_an_increment(GByteArray *b)
 	       SNAP_DISK_KEY_MACHINE)
 		at += sizeof(struct snap_disk_property) +
 		      snap_le32(((struct snap_disk_property *)at)->length);
-	((struct snap_disk_property *)at)->key =
-		snap_to_le16(SNAP_DISK_KEY_LAYER);
+	((struct snap_disk_property *)at)->key = snap_to_le16(4);
 	superblock(b)->incompat = snap_to_le64(SNAP_INCOMPAT_LAYERS);
 	image_fixup(b->data, b->len);
 }
@@ -372,6 +431,36 @@ static void point_outside(GByteArray *b)
 	trailer(b)->top.where = snap_to_le64((uint64_t)1 << 47);
 	image_fixup(b->data, b->len);
 }
+
+/* The record of the increment's parent. */
+static struct snap_disk_layer *parent_of(GByteArray *b)
+{
+	return (struct snap_disk_layer *)trailer(b) - 1;
+}
+
+static void have_no_parent(GByteArray *b)
+{
+	parent_of(b)->uuid[0] ^= 1;
+	image_fixup(b->data, b->len);
+}
+
+static void have_another_parent(GByteArray *b)
+{
+	parent_of(b)->crc32c.b[0] ^= 1;
+	image_fixup(b->data, b->len);
+}
+
+static void hide_the_parent(GByteArray *b)
+{
+	superblock(b)->incompat = snap_to_le64(0);
+	image_fixup(b->data, b->len);
+}
+
+static const struct damaged all_of_increment[] = {
+	{ "ENOLINK-no-parent", have_no_parent },
+	{ "EBADMSG-another-parent", have_another_parent },
+	{ "EBADMSG-hidden-parent", hide_the_parent },
+};
 
 static const struct damaged all[] = {
 	{ "ENODATA-empty", be_empty },
@@ -417,22 +506,48 @@ static void make(const char *folder, const char *name,
 	write_file(good, name, disk->all);
 }
 
+static void damage(const char *folder, const struct crash_disk *disk,
+		   const struct damaged *damaged, guint n)
+{
+	g_autofree char *refused = g_build_filename(folder, "refused", NULL);
+
+	for (guint i = 0; i < n; i++) {
+		g_autoptr(GByteArray) b = g_byte_array_new();
+
+		g_byte_array_append(b, disk->all->data, disk->all->len);
+		damaged[i].damage(b);
+		write_file(refused, damaged[i].name, b);
+	}
+}
+
+/* Writes a parent under its uuid. */
+static void write_parent(const char *folder, const struct crash_disk *disk)
+{
+	g_autofree char *layers = g_build_filename(folder, "layers", NULL);
+	char name[33];
+
+	for (guint i = 0; i < 16; i++)
+		g_snprintf(name + 2 * (gsize)i, 3, "%02x", (uint8_t)UUID[i]);
+	write_file(layers, name, disk->all);
+}
+
 int main(int argc, char **argv)
 {
 	const char *folder = argc > 1 ? argv[1] : ".";
-	g_autofree char *refused = g_build_filename(folder, "refused", NULL);
-	struct crash_disk classic, verbatim, mapped;
+	g_autofree char *good = g_build_filename(folder, "good", NULL);
+	struct crash_disk classic, verbatim, mapped, increment;
 
 	make(folder, "classic", make_classic, &classic);
 	make(folder, "verbatim", make_verbatim, &verbatim);
 	make(folder, "mapped-ram", make_mapped, &mapped);
-	for (guint i = 0; i < G_N_ELEMENTS(all); i++) {
-		g_autoptr(GByteArray) b = g_byte_array_new();
-
-		g_byte_array_append(b, classic.all->data, classic.all->len);
-		all[i].damage(b);
-		write_file(refused, all[i].name, b);
-	}
+	crash_disk_init(&increment);
+	make_increment(&increment, &classic);
+	write_file(good, "increment", increment.all);
+	write_parent(folder, &classic);
+	damage(folder, &classic, all, G_N_ELEMENTS(all));
+	damage(folder, &increment, all_of_increment,
+	       G_N_ELEMENTS(all_of_increment));
+	crash_disk_clear(&increment);
 	crash_disk_clear(&classic);
 	crash_disk_clear(&verbatim);
 	crash_disk_clear(&mapped);

@@ -38,6 +38,13 @@ static void print_meta(GString *out, const struct snap_meta *m)
 			       "\ntarget_page %" PRIu32 "\nfooters %d\n",
 			       m->created, m->machine, m->why, m->pages_at,
 			       m->ram_section, m->target_page, m->footers);
+	for (guint i = 0; i < m->n_layers; i++)
+		g_string_append_printf(out,
+				       "parent %u size %" PRIu64
+				       " used %" PRIu64 " crc32c %08" PRIx32
+				       "\n",
+				       i + 1, m->layers[i].size,
+				       m->layers[i].used, m->layers[i].crc32c);
 	for (guint i = 0; i < m->n_blocks; i++) {
 		const struct snap_block *b = &m->blocks[i];
 
@@ -99,12 +106,50 @@ static char *print(SnapReader *r)
 	return g_string_free(out, FALSE);
 }
 
+/* Hands over the parents that lie in `layers`. */
+static int set_parents(SnapReader *r, const char *layers, GError **error)
+{
+	const struct snap_meta *m = snap_reader_meta(r);
+	int code = 0;
+
+	for (guint i = 0; code == 0 && i < m->n_layers; i++) {
+		GString *path = g_string_new(layers);
+		int fd;
+
+		g_string_append_c(path, '/');
+		for (guint j = 0; j < sizeof(m->uuid); j++)
+			g_string_append_printf(path, "%02x",
+					       m->layers[i].uuid[j]);
+		g_string_append(path, ".zst");
+		fd = open(path->str, O_RDONLY | O_CLOEXEC);
+		g_string_free(path, TRUE);
+		if (fd >= 0)
+			code = snap_reader_set_layer(r, i, snap_file_wrap(fd),
+						     error);
+	}
+	return code;
+}
+
 static int open_path(const char *path, SnapReader **ret_reader, GError **error)
 {
+	g_autofree char *folder_path = g_path_get_dirname(path);
+	g_autofree char *layers =
+		g_build_filename(folder_path, "..", "layers", NULL);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	SnapReader *r;
+	int code;
 
-	return fd < 0 ? -errno
-		      : snap_reader_open(snap_file_wrap(fd), ret_reader, error);
+	if (fd < 0)
+		return -errno;
+	code = snap_reader_open(snap_file_wrap(fd), &r, error);
+	if (code < 0)
+		return code;
+	code = set_parents(r, layers, error);
+	if (code < 0)
+		snap_reader_free(r);
+	else
+		*ret_reader = r;
+	return code;
 }
 
 /* ---- the tests ---- */
@@ -160,6 +205,7 @@ static int errno_of(const char *base)
 		int code;
 	} codes[] = {
 		{ "EBADMSG-", EBADMSG },
+		{ "ENOLINK-", ENOLINK },
 		{ "ENODATA-", ENODATA },
 		{ "EOPNOTSUPP-", EOPNOTSUPP },
 	};
