@@ -10,6 +10,7 @@
  *	EPROTO      not a QEMU stream, or not where the stream can go on
  *	EOPNOTSUPP  a feature of the format that this program does not know
  *	ENODATA     ends too early; a snapshot without a trailer: not committed
+ *	ENOLINK     a parent of the snapshot is missing
  *	ENOMSG      there is nothing to save yet; inside fs only
  *	ESTALE      replaced or changed while it was in use
  *	EROFS       the view or the store is read-only

@@ -80,6 +80,10 @@ struct snap_meta {
 	struct snap_layer layers[SNAP_LAYERS_MAX];
 };
 
+/* Writes a uuid as text: 8-4-4-4-12 digits. */
+#define SNAP_UUID_TEXT 37
+void snap_uuid_text(const uint8_t uuid[16], char ret[SNAP_UUID_TEXT]);
+
 /* "classic", "verbatim" or "mapped-ram". */
 const char *snap_form_name(enum snap_form form);
 

@@ -61,6 +61,17 @@ const struct snap_block *snap_meta_find(const struct snap_meta *meta,
 	return NULL;
 }
 
+void snap_uuid_text(const uint8_t uuid[16], char ret[SNAP_UUID_TEXT])
+{
+	const uint8_t *u = uuid;
+
+	g_snprintf(ret, SNAP_UUID_TEXT,
+		   "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-"
+		   "%02x%02x%02x%02x%02x%02x",
+		   u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9],
+		   u[10], u[11], u[12], u[13], u[14], u[15]);
+}
+
 const char *snap_form_name(enum snap_form form)
 {
 	switch (form) {

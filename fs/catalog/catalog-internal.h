@@ -31,6 +31,35 @@ int snap_lock_take(const char *store, int store_fd, int private_fd,
  * the other one. */
 void snap_lock_drop(int fd);
 
+/* What the files of parents need in memory. */
+typedef struct SnapLayers {
+	GMutex lock;
+	GHashTable *kept;   /* names, with the number of those who keep them */
+	GHashTable *recent; /* names released since a collection began */
+	guint moving;	    /* moves under way */
+	guint moves;	    /* that are over */
+	GThread *thread;    /* of a collection in the background, or NULL */
+	bool running;
+	bool again;
+	GMutex collecting; /* held by the one that collects */
+} SnapLayers;
+
+SnapLayers *snap_layers_new(void);
+/* Waits for the collection in the background. */
+void snap_layers_free(SnapLayers *l);
+SnapLayers *snap_catalog_layers(const SnapCatalog *c);
+
+/* True when a layer is not to be removed, though no snapshot lists it. */
+bool snap_layers_keeps_locked(const SnapLayers *l, const char *name);
+
+/* Opens the folder of the layers. Returns the descriptor, or -errno. */
+int snap_layers_open(SnapCatalog *c);
+
+/* Visits all snapshots of the store, as snap_catalog_list() does, but a folder
+ * that this process may not read is an error. */
+int snap_catalog_walk(SnapCatalog *c, snap_catalog_visit visit, void *data,
+		      GError **error);
+
 /* Opens the folder `path` below `fd` with O_PATH, name by name, without
  * following links. Returns the descriptor, -EINVAL for "..", or -errno. */
 int snap_catalog_descend(int fd, const char *path);

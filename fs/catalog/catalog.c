@@ -17,12 +17,14 @@ struct SnapCatalog {
 	int fd;
 	int tmp_fd;  /* -1 when read-only */
 	int lock_fd; /* -1 when read-only */
+	SnapLayers *layers;
 };
 
 void snap_catalog_free(SnapCatalog *c)
 {
 	if (!c)
 		return;
+	snap_layers_free(c->layers);
 	snap_close_fd(&c->tmp_fd);
 	/* The folder's lock first: who gets the other one then gets both. */
 	snap_close_fd(&c->fd);
@@ -30,6 +32,11 @@ void snap_catalog_free(SnapCatalog *c)
 		snap_lock_drop(c->lock_fd);
 	g_free(c->path);
 	g_free(c);
+}
+
+SnapLayers *snap_catalog_layers(const SnapCatalog *c)
+{
+	return c->layers;
 }
 
 int snap_catalog_fd(const SnapCatalog *c)
@@ -118,6 +125,7 @@ int snap_catalog_open(const char *path, bool read_only, const char *holder,
 	int r;
 
 	c->path = g_strdup(path);
+	c->layers = snap_layers_new();
 	c->read_only = read_only;
 	c->tmp_fd = c->lock_fd = -1;
 	c->fd = snap_open_named(path, O_RDONLY | O_DIRECTORY, 0);

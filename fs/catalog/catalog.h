@@ -4,7 +4,8 @@
  *
  *	STORE/.snapfs/lock        locked by the process that may write (lock.c)
  *	STORE/.snapfs/tmp/        temporary files; emptied by that process
- *	STORE/a/b/snapshot.zst    the snapshot of folder a/b
+ *	STORE/.snapfs/layers/     files that snapshots have as parents
+ *(layers.c) STORE/a/b/snapshot.zst    the snapshot of folder a/b
  *	STORE/a/b/snapshot.head   its preamble, if it was rewritten
  *	STORE/a/b/.snapfs-error   why the last save into a/b failed
  *	STORE/a/b/anything        ordinary files, as they are
@@ -33,6 +34,9 @@
 #define SNAP_CATALOG_PRIVATE ".snapfs"
 /* The folder of temporary files. */
 #define SNAP_CATALOG_TMP SNAP_CATALOG_PRIVATE "/tmp"
+
+/* The folder of the files of parents. */
+#define SNAP_CATALOG_LAYERS SNAP_CATALOG_PRIVATE "/layers"
 
 typedef struct SnapCatalog SnapCatalog;
 
@@ -63,18 +67,63 @@ extern const char *const snap_catalog_views[];
 /* True for the names in a store's folders that snapfs keeps to itself. */
 bool snap_catalog_reserved(const char *name);
 
-/* Opens the snapshot of a folder. Returns 0, -ENOENT where there is none, or
- * an error of snap_reader_open. */
+/* Opens the snapshot of a folder; without its parents. Returns 0, -ENOENT where
+ * there is none, or an error of snap_reader_open. */
 int snap_catalog_find(int folder_fd, SnapReader **ret_reader, GError **error);
 
 /* Opens the snapshot whose file is `snapshot_fd`, an O_PATH descriptor, which
- * stays the caller's. The same errors. */
+ * stays the caller's; without its parents. The same errors. */
 int snap_catalog_read(int snapshot_fd, SnapReader **ret_reader, GError **error);
+
+/* Hands the files of its parents over to a reader of a snapshot of this store.
+ * Returns 0; -ENOLINK where one is missing, -EBADMSG where one is damaged or
+ * another file, with its uuid; or -errno. */
+int snap_catalog_set_parents(SnapCatalog *c, SnapReader *reader,
+			     GError **error);
 
 /* Removes the snapshot of a folder, its rewritten preamble and its note. A
  * process that has the snapshot open can still read it. Returns 0, -ENOENT or
  * -errno. */
 int snap_catalog_remove(int folder_fd);
+
+/* ---- the files of parents (layers.c, collect.c) ---- */
+
+#define SNAP_CATALOG_LAYER_NAME (SNAP_UUID_TEXT + 4)
+
+/* The name of the file of a parent in the folder of layers. */
+void snap_catalog_layer_name(const uint8_t uuid[16],
+			     char ret[SNAP_CATALOG_LAYER_NAME]);
+
+/* Prepares a store for increments. Returns 0, -EOPNOTSUPP where its file system
+ * has no hard links, or -errno. */
+int snap_catalog_can_link(SnapCatalog *c, GError **error);
+
+/* Files that are kept for a snapshot which is being saved. */
+typedef struct SnapKept SnapKept;
+
+/* Opens the snapshot of a folder, with its parents, to be the parent of another
+ * one. It is linked durably among the layers, and they are kept until
+ * snap_kept_free(); by then the snapshot that needs them has been published, or
+ * never will be. Only a file of the user `uid` will do; (uid_t)-1: of any.
+ * Returns 0, -EPERM, or an error of snap_catalog_find() and
+ * snap_catalog_set_parents(). */
+int snap_catalog_keep(SnapCatalog *c, int folder_fd, uid_t uid,
+		      SnapReader **ret_reader, SnapKept **ret_kept,
+		      GError **error);
+void snap_kept_free(SnapKept *kept);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapKept, snap_kept_free)
+
+/* Removes the layers that no snapshot uses; for the process that may write.
+ * Returns 0, or -errno where something cannot be read; then all stays. */
+int snap_catalog_collect(SnapCatalog *c, GError **error);
+
+/* The same in the background, to be called after a removal and at the
+ * beginning. Costs nothing in a store without increments. */
+void snap_catalog_collect_later(SnapCatalog *c);
+
+/* To be called before and after a folder is moved within the store. */
+void snap_catalog_move_begin(SnapCatalog *c);
+void snap_catalog_move_end(SnapCatalog *c);
 
 /* ---- the rewritten preamble of a sealed snapshot (preamble.c) ---- */
 

@@ -31,6 +31,7 @@ struct level {
 struct walk {
 	snap_catalog_visit visit;
 	void *data;
+	bool all;	/* a folder that may not be read is an error */
 	GString *path;	/* of the current folder */
 	GArray *levels; /* from the top to it */
 	int failed;	/* the first failure, or 0 */
@@ -106,6 +107,8 @@ static int go_in(struct walk *w, int fd)
 	level.names = g_ptr_array_new_with_free_func(g_free);
 	if (fstatat(fd, SNAP_CATALOG_SNAPSHOT, &st, AT_SYMLINK_NOFOLLOW) == 0)
 		r = w->visit(w->path->str, fd, w->data);
+	else if (w->all && errno != ENOENT)
+		fail_folder(w, errno, g_strerror(errno));
 	if (r == 0) {
 		int folder = fstat(fd, &st) < 0 ? -errno : snap_open_folder(fd);
 
@@ -134,7 +137,7 @@ static int go_down(struct walk *w, struct level *level)
 	g_string_append_printf(w->path, "%s%s", level->length ? "/" : "", name);
 	if (fd >= 0)
 		return go_in(w, fd);
-	if (fd == -EACCES || fd == -EPERM)
+	if (!w->all && (fd == -EACCES || fd == -EPERM))
 		snap_log(SNAP_LOG_WARNING, "folder %s is skipped: %s",
 			 w->path->str, g_strerror(-fd));
 	else
@@ -188,22 +191,39 @@ static int walk(struct walk *w, int fd)
 	return r ? r : w->failed;
 }
 
+/* Walks through the folder `path` of the store. */
+static int walk_from(struct walk *w, SnapCatalog *c, const char *path)
+{
+	int r, fd = snap_catalog_descend(snap_catalog_fd(c), path);
+
+	if (fd < 0)
+		return snap_fail_errno(w->error, -fd, "store %s: folder %s",
+				       snap_catalog_path(c), path);
+	w->levels = g_array_new(FALSE, FALSE, sizeof(struct level));
+	g_array_set_clear_func(w->levels, level_clear);
+	w->path = g_string_new(path);
+	while (w->path->len && w->path->str[w->path->len - 1] == '/')
+		g_string_truncate(w->path, w->path->len - 1);
+	r = walk(w, fd);
+	g_array_unref(w->levels);
+	g_string_free(w->path, TRUE);
+	return r;
+}
+
 int snap_catalog_list(SnapCatalog *c, const char *path,
 		      snap_catalog_visit visit, void *data, GError **error)
 {
 	struct walk w = { .visit = visit, .data = data, .error = error };
-	int r, fd = snap_catalog_descend(snap_catalog_fd(c), path);
 
-	if (fd < 0)
-		return snap_fail_errno(error, -fd, "store %s: folder %s",
-				       snap_catalog_path(c), path);
-	w.levels = g_array_new(FALSE, FALSE, sizeof(struct level));
-	g_array_set_clear_func(w.levels, level_clear);
-	w.path = g_string_new(path);
-	while (w.path->len && w.path->str[w.path->len - 1] == '/')
-		g_string_truncate(w.path, w.path->len - 1);
-	r = walk(&w, fd);
-	g_array_unref(w.levels);
-	g_string_free(w.path, TRUE);
-	return r;
+	return walk_from(&w, c, path);
+}
+
+int snap_catalog_walk(SnapCatalog *c, snap_catalog_visit visit, void *data,
+		      GError **error)
+{
+	struct walk w = {
+		.visit = visit, .data = data, .all = true, .error = error
+	};
+
+	return walk_from(&w, c, "");
 }

@@ -125,6 +125,7 @@ static int serve(struct mount *m, SnapCatalog *catalog, SnapSession *session,
 	g_autoptr(SnapTree) tree = NULL;
 	int r = snap_tree_new(&tree_opts, &tree, error);
 
+	snap_catalog_collect_later(catalog);
 	return r < 0 ? r : snap_session_run(session, tree, error);
 }
 

@@ -71,6 +71,8 @@ static int remove_snapshot(SnapTree *tree, SnapNode *folder,
 			 g_strerror(-r));
 	else
 		snap_log(SNAP_LOG_INFO, "%s: removed", path);
+	if (r == 0)
+		snap_catalog_collect_later(tree->opts.catalog);
 	/* The kernel would keep the other names, and with them the space. */
 	snap_folder_changed(folder);
 	return r;

@@ -123,7 +123,9 @@ static int rename_ordinary(SnapTree *tree, SnapNode *folder, const char *name,
 	    snap_name_is_written(tree, to_folder, to_name))
 		return flags & RENAME_NOREPLACE ? -EEXIST : -ENOTEMPTY;
 	for (int tries = 0; tries < 2; tries++) {
+		snap_catalog_move_begin(tree->opts.catalog);
 		r = move(folder, name, to_folder, to_name, flags);
+		snap_catalog_move_end(tree->opts.catalog);
 		if ((r != -ENOTEMPTY && r != -EEXIST) || flags ||
 		    !snap_name_clear_leftovers(to_folder, to_name))
 			break;

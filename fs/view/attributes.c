@@ -38,16 +38,29 @@ static char *get_why(const struct about *a)
 
 static char *get_uuid(const struct about *a)
 {
-	const uint8_t *u;
+	char text[SNAP_UUID_TEXT];
 
 	if (!a->meta)
 		return NULL;
-	u = a->meta->uuid;
-	return g_strdup_printf("%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-"
-			       "%02x%02x%02x%02x%02x%02x",
-			       u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7],
-			       u[8], u[9], u[10], u[11], u[12], u[13], u[14],
-			       u[15]);
+	snap_uuid_text(a->meta->uuid, text);
+	return g_strdup(text);
+}
+
+/* The uuids of the files whose pages it uses, one a line. */
+static char *get_parents(const struct about *a)
+{
+	GString *text;
+
+	if (!a->meta || !a->meta->n_layers)
+		return NULL;
+	text = g_string_new(NULL);
+	for (guint i = 0; i < a->meta->n_layers; i++) {
+		char uuid[SNAP_UUID_TEXT];
+
+		snap_uuid_text(a->meta->layers[i].uuid, uuid);
+		g_string_append_printf(text, "%s%s", i ? "\n" : "", uuid);
+	}
+	return g_string_free(text, FALSE);
 }
 
 static char *get_created(const struct about *a)
@@ -153,6 +166,7 @@ static const struct attribute attributes[] = {
 	{ "form", get_form },
 	{ "why", get_why },
 	{ "uuid", get_uuid, .local = true },
+	{ "parents", get_parents, .local = true },
 	{ "created", get_created, .local = true },
 	{ "machine", get_machine },
 	{ "preamble", get_preamble, .local = true },

@@ -247,8 +247,16 @@ static int open_pages(SnapSealed *s, SnapNode *folder, GError **error)
 	g_autofree char *path = snap_folder_path(folder, NULL);
 	g_autoptr(SnapReader) reader = NULL;
 	const struct snap_meta *meta;
+	struct snap_sealed_key now;
 	int r = snap_catalog_read(s->fd, &reader, error);
 
+	if (r == 0)
+		r = snap_catalog_set_parents(s->snapshots->opts.catalog, reader,
+					     error);
+	/* Its parents may have gone with it. */
+	if (r == -ENOLINK &&
+	    (snap_sealed_look(folder, &now) < 0 || now.ino != s->key.ino))
+		return -ESTALE;
 	if (r < 0)
 		return r;
 	s->pages = snap_pages_new(s->snapshots->opts.loader,
@@ -301,7 +309,7 @@ static int open_both(SnapSealed *s, SnapNode *folder, int folder_fd)
 
 	if (snap_is_damage(r)) {
 		g_clear_pointer(&s->pages, snap_pages_unref);
-		s->error = r == -ENODATA ? -EBADMSG : r;
+		s->error = r == -ENODATA || r == -ENOLINK ? -EBADMSG : r;
 		s->why = g_strdup(error->message);
 		return 0;
 	}

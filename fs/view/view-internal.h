@@ -118,7 +118,7 @@ void snap_sealed_log(const SnapSealed *sealed, const char *path,
 static inline bool snap_is_damage(int error)
 {
 	return error == -EBADMSG || error == -ENODATA || error == -EPROTO ||
-	       error == -EOPNOTSUPP;
+	       error == -EOPNOTSUPP || error == -ENOLINK;
 }
 
 /* ---- a view (view.c) ---- */

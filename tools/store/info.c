@@ -53,13 +53,12 @@ static int count_regions(SnapReader *reader, struct description *s,
 	return 0;
 }
 
-static char *uuid_text(const uint8_t *u)
+static char *uuid_text(const uint8_t *uuid)
 {
-	return g_strdup_printf("%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-"
-			       "%02x%02x%02x%02x%02x%02x",
-			       u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7],
-			       u[8], u[9], u[10], u[11], u[12], u[13], u[14],
-			       u[15]);
+	char text[SNAP_UUID_TEXT];
+
+	snap_uuid_text(uuid, text);
+	return g_strdup(text);
 }
 
 static const char *kind_text(enum snap_block_kind kind)

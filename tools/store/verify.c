@@ -11,6 +11,7 @@
 
 struct checking {
 	struct snap_visit visit;
+	SnapVerified *done; /* files whose bytes are checked */
 	guint checked;
 	guint bad;
 };
@@ -21,8 +22,8 @@ static bool show_progress(uint64_t done, uint64_t all, void *data)
 	return true;
 }
 
-static int check(const char *name, int folder_fd, uint64_t *ret_size,
-		 GError **error)
+static int check(struct checking *c, const char *name, int folder_fd,
+		 uint64_t *ret_size, GError **error)
 {
 	g_autoptr(SnapProgress) progress = snap_progress_new(name);
 	g_autoptr(SnapReader) reader = NULL;
@@ -32,7 +33,10 @@ static int check(const char *name, int folder_fd, uint64_t *ret_size,
 	if (r < 0)
 		return r;
 	*ret_size = snap_reader_file_size(reader);
-	r = snap_verify(reader, NULL, show_progress, progress, error);
+	r = snap_catalog_set_parents(c->visit.catalog, reader, error);
+	if (r == 0)
+		r = snap_verify(reader, c->done, show_progress, progress,
+				error);
 	if (r < 0)
 		return r;
 	return snap_preamble_look(snap_reader_meta(reader), folder_fd,
@@ -74,7 +78,7 @@ static int check_snapshot(const char *path, int folder_fd, void *data)
 	g_autofree char *sentence = NULL;
 	g_autoptr(GError) error = NULL;
 	uint64_t size = 0;
-	int r = check(name, folder_fd, &size, &error);
+	int r = check(c, name, folder_fd, &size, &error);
 
 	if (r == -ENOENT) /* it was removed a moment ago */
 		return 0;
@@ -93,6 +97,7 @@ static int check_snapshot(const char *path, int folder_fd, void *data)
 static int run(char **arguments, guint n, GError **error)
 {
 	struct checking c = { 0 };
+	g_autoptr(SnapVerified) done = c.done = snap_verified_new();
 	int r = snap_visit_run(&c.visit, arguments, n, check_snapshot, error);
 
 	if (!c.bad)

@@ -15,12 +15,11 @@ const GOptionEntry snap_visit_options[] = { { "json", 0, 0, G_OPTION_ARG_NONE,
 static int visit_all(struct snap_visit *v, char **arguments, guint n,
 		     snap_catalog_visit one, GError **error)
 {
-	g_autoptr(SnapCatalog) catalog = NULL;
 	g_autofree char *text = NULL;
 	int r = snap_place_find(arguments[0], &v->place, error);
 
 	if (r == 0)
-		r = snap_place_open(v->place, &catalog, error);
+		r = snap_place_open(v->place, &v->catalog, error);
 	if (r < 0)
 		return r;
 	if (as_json) {
@@ -28,7 +27,8 @@ static int visit_all(struct snap_visit *v, char **arguments, guint n,
 		snap_json_writer_name(v->json, "store", v->place->store);
 		snap_json_writer_list(v->json, "snapshots");
 	}
-	r = snap_place_visit(v->place, catalog, arguments + 1, n - 1, one, v);
+	r = snap_place_visit(v->place, v->catalog, arguments + 1, n - 1, one,
+			     v);
 	if (v->json) {
 		text = snap_json_writer_finish(v->json);
 		fputs(text, stdout);
@@ -41,6 +41,7 @@ int snap_visit_run(struct snap_visit *v, char **arguments, guint n,
 {
 	int r = visit_all(v, arguments, n, one, error);
 
+	g_clear_pointer(&v->catalog, snap_catalog_free);
 	g_clear_pointer(&v->place, snap_place_free);
 	g_clear_pointer(&v->json, snap_json_writer_free);
 	return r;

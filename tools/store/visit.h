@@ -10,6 +10,7 @@
 /* The data of such a verb begins with this struct, as { 0 }. */
 struct snap_visit {
 	SnapPlace *place;
+	SnapCatalog *catalog; /* of the store, while `one` is called */
 	SnapJsonWriter *json; /* in the list of snapshots; NULL for text */
 	int status;	      /* the exit status so far */
 };

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The files that increments use.
+ *
+ * STORE/.snapfs/layers/UUID.zst is a hard link to the file of a snapshot that
+ * is some other snapshot's parent. So a parent may be removed or replaced like
+ * any snapshot: its bytes stay until nothing uses them. Nothing is counted on
+ * disk: what is in use is what all snapshots of the store list (collect.c).
+ *
+ * A link is durable before the snapshot that needs it is published. Until then
+ * the save keeps it: kept files are not removed.
+ */
+#include "fs/catalog/catalog-internal.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "format/base/beneath.h"
+#include "format/base/cleanup.h"
+#include "format/base/error.h"
+#include "format/base/fileio.h"
+
+struct SnapKept {
+	SnapLayers *layers;
+	guint n;
+	char *names[SNAP_LAYERS_MAX + 1];
+};
+
+void snap_catalog_layer_name(const uint8_t uuid[16],
+			     char ret[SNAP_CATALOG_LAYER_NAME])
+{
+	char text[SNAP_UUID_TEXT];
+
+	snap_uuid_text(uuid, text);
+	g_snprintf(ret, SNAP_CATALOG_LAYER_NAME, "%s.zst", text);
+}
+
+/* ---- what is kept ---- */
+
+SnapLayers *snap_layers_new(void)
+{
+	SnapLayers *l = g_new0(SnapLayers, 1);
+
+	g_mutex_init(&l->lock);
+	g_mutex_init(&l->collecting);
+	l->kept = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+	l->recent =
+		g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+	return l;
+}
+
+void snap_layers_free(SnapLayers *l)
+{
+	if (l->thread)
+		g_thread_join(l->thread);
+	g_hash_table_unref(l->kept);
+	g_hash_table_unref(l->recent);
+	g_mutex_clear(&l->collecting);
+	g_mutex_clear(&l->lock);
+	g_free(l);
+}
+
+bool snap_layers_keeps_locked(const SnapLayers *l, const char *name)
+{
+	return g_hash_table_contains(l->kept, name) ||
+	       g_hash_table_contains(l->recent, name);
+}
+
+static void keep_name(SnapKept *kept, const uint8_t uuid[16])
+{
+	SnapLayers *l = kept->layers;
+	char name[SNAP_CATALOG_LAYER_NAME];
+	gpointer count;
+	SNAP_LOCKED(&l->lock);
+
+	snap_catalog_layer_name(uuid, name);
+	kept->names[kept->n++] = g_strdup(name);
+	count = g_hash_table_lookup(l->kept, name);
+	g_hash_table_replace(l->kept, g_strdup(name),
+			     GUINT_TO_POINTER(GPOINTER_TO_UINT(count) + 1));
+}
+
+/* A collection that began before the snapshot was published has not seen it. So
+ * the name is kept until the next one begins. */
+static void release_name(SnapLayers *l, char *name)
+{
+	guint count;
+	SNAP_LOCKED(&l->lock);
+
+	count = GPOINTER_TO_UINT(g_hash_table_lookup(l->kept, name));
+	if (count > 1)
+		g_hash_table_replace(l->kept, g_strdup(name),
+				     GUINT_TO_POINTER(count - 1));
+	else
+		g_hash_table_remove(l->kept, name);
+	g_hash_table_add(l->recent, name);
+}
+
+void snap_kept_free(SnapKept *kept)
+{
+	if (!kept)
+		return;
+	for (guint i = 0; i < kept->n; i++)
+		release_name(kept->layers, kept->names[i]);
+	g_free(kept);
+}
+
+/* ---- the folder ---- */
+
+/* Makes the folder of the layers, durably. */
+static int make_folder(SnapCatalog *c)
+{
+	snap_autofd int private_fd =
+		snap_open_below(snap_catalog_fd(c), SNAP_CATALOG_PRIVATE,
+				O_RDONLY | O_DIRECTORY, 0);
+	int r;
+
+	if (private_fd < 0)
+		return private_fd;
+	if (mkdirat(private_fd, "layers", 0755) < 0)
+		return errno == EEXIST ? 0 : -errno;
+	r = snap_sync_folder(private_fd);
+	return r < 0 ? r : snap_sync_folder(snap_catalog_fd(c));
+}
+
+int snap_layers_open(SnapCatalog *c)
+{
+	return snap_open_below(snap_catalog_fd(c), SNAP_CATALOG_LAYERS,
+			       O_RDONLY | O_DIRECTORY, 0);
+}
+
+/* Gives the file of a descriptor one more name. */
+static int link_fd(int fd, int dirfd, const char *name)
+{
+	char path[SNAP_PROC_PATH];
+
+	/* The flag AT_EMPTY_PATH would need a capability. */
+	snap_proc_path(path, fd);
+	return linkat(AT_FDCWD, path, dirfd, name, AT_SYMLINK_FOLLOW) < 0
+		       ? -errno
+		       : 0;
+}
+
+int snap_catalog_can_link(SnapCatalog *c, GError **error)
+{
+	g_autofree char *name = g_uuid_string_random();
+	g_autofree char *other = g_uuid_string_random();
+	int tmp_fd = snap_catalog_tmp_fd(c), r = make_folder(c);
+	snap_autofd int fd = -1;
+
+	if (r < 0)
+		return snap_fail_errno(error, -r,
+				       "store %s: " SNAP_CATALOG_LAYERS,
+				       snap_catalog_path(c));
+	fd = snap_open_below(tmp_fd, name, O_WRONLY | O_CREAT | O_EXCL, 0600);
+	if (fd < 0)
+		return snap_fail_errno(error, -fd, "store %s cannot be written",
+				       snap_catalog_path(c));
+	r = link_fd(fd, tmp_fd, other);
+	unlinkat(tmp_fd, name, 0);
+	unlinkat(tmp_fd, other, 0);
+	if (r < 0)
+		return snap_fail(error, EOPNOTSUPP,
+				 "store %s: increments need hard links, which "
+				 "its file system does not make: %s",
+				 snap_catalog_path(c), g_strerror(-r));
+	return 0;
+}
+
+/* ---- parents ---- */
+
+/* Opens the file of a parent. */
+static int open_layer(SnapCatalog *c, const char *name, GError **error)
+{
+	int dirfd = snap_layers_open(c), fd;
+
+	if (dirfd < 0)
+		return dirfd;
+	fd = snap_catalog_open_file(dirfd, name, NULL, error);
+	close(dirfd);
+	return fd;
+}
+
+static int set_parent(SnapCatalog *c, SnapReader *reader, guint i,
+		      GError **error)
+{
+	g_autoptr(GError) cause = NULL;
+	char name[SNAP_CATALOG_LAYER_NAME];
+	int r, fd;
+
+	snap_catalog_layer_name(snap_reader_meta(reader)->layers[i].uuid, name);
+	fd = open_layer(c, name, &cause);
+	if (fd == -ENOENT)
+		return snap_fail(
+			error, ENOLINK,
+			"it uses pages of another snapshot file, which "
+			"is missing: " SNAP_CATALOG_LAYERS "/%s",
+			name);
+	if (fd < 0)
+		return snap_fail(error, -fd, SNAP_CATALOG_LAYERS "/%s: %s",
+				 name,
+				 cause ? cause->message : g_strerror(-fd));
+	r = snap_reader_set_layer(reader, i, snap_file_wrap(fd), error);
+	return snap_fail_prefix(error, r, SNAP_CATALOG_LAYERS "/%s", name);
+}
+
+int snap_catalog_set_parents(SnapCatalog *c, SnapReader *reader, GError **error)
+{
+	guint n = snap_reader_meta(reader)->n_layers;
+	int r = 0;
+
+	for (guint i = 0; r == 0 && i < n; i++)
+		r = set_parent(c, reader, i, error);
+	return r;
+}
+
+/* True when the file `name` has the end of the file that `reader` reads. */
+static bool is_right(int dirfd, const char *name, const SnapReader *reader)
+{
+	struct snap_layer want = snap_reader_as_layer(reader), is;
+	int fd = snap_catalog_open_file(dirfd, name, NULL, NULL);
+	SnapReader *r;
+
+	if (fd < 0 || snap_reader_open(snap_file_wrap(fd), &r, NULL) < 0)
+		return false;
+	is = snap_reader_as_layer(r);
+	snap_reader_free(r);
+	return !memcmp(&is.uuid, &want.uuid, sizeof(is.uuid)) &&
+	       is.size == want.size && is.crc32c == want.crc32c;
+}
+
+/* Links the file of a snapshot, durably. A file that has the name already and
+ * is another one would help nobody, and is replaced. */
+static int link_layer(SnapCatalog *c, int fd, const SnapReader *reader)
+{
+	snap_autofd int dirfd = snap_layers_open(c);
+	char name[SNAP_CATALOG_LAYER_NAME];
+	int r;
+
+	if (dirfd < 0)
+		return dirfd;
+	snap_catalog_layer_name(snap_reader_meta(reader)->uuid, name);
+	r = link_fd(fd, dirfd, name);
+	if (r == -EEXIST && !is_right(dirfd, name, reader)) {
+		unlinkat(dirfd, name, 0);
+		r = link_fd(fd, dirfd, name);
+	}
+	if (r < 0 && r != -EEXIST)
+		return r;
+	return snap_sync_folder(dirfd);
+}
+
+int snap_catalog_keep(SnapCatalog *c, int folder_fd, uid_t uid,
+		      SnapReader **ret_reader, SnapKept **ret_kept,
+		      GError **error)
+{
+	g_autoptr(SnapReader) reader = NULL;
+	g_autoptr(SnapKept) kept = NULL;
+	const struct snap_meta *meta;
+	struct stat st;
+	snap_autofd int fd = snap_catalog_open_file(
+		folder_fd, SNAP_CATALOG_SNAPSHOT, &st, error);
+	int own, r;
+
+	if (fd < 0)
+		return fd;
+	if (uid != (uid_t)-1 && st.st_uid != uid)
+		return snap_fail(error, EPERM, "it is another user's");
+	own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (own < 0)
+		return snap_fail_errno(error, errno, SNAP_CATALOG_SNAPSHOT);
+	r = snap_reader_open(snap_file_wrap(own), &reader, error);
+	if (r < 0)
+		return r;
+	meta = snap_reader_meta(reader);
+	kept = g_new0(SnapKept, 1);
+	kept->layers = snap_catalog_layers(c);
+	keep_name(kept, meta->uuid);
+	for (guint i = 0; i < meta->n_layers; i++)
+		keep_name(kept, meta->layers[i].uuid);
+	r = link_layer(c, fd, reader);
+	if (r < 0)
+		return snap_fail_errno(error, -r, "it cannot be linked");
+	r = snap_catalog_set_parents(c, reader, error);
+	if (r < 0)
+		return r;
+	*ret_reader = g_steal_pointer(&reader);
+	*ret_kept = g_steal_pointer(&kept);
+	return 0;
+}
