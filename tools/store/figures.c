@@ -26,6 +26,8 @@ struct snap_figures snap_figures_get(const SnapReader *reader)
 			f.state += b->length;
 		}
 	}
+	for (guint i = 0; i < meta->n_layers; i++)
+		f.shared += meta->layers[i].used;
 	return f;
 }
 
@@ -39,4 +41,5 @@ void snap_figures_json(const struct snap_figures *figures, SnapJsonWriter *json)
 	snap_json_writer_number(json, "ram", figures->ram);
 	snap_json_writer_number(json, "stored", figures->stored);
 	snap_json_writer_number(json, "disk", figures->disk);
+	snap_json_writer_number(json, "shared", figures->shared);
 }

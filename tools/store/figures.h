@@ -15,6 +15,7 @@ struct snap_figures {
 			   * zero, or the verbatim stream */
 	uint64_t state;	  /* bytes of device state */
 	uint64_t disk;	  /* bytes of the snapshot's file */
+	uint64_t shared;  /* bytes of extents in the files of its parents */
 	uint64_t created; /* ns since 1970 */
 };
 

@@ -134,6 +134,18 @@ static void print_preamble(const struct snap_preamble *preamble)
 					     : "");
 }
 
+static void print_parents(const struct snap_meta *meta)
+{
+	for (guint i = 0; i < meta->n_layers; i++) {
+		g_autofree char *uuid = uuid_text(meta->layers[i].uuid);
+		g_autofree char *used = snap_size_format(meta->layers[i].used);
+		g_autofree char *size = snap_size_format(meta->layers[i].size);
+
+		snap_print_field("Parent", "%s, %s of its %s", uuid, used,
+				 size);
+	}
+}
+
 static void print_text(const struct description *s)
 {
 	const struct snap_figures *f = &s->figures;
@@ -160,6 +172,7 @@ static void print_text(const struct description *s)
 	snap_print_field("On disk",
 			 "%s (1/%s of RAM and state, 1/%s of what is stored)",
 			 disk, of_all, of_stored);
+	print_parents(s->meta);
 	snap_print_field("Regions",
 			 "%" PRIu64 " of 2 MiB, %" PRIu64 " with data",
 			 s->regions, s->used);
@@ -184,6 +197,21 @@ static void json_blocks(SnapJsonWriter *json, const struct snap_meta *meta)
 		snap_json_writer_number(json, "page_size", b->page_size);
 		snap_json_writer_number(json, "base", b->base);
 		snap_json_writer_bool(json, "elsewhere", b->ignored);
+		snap_json_writer_end(json);
+	}
+	snap_json_writer_end(json);
+}
+
+static void json_parents(SnapJsonWriter *json, const struct snap_meta *meta)
+{
+	snap_json_writer_list(json, "parents");
+	for (guint i = 0; i < meta->n_layers; i++) {
+		g_autofree char *uuid = uuid_text(meta->layers[i].uuid);
+
+		snap_json_writer_object(json, NULL);
+		snap_json_writer_text(json, "uuid", uuid);
+		snap_json_writer_number(json, "used", meta->layers[i].used);
+		snap_json_writer_number(json, "disk", meta->layers[i].size);
 		snap_json_writer_end(json);
 	}
 	snap_json_writer_end(json);
@@ -214,6 +242,7 @@ static void print_json(SnapJsonWriter *json, const struct description *s)
 	snap_json_writer_number(json, "target_page", s->meta->target_page);
 	snap_json_writer_number(json, "regions", s->regions);
 	snap_json_writer_number(json, "regions_used", s->used);
+	json_parents(json, s->meta);
 	json_blocks(json, s->meta);
 	snap_json_writer_end(json);
 }

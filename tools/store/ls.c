@@ -3,12 +3,23 @@
 #include "format/base/units.h"
 #include "tools/cli/print.h"
 #include "tools/store/figures.h"
+#include "tools/store/layers.h"
 #include "tools/store/verbs.h"
 #include "tools/store/visit.h"
 
 struct listing {
 	struct snap_visit visit;
 	SnapTable *table;
+	SnapLayerList *layers;
+};
+
+static gboolean by_layers;
+
+static const GOptionEntry options[] = {
+	{ "layers", 0, 0, G_OPTION_ARG_NONE, &by_layers,
+	  "list the files whose pages snapshots share", NULL },
+	SNAP_VISIT_JSON,
+	{ NULL }
 };
 
 static void list_row(SnapTable *table, const char *name,
@@ -18,11 +29,12 @@ static void list_row(SnapTable *table, const char *name,
 		f->ram ? snap_size_format(f->ram) : g_strdup("-");
 	g_autofree char *stored = snap_size_format(f->stored);
 	g_autofree char *disk = snap_size_format(f->disk);
+	g_autofree char *shared =
+		f->shared ? snap_size_format(f->shared) : g_strdup("-");
 	g_autofree char *ratio = snap_print_ratio(f->logical, f->disk);
 	g_autofree char *created = snap_print_time(f->created);
-	const char *cells[] = {
-		name, ram, stored, disk, ratio, f->form, created
-	};
+	const char *cells[] = { name,	ram,   stored,	disk,
+				shared, ratio, f->form, created };
 
 	snap_table_add(table, cells);
 }
@@ -47,22 +59,34 @@ static int list_snapshot(const char *path, int folder_fd, void *data)
 	if (!reader)
 		return 0;
 	figures = snap_figures_get(reader);
-	if (l->visit.json)
+	if (by_layers)
+		snap_layer_list_add(l->layers, name, snap_reader_meta(reader));
+	else if (l->visit.json)
 		list_json(l->visit.json, name, &figures);
 	else
 		list_row(l->table, name, &figures);
 	return 0;
 }
 
+static int print_layers(struct snap_visit *v, GError **error)
+{
+	return snap_layer_list_print(((struct listing *)v)->layers, v->catalog,
+				     v->json, error);
+}
+
 static int run(char **arguments, guint n, GError **error)
 {
-	static const char *const headings[] = { "NAME",	   ">RAM",   ">STORED",
-						">DISK",   ">RATIO", "FORM",
-						"CREATED", NULL };
+	static const char *const headings[] = { "NAME",	 ">RAM",    ">STORED",
+						">DISK", ">SHARED", ">RATIO",
+						"FORM",	 "CREATED", NULL };
 	g_autoptr(SnapTable) table = snap_table_new(headings);
-	struct listing l = { .table = table };
-	int r = snap_visit_run(&l.visit, arguments, n, list_snapshot, error);
+	g_autoptr(SnapLayerList) layers = snap_layer_list_new();
+	struct listing l = { .table = table, .layers = layers };
+	int r;
 
+	if (by_layers)
+		l.visit.after = print_layers;
+	r = snap_visit_run(&l.visit, arguments, n, list_snapshot, error);
 	if (snap_table_rows(table))
 		snap_table_print(table);
 	return r;
@@ -76,8 +100,9 @@ const struct snap_verb snap_verb_ls = {
 	.summary = "list snapshots and their sizes",
 	.help = "Lists the snapshots of a store, or those at and below each "
 		"NAME: the size of\nRAM, of its pages that are not zero, and "
-		"of the snapshot's file. RATIO is the\nsize of RAM and device "
-		"state, divided by that of the file.",
-	.options = snap_visit_options,
+		"of the snapshot's file. SHARED is\nwhat it uses of other "
+		"files. RATIO is the size of RAM and device state, divided by\n"
+		"that of the file.",
+	.options = options,
 	.run = run,
 };

@@ -6,11 +6,9 @@
 #include "tools/cli/print.h"
 #include "tools/cli/verb.h"
 
-static gboolean as_json;
+gboolean snap_visit_json;
 
-const GOptionEntry snap_visit_options[] = { { "json", 0, 0, G_OPTION_ARG_NONE,
-					      &as_json, "print JSON", NULL },
-					    { NULL } };
+const GOptionEntry snap_visit_options[] = { SNAP_VISIT_JSON, { NULL } };
 
 static int visit_all(struct snap_visit *v, char **arguments, guint n,
 		     snap_catalog_visit one, GError **error)
@@ -22,7 +20,7 @@ static int visit_all(struct snap_visit *v, char **arguments, guint n,
 		r = snap_place_open(v->place, &v->catalog, error);
 	if (r < 0)
 		return r;
-	if (as_json) {
+	if (snap_visit_json) {
 		v->json = snap_json_writer_new();
 		snap_json_writer_name(v->json, "store", v->place->store);
 		snap_json_writer_list(v->json, "snapshots");

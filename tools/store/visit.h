@@ -13,10 +13,18 @@ struct snap_visit {
 	SnapCatalog *catalog; /* of the store, while `one` is called */
 	SnapJsonWriter *json; /* in the list of snapshots; NULL for text */
 	int status;	      /* the exit status so far */
+	/* called when all were visited; NULL: nothing is. 0 or -errno */
+	int (*after)(struct snap_visit *v, GError **error);
 };
 
-/* The options of these verbs: --json. */
+/* The options of these verbs: --json; and it alone, for a verb with more. */
 extern const GOptionEntry snap_visit_options[];
+extern gboolean snap_visit_json;
+#define SNAP_VISIT_JSON                                                        \
+	{                                                                      \
+		"json", 0, 0, G_OPTION_ARG_NONE, &snap_visit_json,             \
+			"print JSON", NULL                                     \
+	}
 
 /* Calls `one` with `v` as its data for each snapshot that the arguments (STORE
  * [NAME]...) name, and prints the JSON. Returns the exit status, or -errno with
