@@ -14,20 +14,21 @@
 
 #include "format/base/crc32c.h"
 #include "format/base/error.h"
+#include "format/image/compact-internal.h"
 #include "format/image/frame-internal.h"
 #include "format/image/ondisk.h"
 #include "format/image/writer-internal.h"
 
 struct compact {
 	SnapWriter *w;
-	SnapFile *old;
+	SnapFile *old; /* NULL: only what lies in parents moves */
 	SnapCodec *codec;
 	struct snap_leaf from;
 	struct snap_leaf to;
 	guint n; /* pages that are gathered */
 	uint16_t pages[SNAP_EXTENT_PAGES];
 	uint8_t gathered[SNAP_EXTENT_BYTES];
-	uint64_t loaded; /* offset of the extent in `extent`; 0: none */
+	struct snap_segment loaded; /* that has the extent in `extent` */
 	uint8_t extent[SNAP_EXTENT_BYTES];
 };
 
@@ -103,19 +104,36 @@ static int put_gathered(struct compact *c)
 	return 0;
 }
 
-/* Gathers the pages of a run. */
-static int gather(struct compact *c, const struct snap_segment *s)
+/* Brings the extent of a run into `extent`. */
+static int load(struct compact *c, const struct snap_segment *s)
 {
-	int r = 0;
+	struct snap_segment of = *s;
+	int r;
 
-	if (c->loaded != s->offset) {
+	if (snap_leaf_same(&c->loaded, s))
+		return 0;
+	c->loaded.kind = SNAP_SEGMENT_ZERO;
+	if (s->layer) {
+		of.layer = (uint8_t)c->w->sources[s->layer - 1].layer;
+		r = snap_reader_extent(c->w->sources[s->layer - 1].reader, &of,
+				       c->codec, c->extent);
+	} else {
 		r = read_extent(c, s);
 		if (r == 0)
 			r = snap_codec_decompress(
 				c->codec, snap_codec_buffer(c->codec),
 				s->length, c->extent, s->pages);
-		c->loaded = r < 0 ? 0 : s->offset;
 	}
+	if (r == 0)
+		c->loaded = *s;
+	return r;
+}
+
+/* Gathers the pages of a run. */
+static int gather(struct compact *c, const struct snap_segment *s)
+{
+	int r = load(c, s);
+
 	for (guint i = 0; r == 0 && i < s->count; i++) {
 		memcpy(c->gathered + (size_t)c->n * SNAP_PAGE,
 		       c->extent + (size_t)(s->first + i) * SNAP_PAGE,
@@ -140,8 +158,10 @@ static int move_segment(struct compact *c, guint i)
 	case SNAP_SEGMENT_EXTENT:
 		break;
 	}
-	/* What lies in a parent stays there. */
-	if (s->layer) {
+	/* What lies in a parent stays there; or all but that stays. */
+	if (!c->old && s->layer)
+		return gather(c, s);
+	if (!c->old || s->layer) {
 		put_run(c, s);
 		return 0;
 	}
@@ -163,6 +183,15 @@ static int move_region(struct compact *c, uint64_t region)
 	if (r == 0)
 		r = put_gathered(c);
 	return r < 0 ? r : snap_map_replace(c->w->map, region, &c->to);
+}
+
+int snap_compact_shared(SnapWriter *w, uint64_t region, SnapCodec *codec)
+{
+	g_autofree struct compact *c = g_new0(struct compact, 1);
+
+	c->w = w;
+	c->codec = codec;
+	return move_region(c, region);
 }
 
 /* Copies all regions; `c->old` is readable. */

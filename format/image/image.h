@@ -271,7 +271,7 @@ guint snap_entry_segments(const struct snap_entry *entry);
 int snap_reader_extent(SnapReader *r, const struct snap_segment *segment,
 		       SnapCodec *codec, void *ret);
 
-/* ---- writing (writer.c, compact.c) ---- */
+/* ---- writing (writer.c, share.c, compact.c) ---- */
 
 /* A snapshot that is being written. Any thread may call, but only one at a
  * time. */
@@ -283,6 +283,9 @@ struct snap_writer_opts {
 	SnapFile *scratch;
 	uint64_t map_memory; /* bytes of memory for the map; 0: 4 MiB */
 	const uint8_t *uuid; /* 16 bytes; NULL: a random one */
+	/* the beginning of the file says that it may have parents; otherwise
+	 * only if one is declared before the first extent */
+	bool parents;
 };
 
 /* Begins the file. Returns 0 or -errno. */
@@ -300,18 +303,30 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapWriter, snap_writer_free)
 int snap_writer_extent(SnapWriter *w, uint64_t region, const uint16_t *pages,
 		       guint n, const void *frame, size_t size);
 
-/* Declares a parent: its uuid, size and crc32c. *ret_layer becomes its number.
- * At the commit, parents that no page uses are left out. Returns 0, -E2BIG
- * where there are SNAP_LAYERS_MAX, or -EINVAL where the first extent was
- * written and no parent was declared before it: the beginning of the file says
- * whether it may have parents. */
-int snap_writer_layer(SnapWriter *w, const struct snap_layer *layer,
+/* Declares a parent: the file of the snapshot of `parent` (`layer` 0), or that
+ * of its own parent `layer`. The reader must outlive the writer. *ret_layer
+ * becomes the file's number. At the commit, parents that no page uses are left
+ * out. Returns 0, -E2BIG where there are SNAP_LAYERS_MAX, or -EINVAL where the
+ * first extent was written and the file does not say that it may have parents.
+ */
+int snap_writer_layer(SnapWriter *w, SnapReader *parent, guint layer,
 		      uint8_t *ret_layer);
 
 /* Says that the pages of a run of `region` lie in an extent of the parent
  * run->layer. They replace older content. Returns 0, -EINVAL or -errno. */
 int snap_writer_share(SnapWriter *w, uint64_t region,
 		      const struct snap_segment *run);
+
+/* The most runs of a region that uses parents. A leaf that has more costs more
+ * than the pages: snap_writer_unshare(). */
+#define SNAP_SHARED_RUNS_MAX 64u
+
+/* Gives the number of runs of a region. Returns 0 or -errno. */
+int snap_writer_runs(SnapWriter *w, uint64_t region, guint *ret_runs);
+
+/* Stores anew all pages of a region that lie in parents. Returns 0, -EBADMSG or
+ * -errno. */
+int snap_writer_unshare(SnapWriter *w, uint64_t region, SnapCodec *codec);
 
 /* Says that all bytes of `count` pages from `page` on (in the page space) are
  * `fill`. Returns 0 or -errno. */

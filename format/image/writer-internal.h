@@ -15,6 +15,12 @@ struct SnapWriter {
 	uint64_t stored;
 	guint n_layers;
 	struct snap_layer layers[SNAP_LAYERS_MAX];
+	/* where they can be read: a layer of a reader */
+	struct {
+		SnapReader *reader;
+		guint layer;
+	} sources[SNAP_LAYERS_MAX];
+	bool parents; /* the beginning of the file says that it may have some */
 	bool committed;
 	int error; /* the first error; then the writer can only be freed */
 };
@@ -27,6 +33,10 @@ void snap_writer_begin(SnapWriter *w, SnapFile *file);
  * Returns 0 or -errno. */
 int snap_writer_append(SnapWriter *w, const void *data, size_t size,
 		       struct snap_entry *ret_entry);
+
+/* Replaces the pages of a run. */
+int snap_writer_splice(SnapWriter *w, uint64_t region,
+		       const struct snap_segment *run);
 
 /* Keeps an error (r < 0) if it is the first, and returns it. */
 int snap_writer_fail(SnapWriter *w, int r);

@@ -67,7 +67,7 @@ int snap_writer_append(SnapWriter *w, const void *data, size_t size,
 
 	if (!w->position) {
 		snap_disk_put_superblock(
-			w->uuid, w->n_layers ? SNAP_INCOMPAT_LAYERS : 0, &d);
+			w->uuid, w->parents ? SNAP_INCOMPAT_LAYERS : 0, &d);
 		r = append(w, &d, sizeof(d), &unused);
 	}
 	return r < 0 ? r : append(w, data, size, ret_entry);
@@ -103,6 +103,7 @@ int snap_writer_new(const struct snap_writer_opts *opts,
 		memcpy(w->uuid, opts->uuid, sizeof(w->uuid));
 	else
 		uuid_make(w->uuid);
+	w->parents = opts->parents;
 	snap_writer_begin(w, opts->file);
 	*ret_writer = g_steal_pointer(&w);
 	return 0;
@@ -119,8 +120,8 @@ void snap_writer_free(SnapWriter *w)
 
 /* ---- pages ---- */
 
-static int splice(SnapWriter *w, uint64_t region,
-		  const struct snap_segment *run)
+int snap_writer_splice(SnapWriter *w, uint64_t region,
+		       const struct snap_segment *run)
 {
 	struct snap_splice gone;
 	int r = snap_map_splice(w->map, region, run, &gone);
@@ -155,57 +156,9 @@ int snap_writer_extent(SnapWriter *w, uint64_t region, const uint16_t *pages,
 		struct snap_segment run;
 
 		i = snap_leaf_run(pages, n, i, &like, &run);
-		r = splice(w, region, &run);
+		r = snap_writer_splice(w, region, &run);
 		w->stored += run.count;
 	}
-	return r;
-}
-
-int snap_writer_layer(SnapWriter *w, const struct snap_layer *layer,
-		      uint8_t *ret_layer)
-{
-	for (guint i = 0; i < w->n_layers; i++)
-		if (!memcmp(w->layers[i].uuid, layer->uuid,
-			    sizeof(layer->uuid))) {
-			*ret_layer = (uint8_t)(i + 1);
-			return 0;
-		}
-	if (!memcmp(layer->uuid, w->uuid, sizeof(w->uuid)) ||
-	    (w->position && !w->n_layers))
-		return -EINVAL;
-	if (w->n_layers == SNAP_LAYERS_MAX)
-		return -E2BIG;
-	w->layers[w->n_layers++] = *layer;
-	*ret_layer = (uint8_t)w->n_layers;
-	return 0;
-}
-
-static bool is_in_layer(const SnapWriter *w, const struct snap_segment *s)
-{
-	uint64_t size;
-
-	if (s->layer < 1 || s->layer > w->n_layers)
-		return false;
-	size = w->layers[s->layer - 1].size;
-	return s->length >= 1 && s->length <= SNAP_DISK_EXTENT_MAX &&
-	       s->offset >= sizeof(struct snap_disk_superblock) &&
-	       s->offset < size && s->length <= size - s->offset;
-}
-
-int snap_writer_share(SnapWriter *w, uint64_t region,
-		      const struct snap_segment *run)
-{
-	int r = w->error;
-
-	if (run->kind != SNAP_SEGMENT_EXTENT || !is_in_layer(w, run) ||
-	    region >= SNAP_DISK_REGIONS_MAX || run->count < 1 ||
-	    run->page + run->count > SNAP_REGION_PAGES ||
-	    run->pages > SNAP_EXTENT_PAGES ||
-	    run->first + run->count > run->pages)
-		return -EINVAL;
-	if (r == 0)
-		r = splice(w, region, run);
-	w->stored += r == 0 ? run->count : 0;
 	return r;
 }
 
@@ -225,7 +178,7 @@ int snap_writer_fill(SnapWriter *w, uint64_t page, uint64_t count, uint8_t fill)
 					    .count = (uint16_t)n,
 					    .fill = fill };
 
-		r = splice(w, page / SNAP_REGION_PAGES, &run);
+		r = snap_writer_splice(w, page / SNAP_REGION_PAGES, &run);
 		page += n;
 		count -= n;
 	}

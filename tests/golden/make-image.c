@@ -292,7 +292,6 @@ static void make_increment(struct crash_disk *disk,
 				  .target_page = 4096,
 				  .footers = true };
 	SnapWriter *w = begin(disk, UUID_INCREMENT);
-	struct snap_layer layer;
 	SnapReader *r;
 	uint8_t number;
 
@@ -300,8 +299,7 @@ static void make_increment(struct crash_disk *disk,
 		    memory_file_new(parent->all->data, parent->all->len), &r,
 		    NULL) < 0)
 		g_error("parent");
-	layer = snap_reader_as_layer(r);
-	if (snap_writer_layer(w, &layer, &number) < 0)
+	if (snap_writer_layer(w, r, 0, &number) < 0)
 		g_error("layer");
 	share(w, r, 0);
 	share(w, r, 2);

@@ -105,15 +105,14 @@ static void put(SnapWriter *w, uint64_t region)
 static void share(SnapWriter *w, SnapReader *parent, uint64_t but)
 {
 	const struct snap_meta *meta = snap_reader_meta(parent);
-	struct snap_layer self = snap_reader_as_layer(parent);
 	uint8_t numbers[SNAP_LAYERS_MAX + 1];
 	struct snap_node node;
 	struct snap_leaf leaf;
 
-	assert_int_equal(snap_writer_layer(w, &self, &numbers[0]), 0);
+	assert_int_equal(snap_writer_layer(w, parent, 0, &numbers[0]), 0);
 	for (guint i = 0; i < meta->n_layers; i++)
 		assert_int_equal(
-			snap_writer_layer(w, &meta->layers[i], &numbers[i + 1]),
+			snap_writer_layer(w, parent, i + 1, &numbers[i + 1]),
 			0);
 	assert_int_equal(snap_reader_node(parent, 0, &node), 0);
 	for (guint i = 0; i < node.n; i++) {

@@ -22,6 +22,7 @@
 struct shot {
 	struct model model;
 	struct crash_disk disk;
+	SnapReader *source; /* of the parent, for the writer */
 	guint n_parents;
 	const struct shot *parents[SNAP_LAYERS_MAX];
 };
@@ -79,6 +80,7 @@ static void check(const struct shot *s)
 
 static void shot_clear(struct shot *s)
 {
+	g_clear_pointer(&s->source, snap_reader_free);
 	model_clear(&s->model);
 	crash_disk_clear(&s->disk);
 }
@@ -115,14 +117,12 @@ static void declare(struct shot *s, SnapWriter *w, const struct shot *parent,
 		    SnapReader *r, uint8_t ret_numbers[SNAP_LAYERS_MAX + 1])
 {
 	const struct snap_meta *meta = snap_reader_meta(r);
-	struct snap_layer self = snap_reader_as_layer(r);
 
-	assert_int_equal(snap_writer_layer(w, &self, &ret_numbers[0]), 0);
+	assert_int_equal(snap_writer_layer(w, r, 0, &ret_numbers[0]), 0);
 	s->parents[s->n_parents++] = parent;
 	for (guint i = 0; i < meta->n_layers; i++) {
-		assert_int_equal(snap_writer_layer(w, &meta->layers[i],
-						   &ret_numbers[i + 1]),
-				 0);
+		assert_int_equal(
+			snap_writer_layer(w, r, i + 1, &ret_numbers[i + 1]), 0);
 		for (guint j = 0; j < parent->n_parents; j++)
 			if (parent->parents[j]->disk.all->data[40] ==
 			    meta->layers[i].uuid[0])
@@ -155,7 +155,7 @@ static SnapWriter *begin_child(struct shot *s, const struct shot *parent,
 			       uint8_t name, guint32 seed, uint64_t memory)
 {
 	SnapWriter *w = begin(s, name, seed, memory);
-	g_autoptr(SnapReader) r = open_shot(parent);
+	SnapReader *r = s->source = open_shot(parent);
 	uint8_t numbers[SNAP_LAYERS_MAX + 1];
 	struct snap_node node;
 	struct snap_leaf leaf;
@@ -281,6 +281,34 @@ static void compaction_leaves_alone_what_lies_in_a_parent(void **state)
 	shot_clear(&root);
 }
 
+static void what_lies_in_parents_can_be_stored_anew(void **state)
+{
+	struct shot root, child, alone;
+	guint runs, total = 0;
+	SnapWriter *w;
+
+	make_root(&root, 'r', 6, 120);
+	w = begin_child(&child, &root, 'c', 6, 0);
+	assert_int_equal(model_play(&child.model, w, 20), 0);
+	end(&child, w);
+	w = begin_child(&alone, &child, 'a', 7, 1);
+	assert_int_equal(model_play(&alone.model, w, 20), 0);
+	for (guint i = 0; i < snap_div_up(PAGES, SNAP_REGION_PAGES); i++) {
+		assert_int_equal(snap_writer_runs(w, i, &runs), 0);
+		total += runs;
+		assert_int_equal(snap_writer_unshare(w, i, alone.model.codec),
+				 0);
+	}
+	assert_true(total > 20);
+	assert_int_equal(model_play(&alone.model, w, 5), 0);
+	end(&alone, w);
+	alone.n_parents = 0;
+	check(&alone);
+	shot_clear(&alone);
+	shot_clear(&child);
+	shot_clear(&root);
+}
+
 static void verify_reads_each_file_once(void **state)
 {
 	g_autoptr(SnapVerified) done = snap_verified_new();
@@ -395,16 +423,16 @@ static void a_cut_parent_is_refused(void **state)
 		refuse(p, all->data, size, "no valid end");
 }
 
-static void any_flipped_bit_of_a_parent_is_found(void **state)
+static void a_flipped_bit_in_any_byte_of_a_parent_is_found(void **state)
 {
 	struct pair *p = *state;
 	GByteArray *all = p->root.disk.all;
 	guint refused = 0, bad = 0;
 
-	for (gsize bit = 0; bit < (gsize)all->len * 8; bit++) {
+	for (gsize at = 0; at < all->len; at++) {
 		g_autoptr(SnapReader) r = open_alone(&p->child);
 
-		all->data[bit / 8] ^= 1 << bit % 8;
+		all->data[at] ^= 1 << at % 8;
 		if (snap_reader_set_layer(r, 0, file_of(&p->root), NULL) < 0) {
 			refused++;
 		} else {
@@ -413,7 +441,7 @@ static void any_flipped_bit_of_a_parent_is_found(void **state)
 			assert_int_equal(snap_verify(r, NULL, NULL, NULL, NULL),
 					 -EBADMSG);
 		}
-		all->data[bit / 8] ^= 1 << bit % 8;
+		all->data[at] ^= 1 << at % 8;
 	}
 	assert_true(refused > 0);
 	assert_true(bad > 0);
@@ -482,6 +510,22 @@ static void a_wrong_place_in_a_parent_is_found_by_verify(void **state)
 	check(&p->child);
 }
 
+/* Declares a parent of that name, which will not be read. */
+static int declare_root(SnapWriter *w, uint8_t name)
+{
+	struct shot root;
+	SnapReader *r;
+	uint8_t number;
+	int code;
+
+	make_root(&root, name, 1, 1);
+	r = open_alone(&root);
+	code = snap_writer_layer(w, r, 0, &number);
+	snap_reader_free(r);
+	shot_clear(&root);
+	return code;
+}
+
 static void the_writer_refuses_what_makes_no_sense(void **state)
 {
 	struct pair *p = *state;
@@ -499,7 +543,7 @@ static void the_writer_refuses_what_makes_no_sense(void **state)
 	uint8_t number;
 
 	assert_int_equal(snap_writer_share(w, 0, &good), -EINVAL);
-	assert_int_equal(snap_writer_layer(w, &layer, &number), 0);
+	assert_int_equal(snap_writer_layer(w, r, 0, &number), 0);
 	assert_int_equal(number, 1);
 	assert_int_equal(snap_writer_share(w, 0, &good), 0);
 	for (guint i = 0; i < 6; i++) {
@@ -512,14 +556,11 @@ static void the_writer_refuses_what_makes_no_sense(void **state)
 		run.length = i == 5 ? (uint32_t)layer.size : 50;
 		assert_int_equal(snap_writer_share(w, 0, &run), -EINVAL);
 	}
-	layer.uuid[0] = 'w';
-	assert_int_equal(snap_writer_layer(w, &layer, &number), -EINVAL);
-	for (guint i = 1; i < SNAP_LAYERS_MAX; i++) {
-		layer.uuid[1] = (uint8_t)i;
-		assert_int_equal(snap_writer_layer(w, &layer, &number), 0);
-	}
-	layer.uuid[1] = SNAP_LAYERS_MAX;
-	assert_int_equal(snap_writer_layer(w, &layer, &number), -E2BIG);
+	assert_int_equal(declare_root(w, 'w'), -EINVAL);
+	assert_int_equal(declare_root(w, 'r'), 0);
+	for (guint i = 1; i < SNAP_LAYERS_MAX; i++)
+		assert_int_equal(declare_root(w, (uint8_t)('A' + i)), 0);
+	assert_int_equal(declare_root(w, '!'), -E2BIG);
 	snap_writer_free(w);
 	shot_clear(&s);
 }
@@ -529,13 +570,12 @@ static void no_parent_comes_after_the_first_extent(void **state)
 	static const uint16_t pages[1] = { 5 };
 	struct pair *p = *state;
 	g_autoptr(SnapReader) r = open_shot(&p->root);
-	struct snap_layer layer = snap_reader_as_layer(r);
 	struct shot s;
 	SnapWriter *w = begin(&s, 'w', 1, 0);
 	uint8_t number;
 
 	assert_int_equal(model_put(&s.model, w, 0, pages, 1), 0);
-	assert_int_equal(snap_writer_layer(w, &layer, &number), -EINVAL);
+	assert_int_equal(snap_writer_layer(w, r, 0, &number), -EINVAL);
 	end(&s, w);
 	check(&s);
 	shot_clear(&s);
@@ -549,12 +589,14 @@ int main(void)
 			a_snapshot_names_the_files_that_hold_its_pages),
 		cmocka_unit_test(parents_that_nothing_uses_are_left_out),
 		cmocka_unit_test(compaction_leaves_alone_what_lies_in_a_parent),
+		cmocka_unit_test(what_lies_in_parents_can_be_stored_anew),
 		cmocka_unit_test(verify_reads_each_file_once),
 		cmocka_unit_test(
 			a_missing_parent_is_an_error_only_where_it_is_needed),
 		cmocka_unit_test(another_file_is_no_parent),
 		cmocka_unit_test(a_cut_parent_is_refused),
-		cmocka_unit_test(any_flipped_bit_of_a_parent_is_found),
+		cmocka_unit_test(
+			a_flipped_bit_in_any_byte_of_a_parent_is_found),
 		cmocka_unit_test(a_wrong_record_is_found_under_right_checksums),
 		cmocka_unit_test(a_wrong_place_in_a_parent_is_found_by_verify),
 		cmocka_unit_test(the_writer_refuses_what_makes_no_sense),

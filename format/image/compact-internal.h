@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Moving the pages of a region into new extents, for share.c too. */
+#pragma once
+
+#include "format/image/image.h"
+
+/* Moves the pages of a region that lie in parents into new extents of the
+ * file. */
+int snap_compact_shared(SnapWriter *w, uint64_t region, SnapCodec *codec);
