@@ -4,6 +4,6 @@
 
 #include "format/image/image.h"
 
-/* Moves the pages of a region that lie in parents into new extents of the
- * file. */
-int snap_compact_shared(SnapWriter *w, uint64_t region, SnapCodec *codec);
+/* Moves the pages of a region, also those that lie in parents, into new extents
+ * of the same file. */
+int snap_compact_region(SnapWriter *w, uint64_t region, SnapCodec *codec);

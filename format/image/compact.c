@@ -21,7 +21,8 @@
 
 struct compact {
 	SnapWriter *w;
-	SnapFile *old; /* NULL: only what lies in parents moves */
+	SnapFile *old;
+	bool all; /* every page moves, also what lies in parents */
 	SnapCodec *codec;
 	struct snap_leaf from;
 	struct snap_leaf to;
@@ -158,10 +159,10 @@ static int move_segment(struct compact *c, guint i)
 	case SNAP_SEGMENT_EXTENT:
 		break;
 	}
-	/* What lies in a parent stays there; or all but that stays. */
-	if (!c->old && s->layer)
+	if (c->all)
 		return gather(c, s);
-	if (!c->old || s->layer) {
+	/* What lies in a parent stays there. */
+	if (s->layer) {
 		put_run(c, s);
 		return 0;
 	}
@@ -185,13 +186,38 @@ static int move_region(struct compact *c, uint64_t region)
 	return r < 0 ? r : snap_map_replace(c->w->map, region, &c->to);
 }
 
-int snap_compact_shared(SnapWriter *w, uint64_t region, SnapCodec *codec)
+/* The bytes that die when none of a region's own extents is used any more. */
+static uint64_t all_own(const struct snap_leaf *leaf)
+{
+	uint64_t bytes = 0;
+
+	for (guint i = 0; i < leaf->n; i++) {
+		const struct snap_segment *s = &leaf->segments[i];
+		guint live;
+
+		if (s->kind != SNAP_SEGMENT_EXTENT || s->layer ||
+		    snap_leaf_live(leaf->segments, i, s))
+			continue;
+		live = snap_leaf_live(leaf->segments, leaf->n, s);
+		bytes += s->length -
+			 (uint64_t)s->length * (s->pages - live) / s->pages;
+	}
+	return bytes;
+}
+
+int snap_compact_region(SnapWriter *w, uint64_t region, SnapCodec *codec)
 {
 	g_autofree struct compact *c = g_new0(struct compact, 1);
+	int r = w->file->ops->drain(w->file);
 
 	c->w = w;
+	c->old = w->file;
+	c->all = true;
 	c->codec = codec;
-	return move_region(c, region);
+	if (r == 0)
+		r = move_region(c, region);
+	w->dead += all_own(&c->from);
+	return r;
 }
 
 /* Copies all regions; `c->old` is readable. */

@@ -317,15 +317,19 @@ int snap_writer_layer(SnapWriter *w, SnapReader *parent, guint layer,
 int snap_writer_share(SnapWriter *w, uint64_t region,
 		      const struct snap_segment *run);
 
-/* The most runs of a region that uses parents. A leaf that has more costs more
- * than the pages: snap_writer_unshare(). */
+/* The most runs of a region that uses parents, as snap_leaf_runs() counts them.
+ * One that has more is slow to read: snap_writer_unshare(). */
 #define SNAP_SHARED_RUNS_MAX 64u
 
-/* Gives the number of runs of a region. Returns 0 or -errno. */
+/* Counts the runs of pages that lie in extents. Pages that follow each other in
+ * an extent are one run, also with zero pages between them. */
+guint snap_leaf_runs(const struct snap_leaf *leaf);
+
+/* Counts them for a region of a new snapshot. Returns 0 or -errno. */
 int snap_writer_runs(SnapWriter *w, uint64_t region, guint *ret_runs);
 
-/* Stores anew all pages of a region that lie in parents. Returns 0, -EBADMSG or
- * -errno. */
+/* Stores the pages of a region anew, in extents of the file's own that follow
+ * the order of the pages. Returns 0, -EBADMSG or -errno. */
 int snap_writer_unshare(SnapWriter *w, uint64_t region, SnapCodec *codec);
 
 /* Says that all bytes of `count` pages from `page` on (in the page space) are

@@ -69,6 +69,23 @@ void snap_leaf_used(const struct snap_leaf *leaf,
 	}
 }
 
+guint snap_leaf_runs(const struct snap_leaf *leaf)
+{
+	const struct snap_segment *last = NULL;
+	guint runs = 0;
+
+	for (guint i = 0; i < leaf->n; i++) {
+		const struct snap_segment *s = &leaf->segments[i];
+
+		if (s->kind != SNAP_SEGMENT_EXTENT)
+			continue;
+		runs += !last || !snap_leaf_same(last, s) ||
+			last->first + last->count != s->first;
+		last = s;
+	}
+	return runs;
+}
+
 /* ---- what a splice replaces ---- */
 
 /* The number of pages that a segment and a run share. */

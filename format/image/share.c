@@ -75,7 +75,7 @@ int snap_writer_runs(SnapWriter *w, uint64_t region, guint *ret_runs)
 	int r = w->error ? w->error : snap_map_get(w->map, region, &leaf);
 
 	if (r == 0)
-		*ret_runs = leaf.n;
+		*ret_runs = snap_leaf_runs(&leaf);
 	return snap_writer_fail(w, r);
 }
 
@@ -83,5 +83,5 @@ int snap_writer_unshare(SnapWriter *w, uint64_t region, SnapCodec *codec)
 {
 	return w->error ? w->error
 			: snap_writer_fail(
-				  w, snap_compact_shared(w, region, codec));
+				  w, snap_compact_region(w, region, codec));
 }

@@ -54,6 +54,11 @@ const char *snap_catalog_path(const SnapCatalog *c)
 	return c->path;
 }
 
+int snap_catalog_folder(const SnapCatalog *c, const char *path)
+{
+	return snap_catalog_descend(c->fd, path);
+}
+
 bool snap_catalog_read_only(const SnapCatalog *c)
 {
 	return c->read_only;

@@ -61,6 +61,10 @@ bool snap_catalog_read_only(const SnapCatalog *c);
  * or removed; in a removed one nothing can be made (-ENOENT). */
 int snap_catalog_tmp_fd(const SnapCatalog *c);
 
+/* Opens the folder `path` of the store with O_PATH. Returns the descriptor, or
+ * -errno. */
+int snap_catalog_folder(const SnapCatalog *c, const char *path);
+
 /* The names by which a mount shows a snapshot; NULL behind the last. */
 extern const char *const snap_catalog_views[];
 

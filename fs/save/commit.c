@@ -82,6 +82,7 @@ static void result_fill(SnapIngest *in, const struct snap_meta *meta)
 			res->ram += meta->blocks[i].length;
 			res->stored += meta->blocks[i].stored;
 		}
+	res->increment = meta->n_layers > 0;
 	res->file = snap_writer_stats(in->writer).written;
 }
 

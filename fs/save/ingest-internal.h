@@ -8,6 +8,7 @@
 #include "fs/save/gather.h"
 #include "fs/save/ingest.h"
 #include "fs/save/mapped.h"
+#include "fs/save/parent.h"
 
 /* What the page space holds. */
 enum space {
@@ -34,7 +35,11 @@ struct SnapIngest {
 	SnapPool *pool;
 	SnapGather *gather;
 	SnapLane *lane;
-	SnapWriter *writer; /* used only by the thread that appends */
+	bool increments;
+	int folder_fd;		 /* borrowed */
+	const char *parent_path; /* borrowed; or NULL */
+	SnapParent *parent;	 /* or NULL */
+	SnapWriter *writer;	 /* used only by the thread that appends */
 	GMutex lock;
 	struct snap_writer_stats stats; /* the writer's; protected by lock */
 	bool crowded; /* by dead bytes, so that it is to be compacted; atomic */

@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "format/base/error.h"
 #include "fs/save/ingest-internal.h"
@@ -59,6 +60,8 @@ static int append_job(void *ctx, const struct snap_job *job)
 	if (r == 0 && job->n)
 		r = snap_writer_extent(in->writer, job->region, job->pages,
 				       job->n, job->bytes, job->frame_size);
+	if (r == 0 && job->n_shared)
+		r = snap_parent_append(in->parent, in->writer, job);
 	snap_ingest_note_stats(in);
 	return r;
 }
@@ -69,7 +72,8 @@ int snap_ingest_new(const struct snap_ingest_opts *opts,
 		    SnapIngest **ret_ingest, GError **error)
 {
 	g_autoptr(SnapIngest) in = g_new0(SnapIngest, 1);
-	struct snap_writer_opts w = { .map_memory = opts->map_memory };
+	struct snap_writer_opts w = { .map_memory = opts->map_memory,
+				      .parents = opts->increments };
 	int r;
 
 	g_mutex_init(&in->lock);
@@ -77,6 +81,9 @@ int snap_ingest_new(const struct snap_ingest_opts *opts,
 	in->path = g_strdup(opts->path);
 	in->owner = opts->owner;
 	in->first = opts->first;
+	in->increments = opts->increments;
+	in->folder_fd = opts->folder_fd;
+	in->parent_path = opts->parent;
 	in->pool = opts->pool;
 	in->parser = snap_parser_new();
 	in->at = opts->begin;
@@ -109,6 +116,7 @@ void snap_ingest_free(SnapIngest *in)
 	snap_gather_free(in->gather);
 	snap_lane_free(in->lane);
 	snap_writer_free(in->writer);
+	snap_parent_free(in->parent);
 	snap_parser_free(in->parser);
 	snap_preamble_clear(&in->preamble);
 	g_free(in->early);
@@ -120,6 +128,28 @@ void snap_ingest_free(SnapIngest *in)
 
 /* ---- the page space ---- */
 
+static void compare_job(void *ctx, SnapCompare *compare, struct snap_job *job)
+{
+	snap_parent_compare(ctx, compare, job);
+}
+
+/* Looks for a parent, as the RAM blocks are known now. */
+static void find_parent(SnapIngest *in)
+{
+	struct snap_parent_opts opts = {
+		.catalog = in->catalog,
+		.folder_fd = in->folder_fd,
+		.parent = in->parent_path,
+		.name = in->path,
+		.uid = in->owner.uid == (uid_t)-1 ? geteuid() : in->owner.uid,
+	};
+
+	in->parent =
+		snap_parent_find(&opts, &snap_parser_info(in->parser)->ram);
+	if (in->parent)
+		snap_lane_set_compare(in->lane, compare_job, in->parent);
+}
+
 static void space_decide(SnapIngest *in, enum space space)
 {
 	in->space = space;
@@ -127,6 +157,8 @@ static void space_decide(SnapIngest *in, enum space space)
 		in->state_base = snap_round_up(
 			snap_parser_info(in->parser)->ram.flat_size,
 			SNAP_REGION);
+	if (space == SPACE_SPLIT && in->increments)
+		find_parent(in);
 	snap_state_put(in, in->early, in->early_size);
 	g_clear_pointer(&in->early, g_free);
 	in->early_size = in->early_room = 0;

@@ -16,8 +16,12 @@ struct snap_ingest_opts {
 	SnapPool *pool;	      /* borrowed */
 	const char *path;     /* the folder's path, for a note after a crash */
 	struct snap_catalog_owner owner;
-	uint64_t begin;	     /* where in the file the stream begins */
-	int preamble_fd;     /* the file that begins with it; -1: none */
+	uint64_t begin;	 /* where in the file the stream begins */
+	int preamble_fd; /* the file that begins with it; -1: none */
+	/* look for a parent, and store only what differs from it */
+	bool increments;
+	int folder_fd;	     /* of the snapshot; borrowed */
+	const char *parent;  /* the folder of the parent; NULL: any will do */
 	bool first;	     /* fail with -EEXIST if a snapshot is there */
 	uint64_t map_memory; /* bytes of memory that the map may take */
 };
@@ -79,8 +83,9 @@ struct snap_ingest_result {
 	uint64_t stored; /* of `ram`, in pages that are not zero */
 	uint64_t file;	 /* the snapshot file */
 	guint compactions;
-	bool repaired; /* QEMU never wrote the bitmaps */
-	char why[256]; /* why the stream is kept verbatim; "" */
+	bool increment; /* it uses pages of others */
+	bool repaired;	/* QEMU never wrote the bitmaps */
+	char why[256];	/* why the stream is kept verbatim; "" */
 };
 
 /* Makes a snapshot of the bytes, durably, and publishes it in the folder.

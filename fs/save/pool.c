@@ -41,6 +41,8 @@ struct SnapLane {
 	SnapPool *pool;
 	snap_lane_append append;
 	void *ctx;
+	snap_lane_compare compare; /* or NULL */
+	void *compare_ctx;
 	struct snap_effort effort; /* protected by pool->lock */
 	GMutex lock;
 	GCond empty;
@@ -198,6 +200,12 @@ SnapLane *snap_lane_new(SnapPool *pool, snap_lane_append append, void *ctx)
 	return lane;
 }
 
+void snap_lane_set_compare(SnapLane *lane, snap_lane_compare compare, void *ctx)
+{
+	lane->compare = compare;
+	lane->compare_ctx = ctx;
+}
+
 void snap_lane_free(SnapLane *lane)
 {
 	if (!lane)
@@ -353,36 +361,63 @@ static struct snap_job *pool_next(SnapPool *pool, int *ret_level)
 		pool->idle--;
 	}
 	job = g_queue_pop_head(&pool->queue);
-	if (!job)
-		return NULL;
-	*ret_level = lane_level_locked(job->lane, pool->queue.length);
-	pool->levels.bytes[*ret_level - SNAP_LEVEL_MIN] +=
-		(uint64_t)job->n * SNAP_PAGE;
+	if (job)
+		*ret_level = lane_level_locked(job->lane, pool->queue.length);
 	return job;
+}
+
+/* Takes out of a job what its lane need not store. */
+static void job_compare(struct snap_job *job, SnapCompare **compare)
+{
+	if (!job->lane->compare)
+		return;
+	if (!*compare)
+		*compare = snap_compare_new();
+	job->lane->compare(job->lane->compare_ctx, *compare, job);
+}
+
+static void count_level(SnapPool *pool, int level, guint pages)
+{
+	SNAP_LOCKED(&pool->lock);
+
+	pool->levels.bytes[level - SNAP_LEVEL_MIN] +=
+		(uint64_t)pages * SNAP_PAGE;
+}
+
+/* Compresses a job. *frame is a buffer, which the job takes for its own. */
+static int job_compress(struct snap_job *job, SnapCodec *codec, uint8_t **frame)
+{
+	uint8_t *pages = job->bytes;
+	ssize_t size = snap_codec_compress(codec, pages, job->n, *frame);
+
+	if (size < 0)
+		return (int)size;
+	job->bytes = *frame;
+	job->frame_size = (size_t)size;
+	*frame = pages;
+	return 0;
 }
 
 static gpointer pool_thread(gpointer data)
 {
 	SnapPool *pool = data;
 	g_autoptr(SnapCodec) codec = snap_codec_new(SNAP_LEVEL_DEFAULT);
+	g_autoptr(SnapCompare) compare = NULL; /* when it is first needed */
 	uint8_t *frame = g_malloc(SNAP_EXTENT_BOUND);
 	struct snap_job *job;
 	int level;
 
 	while ((job = pool_next(pool, &level))) {
-		ssize_t size;
+		int r = 0;
 
 		job_sort(job);
-		snap_codec_set_level(codec, level);
-		size = snap_codec_compress(codec, job->bytes, job->n, frame);
-		if (size > 0) {
-			uint8_t *pages = job->bytes;
-
-			job->bytes = frame;
-			job->frame_size = (size_t)size;
-			frame = pages;
+		job_compare(job, &compare);
+		if (job->n) {
+			count_level(pool, level, job->n);
+			snap_codec_set_level(codec, level);
+			r = job_compress(job, codec, &frame);
 		}
-		job_finish(job, size < 0 ? (int)size : 0);
+		job_finish(job, r);
 	}
 	g_free(frame);
 	return NULL;

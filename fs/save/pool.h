@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "format/image/image.h"
+#include "fs/save/compare.h"
 #include "fs/save/effort.h"
 #include "fs/save/save.h"
 
@@ -27,6 +28,9 @@ struct snap_job {
 	uint8_t fill;
 	bool fills_any;
 	uint64_t fills[SNAP_REGION_PAGES / 64];
+	/* pages that were among the first, and lie in the parent */
+	guint n_shared;
+	struct snap_segment shared[SNAP_EXTENT_PAGES];
 	/* protected by the lane's lock once submitted */
 	bool done;
 	int error;
@@ -78,6 +82,15 @@ typedef int (*snap_lane_append)(void *ctx, const struct snap_job *job);
 
 /* Makes a lane that passes its jobs to `append`. */
 SnapLane *snap_lane_new(SnapPool *pool, snap_lane_append append, void *ctx);
+
+/* Called with every job of a lane before it is compressed, from any worker and
+ * several at a time: takes out the pages that need not be stored. */
+typedef void (*snap_lane_compare)(void *ctx, SnapCompare *compare,
+				  struct snap_job *job);
+
+/* Sets that function, before the first job is submitted. */
+void snap_lane_set_compare(SnapLane *lane, snap_lane_compare compare,
+			   void *ctx);
 /* Waits for the submitted jobs, then frees the lane. */
 void snap_lane_free(SnapLane *lane);
 

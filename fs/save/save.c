@@ -36,6 +36,7 @@ struct SnapSaver {
 	SnapPool *pool;
 	SnapSlots *slots;
 	guint idle; /* seconds */
+	bool increments;
 	GMutex lock;
 	GCond finished;
 	struct snap_saver_stats stats; /* protected by lock */
@@ -50,6 +51,7 @@ struct SnapSave {
 	struct snap_catalog_owner owner;
 	uint64_t begin;
 	int preamble_fd;
+	char *parent; /* or NULL */
 	bool whole;
 	gint stop;	  /* for the reading of the file; atomic */
 	SnapParts *parts; /* NULL: a stream is written */
@@ -90,6 +92,7 @@ SnapSaver *snap_saver_new(const struct snap_saver_opts *opts)
 	g_cond_init(&saver->finished);
 	saver->catalog = opts->catalog;
 	saver->idle = opts->idle;
+	saver->increments = opts->increments;
 	saver->pool = snap_pool_new(threads, opts->level, opts->buffer);
 	saver->slots = snap_slots_new(saver->pool, opts->buffer);
 	return saver;
@@ -219,8 +222,9 @@ static void save_done(SnapSave *save, const struct snap_ingest_result *res)
 	else
 		snap_log(SNAP_LOG_INFO,
 			 "%s: saved, %s of RAM, %s of it not zero, %s "
-			 "on disk",
-			 save->what, ram, stored, file);
+			 "on disk%s",
+			 save->what, ram, stored, file,
+			 res->increment ? ", the rest in older snapshots" : "");
 	if (res->repaired)
 		snap_log(SNAP_LOG_INFO,
 			 "%s: the bitmaps name no page, as QEMU leaves them "
@@ -264,6 +268,9 @@ static int save_run(SnapSave *save, struct snap_ingest_result *ret_result,
 		.owner = save->owner,
 		.begin = save->begin,
 		.preamble_fd = save->preamble_fd,
+		.increments = save->saver->increments || save->parent,
+		.folder_fd = save->folder_fd,
+		.parent = save->parent,
 		.first = save->parts != NULL,
 		.map_memory = save->lean ? LEAN_MAP_MEMORY : SAVE_MAP_MEMORY,
 	};
@@ -291,6 +298,7 @@ static void save_free(SnapSave *save)
 	g_cond_clear(&save->changed);
 	g_mutex_clear(&save->lock);
 	snap_close_fd(&save->preamble_fd);
+	g_free(save->parent);
 	close(save->folder_fd);
 	g_free(save->path);
 	g_free(save);
@@ -312,6 +320,9 @@ static gpointer save_thread(gpointer data)
 		save_failed(save, error);
 	else
 		save_done(save, &result);
+	/* What the older snapshot used may be free now. */
+	if (r == 0 || saver->increments || save->parent)
+		snap_catalog_collect_later(saver->catalog);
 	if (save->over)
 		save->over(save->over_data, save);
 	snap_intake_close(save->intake, r < 0 ? r : -EPROTO, r);
@@ -364,6 +375,7 @@ int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 	save->saver = saver;
 	save->begin = opts->begin;
 	save->preamble_fd = opts->preamble_fd;
+	save->parent = g_strdup(opts->parent);
 	save->whole = opts->whole;
 	save->over = opts->over;
 	save->over_data = opts->over_data;

@@ -39,6 +39,9 @@ struct snap_saver_opts {
 	int level;	 /* zstd level, or SNAP_LEVEL_AUTO */
 	/* seconds without a byte after which a save is ended; 0: never */
 	guint idle;
+	/* saves store what differs from another snapshot (parent.c);
+	 * snap_catalog_can_link() has been asked */
+	bool increments;
 };
 
 #define SNAP_SAVER_IDLE_DEFAULT 3600 /* seconds */
@@ -118,6 +121,9 @@ struct snap_save_opts {
 	 */
 	int preamble_fd;
 	bool whole; /* that file holds the stream, too: nobody writes it */
+	/* the folder within the store whose snapshot is to be the parent; NULL:
+	 * the one that is replaced, or any that fits, if the saver looks */
+	const char *parent;
 	/* NULL: a stream is written. Parts replace no snapshot: if one was
 	 * published meanwhile, the save fails with -EEXIST, without a message
 	 */

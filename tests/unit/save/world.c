@@ -34,6 +34,19 @@ void world_open(struct world *w, uint64_t buffer)
 	assert_true(w->folder_fd >= 0);
 }
 
+void world_increments(struct world *w)
+{
+	struct snap_saver_opts opts = { .catalog = w->catalog,
+					.buffer = SNAP_SAVER_BUFFER_DEFAULT,
+					.threads = 2,
+					.level = 1,
+					.increments = true };
+
+	assert_int_equal(snap_catalog_can_link(w->catalog, NULL), 0);
+	snap_saver_free(w->saver);
+	w->saver = snap_saver_new(&opts);
+}
+
 void begin_save_of(struct world *w, uint64_t begin)
 {
 	struct snap_save_opts opts = { .folder_fd = w->folder_fd,
@@ -187,7 +200,8 @@ static SnapReader *saved(struct world *w)
 	GError *error = NULL;
 	SnapReader *reader;
 
-	if (snap_catalog_find(w->folder_fd, &reader, &error))
+	if (snap_catalog_find(w->folder_fd, &reader, &error) ||
+	    snap_catalog_set_parents(w->catalog, reader, &error))
 		g_error("%s", error->message);
 	return reader;
 }

@@ -34,6 +34,9 @@ struct world {
 void world_open(struct world *w, uint64_t buffer);
 void world_close(struct world *w);
 
+/* Saves look for a parent from now on. */
+void world_increments(struct world *w);
+
 /* Begins a save of a stream that begins at 0, or at `begin`; ends the last
  * one. */
 void begin_save(struct world *w);
