@@ -107,6 +107,7 @@ static int serve(struct mount *m, SnapCatalog *catalog, SnapSession *session,
 					      .buffer = o->buffer,
 					      .threads = (guint)o->threads,
 					      .level = (int)o->level,
+					      .increments = o->increments,
 					      .idle = (guint)o->idle };
 	struct snap_loader_opts loader_opts = { .cache = o->cache,
 						.threads = (guint)o->threads };
@@ -180,6 +181,8 @@ static int run(struct mount *m, GError **error)
 				 m->point ? m->point : m->opts.point);
 	r = snap_catalog_open(m->store, m->opts.read_only, holder, &catalog,
 			      error);
+	if (r == 0 && m->opts.increments && !m->opts.read_only)
+		r = snap_catalog_can_link(catalog, error);
 	if (r == 0 && m->opts.ns)
 		r = snap_process_enter(m->opts.ns, error);
 	if (r == 0 && m->opts.ns)

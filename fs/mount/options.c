@@ -61,6 +61,8 @@ static const struct option_row table[] = {
 	  "largest read request of the kernel (1048576)" },
 	{ "level=", EFFORT, AT(level), 1, SNAP_LEVEL_MAX, "N",
 	  "zstd compression level, 1 to 19, or auto (auto)" },
+	{ "increments", FLAG, AT(increments), 0, 0, NULL,
+	  "store what differs from an older snapshot" },
 	{ "idle=", NUMBER, AT(idle), 0, 31536000, "SECONDS",
 	  "end a save into which nobody writes; 0: never (3600)" },
 	{ "log=", TEXT, AT(log), 0, 0, "FILE",

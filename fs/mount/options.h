@@ -24,6 +24,7 @@ struct snap_mount_opts {
 	bool sloppy; /* ignore unknown options */
 	bool help;
 	bool version;
+	bool increments; /* saves store what differs from older ones */
 	bool read_only;
 	const char *ns; /* the path of a mount namespace, or NULL */
 	uint64_t buffer;

@@ -31,6 +31,8 @@
 static char *file_name;
 static char *buffer_text;
 static char *level_text;
+static char *parent_name;
+static char *parent_path; /* within the store */
 static char *parts_folder;
 static int threads;
 
@@ -39,6 +41,8 @@ static const GOptionEntry options[] = {
 	  "read FILE instead of standard input", "FILE" },
 	{ "parts", 'p', 0, G_OPTION_ARG_FILENAME, &parts_folder,
 	  "take the ram and devstate in FOLDER for whole", "FOLDER" },
+	{ "parent", 0, 0, G_OPTION_ARG_STRING, &parent_name,
+	  "store what differs from the snapshot NAME", "NAME" },
 	{ "level", 'l', 0, G_OPTION_ARG_STRING, &level_text,
 	  "compression level, 1 to 19, or auto (auto)", "N" },
 	{ "threads", 't', 0, G_OPTION_ARG_INT, &threads,
@@ -252,6 +256,25 @@ static int pump(struct source *s, SnapSave *save, SnapProgress *progress,
 
 /* ---- the verb ---- */
 
+/* Is there a snapshot to be the parent? */
+static int check_parent(SnapOpenTree *t, GError **error)
+{
+	g_autoptr(SnapReader) reader = NULL;
+	snap_autofd int fd = -1;
+	int r;
+
+	if (!parent_path)
+		return 0;
+	r = snap_catalog_can_link(t->catalog, error);
+	if (r < 0)
+		return r;
+	fd = snap_place_folder(t->catalog, parent_path, error);
+	if (fd < 0)
+		return fd;
+	r = snap_catalog_find(fd, &reader, error);
+	return snap_fail_prefix(error, r, "--parent=%s", parent_name);
+}
+
 /* Saves the source into the existing folder `path`. */
 static int save_into(SnapOpenTree *t, struct source *s, const char *path,
 		     GError **error)
@@ -261,7 +284,8 @@ static int save_into(SnapOpenTree *t, struct source *s, const char *path,
 	struct snap_save_opts opts = { .folder_fd = fd,
 				       .path = path,
 				       .begin = s->begin,
-				       .preamble_fd = -1 };
+				       .preamble_fd = -1,
+				       .parent = parent_path };
 	g_autoptr(SnapSave) save = NULL;
 	g_autoptr(GError) cause = NULL;
 	mode_t mask = umask(0);
@@ -271,7 +295,10 @@ static int save_into(SnapOpenTree *t, struct source *s, const char *path,
 	opts.owner = (struct snap_catalog_owner){ .uid = (uid_t)-1,
 						  .gid = (gid_t)-1,
 						  .mode = 0660 & ~mask };
-	r = fd < 0 ? fd : snap_save_new(t->saver, &opts, &save, error);
+	r = fd < 0 ? fd : check_parent(t, error);
+	if (r < 0)
+		return r;
+	r = snap_save_new(t->saver, &opts, &save, error);
 	if (r < 0)
 		return r;
 	r = pump(s, save, progress, &cause);
@@ -389,6 +416,8 @@ static int run(char **arguments, guint n, GError **error)
 	if (r < 0)
 		return r;
 	path = snap_place_path(place, arguments[1]);
+	if (parent_name)
+		parent_path = snap_place_path(place, parent_name);
 	if (!*path)
 		return snap_fail(error, EINVAL, "the snapshot needs a name");
 	r = open_source(&source, error);
