@@ -269,9 +269,7 @@ static int check_parent(SnapOpenTree *t, GError **error)
 	if (r < 0)
 		return r;
 	fd = snap_place_folder(t->catalog, parent_path, error);
-	if (fd < 0)
-		return fd;
-	r = snap_catalog_find(fd, &reader, error);
+	r = fd < 0 ? fd : snap_catalog_find(fd, &reader, error);
 	return snap_fail_prefix(error, r, "--parent=%s", parent_name);
 }
 

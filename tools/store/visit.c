@@ -27,6 +27,8 @@ static int visit_all(struct snap_visit *v, char **arguments, guint n,
 	}
 	r = snap_place_visit(v->place, v->catalog, arguments + 1, n - 1, one,
 			     v);
+	if (r == 0 && v->after)
+		r = v->after(v, error);
 	if (v->json) {
 		text = snap_json_writer_finish(v->json);
 		fputs(text, stdout);
