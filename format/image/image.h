@@ -218,6 +218,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapReader, snap_reader_free)
 int snap_reader_set_layer(SnapReader *r, guint i, SnapFile *file,
 			  GError **error);
 
+/* Tells which file a layer is, as snap_file_identify() does; -ENOLINK where it
+ * was not handed over. */
+int snap_reader_identify(const SnapReader *r, guint layer,
+			 struct snap_file_id *ret_id);
+
 /* The snapshot as the parent of another one. */
 struct snap_layer snap_reader_as_layer(const SnapReader *r);
 

@@ -210,6 +210,13 @@ void snap_reader_free(SnapReader *r)
 
 /* ---- parents ---- */
 
+int snap_reader_identify(const SnapReader *r, guint layer,
+			 struct snap_file_id *ret_id)
+{
+	return r->files[layer] ? snap_file_identify(r->files[layer], ret_id)
+			       : -ENOLINK;
+}
+
 struct snap_layer snap_reader_as_layer(const SnapReader *r)
 {
 	struct snap_layer layer = { .size = r->trailer.file_size,

@@ -41,13 +41,20 @@ static bool is_news(SnapPages *pages, uint64_t offset)
 }
 
 /* Logs damage, once per place as long as there are few places. */
-static int damaged(SnapPages *pages, const char *what, uint64_t offset, int r)
+static int damaged(SnapPages *pages, guint layer, const char *what,
+		   uint64_t offset, int r)
 {
-	if (is_news(pages, offset))
+	char uuid[SNAP_UUID_TEXT] = "";
+
+	if (layer)
+		snap_uuid_text(snap_pages_meta(pages)->layers[layer - 1].uuid,
+			       uuid);
+	/* No offset has the bits of the layer. */
+	if (is_news(pages, offset | (uint64_t)layer << 56))
 		snap_log(SNAP_LOG_ERROR,
-			 "%s: %s at byte %" G_GUINT64_FORMAT
-			 " of its snapshot file: %s",
+			 "%s: %s at byte %" G_GUINT64_FORMAT " of its %s%s: %s",
 			 pages->name, what, offset,
+			 layer ? "parent " : "snapshot file", uuid,
 			 r == -EBADMSG ? "damaged" : g_strerror(-r));
 	return r;
 }
@@ -66,7 +73,7 @@ static int load_node(void *ctx, void *data, size_t size)
 	int r = snap_reader_node(l->pages->reader, (guint)l->index, node);
 
 	if (r < 0)
-		return damaged(l->pages, "map node", l->entry->offset, r);
+		return damaged(l->pages, 0, "map node", l->entry->offset, r);
 	count_read(l->pages, l->entry->length);
 	return 0;
 }
@@ -94,7 +101,7 @@ static int load_leaf(void *ctx, void *data, size_t size)
 				    l->entry, &leaf);
 
 	if (r < 0)
-		return damaged(l->pages, "map leaf", l->entry->offset, r);
+		return damaged(l->pages, 0, "map leaf", l->entry->offset, r);
 	if (!l->bytes)
 		count_read(l->pages, l->entry->length);
 	g_assert(size == snap_leaf_size(leaf.n));
@@ -201,7 +208,7 @@ int snap_pages_fetch_extent(SnapPages *pages, const struct snap_segment *s,
 
 	snap_loader_put_codec(pages->loader, codec);
 	if (r < 0)
-		return damaged(pages, "extent", s->offset, r);
+		return damaged(pages, s->layer, "extent", s->offset, r);
 	count_read(pages, s->length);
 	return 0;
 }
@@ -216,9 +223,12 @@ static int load_extent(void *ctx, void *data, size_t size)
 static struct snap_cache_key extent_key(const SnapPages *pages,
 					const struct snap_segment *segment)
 {
-	return (struct snap_cache_key){ pages->id,	 segment->offset,
-					segment->length, segment->crc32c,
-					KIND_EXTENT,	 segment->pages };
+	return (struct snap_cache_key){ pages->files[segment->layer],
+					segment->offset,
+					segment->length,
+					segment->crc32c,
+					KIND_EXTENT,
+					segment->pages };
 }
 
 static struct snap_cache_source extent_source(struct load *l)

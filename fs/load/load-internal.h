@@ -3,22 +3,23 @@
 #pragma once
 
 #include "fs/load/cache.h"
+#include "fs/load/files.h"
 #include "fs/load/pages.h"
 
 /* ---- the loader (loader.c) ---- */
 
 struct SnapLoader {
 	SnapCache *cache;
+	SnapFiles *files;
 	GThreadPool *ahead;
 	uint64_t window; /* of readahead, in bytes */
 	uint64_t
 		map_most; /* bytes of a snapshot's map that are brought ahead */
 	GMutex lock;
-	GPtrArray *codecs; /* that no thread uses now; protected by lock */
-	bool warm;	   /* asked for; protected by lock */
-	bool ending;	   /* takes no more jobs; protected by lock */
-	gint next_id;	   /* this and the rest are atomic */
-	uint64_t bytes_out;
+	GPtrArray *codecs;  /* that no thread uses now; protected by lock */
+	bool warm;	    /* asked for; protected by lock */
+	bool ending;	    /* takes no more jobs; protected by lock */
+	uint64_t bytes_out; /* this and the rest are atomic */
 	uint64_t bytes_read;
 	uint64_t errors; /* besides those of the cache */
 };
@@ -53,7 +54,9 @@ struct SnapPages {
 	gint refs; /* atomic */
 	SnapLoader *loader;
 	SnapReader *reader;
-	uint64_t id; /* the owner of its frames in the cache */
+	uint64_t id; /* the owner of its map's frames in the cache */
+	/* the owners of the extents: its own and those of its parents */
+	uint64_t files[SNAP_LAYERS_MAX + 1];
 	char *name;
 	const struct snap_entry *top;
 	guint n_nodes;

@@ -133,6 +133,7 @@ SnapLoader *snap_loader_new(const struct snap_loader_opts *opts)
 	guint threads = opts->threads ? opts->threads : g_get_num_processors();
 
 	loader->cache = snap_cache_new(opts->cache);
+	loader->files = snap_files_new(loader->cache);
 	loader->window = MIN(SNAP_READAHEAD_WINDOW, opts->cache / 4);
 	loader->map_most = opts->cache / MAP_PART;
 	g_mutex_init(&loader->lock);
@@ -154,6 +155,7 @@ void snap_loader_free(SnapLoader *loader)
 	g_thread_pool_free(loader->ahead, FALSE, TRUE);
 	g_ptr_array_unref(loader->codecs);
 	g_mutex_clear(&loader->lock);
+	snap_files_free(loader->files);
 	snap_cache_free(loader->cache);
 	g_free(loader);
 }

@@ -10,7 +10,9 @@ SnapPages *snap_pages_new(SnapLoader *loader, SnapReader *reader,
 	pages->refs = 1;
 	pages->loader = loader;
 	pages->reader = reader;
-	pages->id = (uint64_t)(guint)g_atomic_int_add(&loader->next_id, 1);
+	pages->id = snap_files_number(loader->files);
+	for (guint i = 0; i <= snap_reader_meta(reader)->n_layers; i++)
+		pages->files[i] = snap_files_take(loader->files, reader, i);
 	pages->name = g_strdup(name);
 	pages->top = snap_reader_top(reader, &pages->n_nodes);
 	pages->n_regions = snap_meta_regions(snap_reader_meta(reader));
@@ -29,6 +31,8 @@ void snap_pages_unref(SnapPages *pages)
 	if (!pages || !g_atomic_int_dec_and_test(&pages->refs))
 		return;
 	snap_cache_forget(pages->loader->cache, pages->id);
+	for (guint i = 0; i <= snap_pages_meta(pages)->n_layers; i++)
+		snap_files_give(pages->loader->files, pages->files[i]);
 	snap_reader_free(pages->reader);
 	g_mutex_clear(&pages->lock);
 	g_free(pages->name);
