@@ -5,10 +5,9 @@
 #include "tools/store/verbs.h"
 
 static const struct snap_verb *const verbs[] = {
-	&snap_verb_save,   &snap_verb_revert,
-	&snap_verb_ls,	   &snap_verb_info,
-	&snap_verb_verify, &snap_verb_export,
-	&snap_verb_import, NULL,
+	&snap_verb_save,   &snap_verb_revert,  &snap_verb_ls,
+	&snap_verb_info,   &snap_verb_verify,  &snap_verb_export,
+	&snap_verb_import, &snap_verb_flatten, NULL,
 };
 
 int main(int argc, char **argv)

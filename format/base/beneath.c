@@ -130,6 +130,17 @@ int snap_open_again(int fd, int flags)
 
 /* ---- owner and mode ---- */
 
+int snap_link_below(int fd, int dirfd, const char *name)
+{
+	char path[SNAP_PROC_PATH];
+
+	/* AT_EMPTY_PATH would need a capability (linkat(2)). */
+	snap_proc_path(path, fd);
+	return linkat(AT_FDCWD, path, dirfd, name, AT_SYMLINK_FOLLOW) < 0
+		       ? -errno
+		       : 0;
+}
+
 int snap_set_owner(int fd, uid_t uid, gid_t gid)
 {
 	return fchownat(fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) <

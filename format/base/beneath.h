@@ -40,6 +40,10 @@ int snap_open_again(int fd, int flags);
 #define SNAP_PROC_PATH 32
 void snap_proc_path(char ret[SNAP_PROC_PATH], int fd);
 
+/* Gives the file of a descriptor one more name (a hard link). -EEXIST where the
+ * name is taken, -ENOENT where the file has no name any more. */
+int snap_link_below(int fd, int dirfd, const char *name);
+
 /* Changes the owner of the file of a descriptor (O_PATH will do, also of a
  * link); (uid_t)-1 and (gid_t)-1 change nothing. */
 int snap_set_owner(int fd, uid_t uid, gid_t gid);

@@ -93,6 +93,9 @@ static inline bool snap_meta_split(const struct snap_meta *meta)
 	return meta->form != SNAP_FORM_VERBATIM;
 }
 
+/* The uuids of the parents, one a line; NULL where there are none; g_free. */
+char *snap_meta_parents(const struct snap_meta *meta);
+
 /* Frees the fields of `meta`. */
 void snap_meta_clear(struct snap_meta *meta);
 

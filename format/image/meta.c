@@ -72,6 +72,19 @@ void snap_uuid_text(const uint8_t uuid[16], char ret[SNAP_UUID_TEXT])
 		   u[10], u[11], u[12], u[13], u[14], u[15]);
 }
 
+char *snap_meta_parents(const struct snap_meta *meta)
+{
+	GString *text = g_string_new(NULL);
+
+	for (guint i = 0; i < meta->n_layers; i++) {
+		char uuid[SNAP_UUID_TEXT];
+
+		snap_uuid_text(meta->layers[i].uuid, uuid);
+		g_string_append_printf(text, "%s%s", i ? "\n" : "", uuid);
+	}
+	return g_string_free(text, !text->len);
+}
+
 const char *snap_form_name(enum snap_form form)
 {
 	switch (form) {

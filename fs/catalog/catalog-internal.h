@@ -44,10 +44,16 @@ typedef struct SnapLayers {
 	GMutex collecting; /* held by the one that collects */
 } SnapLayers;
 
+/* Nothing is kept. */
 SnapLayers *snap_layers_new(void);
 /* Waits for the collection in the background. */
 void snap_layers_free(SnapLayers *l);
 SnapLayers *snap_catalog_layers(const SnapCatalog *c);
+
+/* Keeps nothing yet; keeps the layer of that uuid. At most SNAP_LAYERS_MAX + 1
+ * are added. */
+SnapKept *snap_kept_new(SnapLayers *layers);
+void snap_kept_add(SnapKept *kept, const uint8_t uuid[16]);
 
 /* True when a layer is not to be removed, though no snapshot lists it. */
 bool snap_layers_keeps_locked(const SnapLayers *l, const char *name);

@@ -21,91 +21,6 @@
 #include "format/base/error.h"
 #include "format/base/fileio.h"
 
-struct SnapKept {
-	SnapLayers *layers;
-	guint n;
-	char *names[SNAP_LAYERS_MAX + 1];
-};
-
-void snap_catalog_layer_name(const uint8_t uuid[16],
-			     char ret[SNAP_CATALOG_LAYER_NAME])
-{
-	char text[SNAP_UUID_TEXT];
-
-	snap_uuid_text(uuid, text);
-	g_snprintf(ret, SNAP_CATALOG_LAYER_NAME, "%s.zst", text);
-}
-
-/* ---- what is kept ---- */
-
-SnapLayers *snap_layers_new(void)
-{
-	SnapLayers *l = g_new0(SnapLayers, 1);
-
-	g_mutex_init(&l->lock);
-	g_mutex_init(&l->collecting);
-	l->kept = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-	l->recent =
-		g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-	return l;
-}
-
-void snap_layers_free(SnapLayers *l)
-{
-	if (l->thread)
-		g_thread_join(l->thread);
-	g_hash_table_unref(l->kept);
-	g_hash_table_unref(l->recent);
-	g_mutex_clear(&l->collecting);
-	g_mutex_clear(&l->lock);
-	g_free(l);
-}
-
-bool snap_layers_keeps_locked(const SnapLayers *l, const char *name)
-{
-	return g_hash_table_contains(l->kept, name) ||
-	       g_hash_table_contains(l->recent, name);
-}
-
-static void keep_name(SnapKept *kept, const uint8_t uuid[16])
-{
-	SnapLayers *l = kept->layers;
-	char name[SNAP_CATALOG_LAYER_NAME];
-	gpointer count;
-	SNAP_LOCKED(&l->lock);
-
-	snap_catalog_layer_name(uuid, name);
-	kept->names[kept->n++] = g_strdup(name);
-	count = g_hash_table_lookup(l->kept, name);
-	g_hash_table_replace(l->kept, g_strdup(name),
-			     GUINT_TO_POINTER(GPOINTER_TO_UINT(count) + 1));
-}
-
-/* A collection that began before the snapshot was published has not seen it. So
- * the name is kept until the next one begins. */
-static void release_name(SnapLayers *l, char *name)
-{
-	guint count;
-	SNAP_LOCKED(&l->lock);
-
-	count = GPOINTER_TO_UINT(g_hash_table_lookup(l->kept, name));
-	if (count > 1)
-		g_hash_table_replace(l->kept, g_strdup(name),
-				     GUINT_TO_POINTER(count - 1));
-	else
-		g_hash_table_remove(l->kept, name);
-	g_hash_table_add(l->recent, name);
-}
-
-void snap_kept_free(SnapKept *kept)
-{
-	if (!kept)
-		return;
-	for (guint i = 0; i < kept->n; i++)
-		release_name(kept->layers, kept->names[i]);
-	g_free(kept);
-}
-
 /* ---- the folder ---- */
 
 /* Makes the folder of the layers, durably. */
@@ -130,18 +45,6 @@ int snap_layers_open(SnapCatalog *c)
 			       O_RDONLY | O_DIRECTORY, 0);
 }
 
-/* Gives the file of a descriptor one more name. */
-static int link_fd(int fd, int dirfd, const char *name)
-{
-	char path[SNAP_PROC_PATH];
-
-	/* The flag AT_EMPTY_PATH would need a capability. */
-	snap_proc_path(path, fd);
-	return linkat(AT_FDCWD, path, dirfd, name, AT_SYMLINK_FOLLOW) < 0
-		       ? -errno
-		       : 0;
-}
-
 int snap_catalog_can_link(SnapCatalog *c, GError **error)
 {
 	g_autofree char *name = g_uuid_string_random();
@@ -157,7 +60,7 @@ int snap_catalog_can_link(SnapCatalog *c, GError **error)
 	if (fd < 0)
 		return snap_fail_errno(error, -fd, "store %s cannot be written",
 				       snap_catalog_path(c));
-	r = link_fd(fd, tmp_fd, other);
+	r = snap_link_below(fd, tmp_fd, other);
 	unlinkat(tmp_fd, name, 0);
 	unlinkat(tmp_fd, other, 0);
 	if (r < 0)
@@ -241,10 +144,10 @@ static int link_layer(SnapCatalog *c, int fd, const SnapReader *reader)
 	if (dirfd < 0)
 		return dirfd;
 	snap_catalog_layer_name(snap_reader_meta(reader)->uuid, name);
-	r = link_fd(fd, dirfd, name);
+	r = snap_link_below(fd, dirfd, name);
 	if (r == -EEXIST && !is_right(dirfd, name, reader)) {
 		unlinkat(dirfd, name, 0);
-		r = link_fd(fd, dirfd, name);
+		r = snap_link_below(fd, dirfd, name);
 	}
 	if (r < 0 && r != -EEXIST)
 		return r;
@@ -274,11 +177,10 @@ int snap_catalog_keep(SnapCatalog *c, int folder_fd, uid_t uid,
 	if (r < 0)
 		return r;
 	meta = snap_reader_meta(reader);
-	kept = g_new0(SnapKept, 1);
-	kept->layers = snap_catalog_layers(c);
-	keep_name(kept, meta->uuid);
+	kept = snap_kept_new(snap_catalog_layers(c));
+	snap_kept_add(kept, meta->uuid);
 	for (guint i = 0; i < meta->n_layers; i++)
-		keep_name(kept, meta->layers[i].uuid);
+		snap_kept_add(kept, meta->layers[i].uuid);
 	r = link_layer(c, fd, reader);
 	if (r < 0)
 		return snap_fail_errno(error, -r, "it cannot be linked");

@@ -7,6 +7,7 @@
 
 typedef struct SnapCompare SnapCompare;
 
+/* Makes one that has read nothing. */
 SnapCompare *snap_compare_new(void);
 void snap_compare_free(SnapCompare *c);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapCompare, snap_compare_free)

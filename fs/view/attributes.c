@@ -46,21 +46,9 @@ static char *get_uuid(const struct about *a)
 	return g_strdup(text);
 }
 
-/* The uuids of the files whose pages it uses, one a line. */
 static char *get_parents(const struct about *a)
 {
-	GString *text;
-
-	if (!a->meta || !a->meta->n_layers)
-		return NULL;
-	text = g_string_new(NULL);
-	for (guint i = 0; i < a->meta->n_layers; i++) {
-		char uuid[SNAP_UUID_TEXT];
-
-		snap_uuid_text(a->meta->layers[i].uuid, uuid);
-		g_string_append_printf(text, "%s%s", i ? "\n" : "", uuid);
-	}
-	return g_string_free(text, FALSE);
+	return a->meta ? snap_meta_parents(a->meta) : NULL;
 }
 
 static char *get_created(const struct about *a)

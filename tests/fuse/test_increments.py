@@ -196,23 +196,46 @@ class StoreTest(IncrementCase):
         self.assertIn(uuid, tool('info', self.store(''), 'day3').stdout)
 
 
-class RefusedTest(ToolCase):
-    def test_a_store_without_hard_links_is_refused_with_the_reason(self):
-        harness.need_program('mkfs.vfat')
-        harness.need_root()
-        image, folder = self.path('image'), self.path('fat')
-        with open(image, 'wb') as file:
-            file.truncate(16 * MIB)
-        subprocess.run(['mkfs.vfat', image], check=True, stdout=subprocess.DEVNULL)
-        os.mkdir(folder)
-        if harness.run('mount', '-o', 'loop', image, folder).returncode:
-            raise harness.Missing('no loop devices')
-        self.addCleanup(harness.run, 'umount', '-l', folder)
-        os.mkdir(self.path('snaps'))
-        program = harness.build_path('fs', 'mount', 'mount.snapfs')
-        done = harness.run(program, '-f', '-o', 'increments', folder, self.path('snaps'))
+class FlattenTest(IncrementCase):
+    def test_a_flattened_snapshot_stands_alone_and_reads_the_same(self):
+        guests = self.chain(3)
+        self.mount.unmount()
+        before = os.stat(self.store('day2', 'snapshot.zst'))
+        done = tool('flatten', self.store(''), 'day2')
+        self.assertEqual(done.returncode, 0, done)
+        after = os.stat(self.store('day2', 'snapshot.zst'))
+        self.assertEqual((after.st_uid, after.st_mode), (before.st_uid, before.st_mode))
+        self.assertGreater(after.st_size, 2 * before.st_size)
+        for name in ('day0', 'day1'):
+            shutil.rmtree(self.store(name))
+        shutil.rmtree(self.store('.snapfs', 'layers'))
+        self.mount.start()
+        self.assertEqual(self.parents('day2'), [])
+        self.check_snapshot('day2', guests[2])
+        self.assertIn('stands alone already', self.flatten_again().stdout)
+
+    def flatten_again(self):
+        self.mount.unmount()
+        return tool('flatten', self.store(''), 'day2')
+
+    def test_a_rewritten_preamble_stays(self):
+        self.save('vm1', self.guest)
+        self.save_changed('vm2', 10, 1)
+        with open(self.snaps('vm2', 'preamble'), 'wb') as file:
+            file.write(b'x' * 5000)
+        before = read_file(self.snaps('vm2', 'stream'))
+        self.mount.unmount()
+        self.assertEqual(tool('flatten', self.store(''), 'vm2').returncode, 0)
+        self.assertFalse(os.path.exists(self.store('vm2', 'snapshot.head')))
+        self.mount.start()
+        self.assertEqual(read_file(self.snaps('vm2', 'preamble')), b'x' * 5000)
+        self.assertTrue(read_file(self.snaps('vm2', 'stream')) == before)
+
+    def test_a_mounted_store_is_refused(self):
+        self.save('vm1', self.guest)
+        done = tool('flatten', self.store(''), 'vm1')
         self.assertNotEqual(done.returncode, 0)
-        self.assertIn('hard links', done.stderr)
+        self.assertIn('in use', done.stderr)
 
 
 class ImportTest(ToolCase):

@@ -101,8 +101,8 @@ const struct snap_verb snap_verb_ls = {
 	.help = "Lists the snapshots of a store, or those at and below each "
 		"NAME: the size of\nRAM, of its pages that are not zero, and "
 		"of the snapshot's file. SHARED is\nwhat it uses of other "
-		"files. RATIO is the size of RAM and device state, divided by\n"
-		"that of the file.",
+		"files. RATIO is the size of RAM and device state,\ndivided "
+		"by that of the file.",
 	.options = options,
 	.run = run,
 };

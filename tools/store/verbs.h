@@ -9,3 +9,4 @@ extern const struct snap_verb snap_verb_info;
 extern const struct snap_verb snap_verb_verify;
 extern const struct snap_verb snap_verb_import;
 extern const struct snap_verb snap_verb_export;
+extern const struct snap_verb snap_verb_flatten;
