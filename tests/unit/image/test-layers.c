@@ -381,7 +381,7 @@ static void a_missing_parent_is_an_error_only_where_it_is_needed(void **state)
 			 0);
 }
 
-/* Offers bytes as the parent, which are refused with these words. */
+/* Offers bytes that are refused. */
 static void refuse(struct pair *p, const void *bytes, gsize size,
 		   const char *words)
 {
@@ -433,8 +433,7 @@ static void a_flipped_bit_in_any_byte_of_a_parent_is_found(void **state)
 		if (snap_reader_set_layer(r, 0, file_of(&p->root), NULL) < 0) {
 			refused++;
 		} else {
-			/* model_read compares every byte that it gets. */
-			bad += model_read(&p->child.model, r) < 0;
+					bad += model_read(&p->child.model, r) < 0;
 			assert_int_equal(snap_verify(r, NULL, NULL, NULL, NULL),
 					 -EBADMSG);
 		}
