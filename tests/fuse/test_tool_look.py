@@ -23,7 +23,7 @@ class LookTest(ToolCase):
         self.save('ci/base/vm2')
         lines = self.succeed('ls', self.store).out.splitlines()
         self.assertRegex(lines[0], r'NAME +RAM +STORED +DISK +SHARED +RATIO +FORM +CREATED')
-        self.assertRegex(lines[1], r'^ci/base/vm2 +5\.00 MiB +2\.53 MiB +\S+ [KM]iB +'
+        self.assertRegex(lines[1], r'^ci/base/vm2 +5\.00 MiB +2\.53 MiB +\S+ [KM]iB +- +'
                                    r'\d\.\d\d +classic +20\d\d-\d\d-\d\d \d\d:\d\d:\d\d$')
         self.assertRegex(lines[2], '^vm1 ')
         self.assertEqual(len(lines), 3)

@@ -433,7 +433,7 @@ static void a_flipped_bit_in_any_byte_of_a_parent_is_found(void **state)
 		if (snap_reader_set_layer(r, 0, file_of(&p->root), NULL) < 0) {
 			refused++;
 		} else {
-					bad += model_read(&p->child.model, r) < 0;
+			bad += model_read(&p->child.model, r) < 0;
 			assert_int_equal(snap_verify(r, NULL, NULL, NULL, NULL),
 					 -EBADMSG);
 		}
