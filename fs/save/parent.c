@@ -9,7 +9,8 @@
  * and none of which the parent uses less than a quarter. What they hold is
  * stored anew, so that they can go.
  *
- * A parent of which too little is equal is given up: comparing costs time.
+ * While too little of the parent is equal, only few jobs are compared:
+ * comparing costs time. More of them are again when those few are equal.
  */
 #include "fs/save/parent.h"
 
@@ -25,12 +26,13 @@
 #define CANDIDATES 4u
 /* Of the store, the newest ones that are looked at. */
 #define NEWEST 8u
-/* Pages on which candidates are tried; equal, of all tried, at least. */
+/* Pages on which candidates are tried. */
 #define TRIAL_PAGES 64u
-#define TRIAL_PART 8u
-/* After so many pages, one of so many must have been equal. */
+/* Of about so many pages that were compared last, one in so many must have been
+ * equal; otherwise one job in so many is compared. */
 #define FIT_PAGES 4096u
 #define FIT_PART 16u
+#define SAMPLE 16u
 
 struct candidate {
 	SnapReader *reader;
@@ -41,14 +43,16 @@ struct candidate {
 };
 
 struct SnapParent {
-	GMutex lock; /* of the trial */
+	GMutex lock;
 	struct candidate candidates[CANDIDATES];
 	guint n;
 	guint tried;			/* pages; protected by lock */
 	const struct candidate *chosen; /* atomic; NULL: not yet */
-	gint is_off;   /* atomic: nothing is compared any more */
-	gint compared; /* pages; atomic */
-	gint equal;    /* atomic */
+	/* of the pages compared last; protected by lock */
+	guint compared;
+	guint equal;
+	gint is_off; /* atomic: too few of them were equal */
+	gint jobs;   /* that came meanwhile; atomic */
 	uint64_t regions;
 	/* a bit per region that is stored whole; atomic */
 	guint8 *whole;
@@ -282,8 +286,6 @@ static void try_all(SnapParent *p, SnapCompare *compare,
 	p->tried += job->n;
 	if (p->tried < TRIAL_PAGES)
 		return;
-	if (best->equal * TRIAL_PART < p->tried)
-		g_atomic_int_set(&p->is_off, 1);
 	__atomic_store_n(&p->chosen, best, __ATOMIC_RELEASE);
 }
 
@@ -309,19 +311,26 @@ static void share(struct snap_job *job, const struct snap_segment *run)
 		job->shared[job->n_shared++] = *run;
 }
 
-/* Gives the parent up where it does not fit. */
+/* Notes how well the parent fits. */
 static void judge(SnapParent *p, guint compared, guint equal)
 {
-	gint all = g_atomic_int_add(&p->compared, (gint)compared);
-	gint same = g_atomic_int_add(&p->equal, (gint)equal);
+	SNAP_LOCKED(&p->lock);
 
-	if (all > (gint)FIT_PAGES && same < all / (gint)FIT_PART)
-		g_atomic_int_set(&p->is_off, 1);
-	/* So that they never overflow. */
-	if (all > G_MAXINT / 2) {
-		g_atomic_int_set(&p->compared, all / 2);
-		g_atomic_int_set(&p->equal, same / 2);
-	}
+	p->compared += compared;
+	p->equal += equal;
+	if (p->compared < FIT_PAGES)
+		return;
+	g_atomic_int_set(&p->is_off, p->equal * FIT_PART < p->compared);
+	/* What was long ago counts less. */
+	p->compared /= 2;
+	p->equal /= 2;
+}
+
+/* Is it worth the time to compare a job? */
+static bool is_worth(SnapParent *p)
+{
+	return !g_atomic_int_get(&p->is_off) ||
+	       (guint)g_atomic_int_add(&p->jobs, 1) % SAMPLE == 0;
 }
 
 void snap_parent_compare(SnapParent *p, SnapCompare *compare,
@@ -331,7 +340,7 @@ void snap_parent_compare(SnapParent *p, SnapCompare *compare,
 		__atomic_load_n(&p->chosen, __ATOMIC_ACQUIRE);
 	guint kept = 0, n = job->n;
 
-	if (g_atomic_int_get(&p->is_off) || is_whole(p, job->region))
+	if (is_whole(p, job->region) || !is_worth(p))
 		return;
 	if (!c) {
 		try_all(p, compare, job);
