@@ -33,8 +33,9 @@ static int make_folder(SnapCatalog *c)
 
 	if (private_fd < 0)
 		return private_fd;
-	if (mkdirat(private_fd, "layers", 0755) < 0)
-		return errno == EEXIST ? 0 : -errno;
+	if (mkdirat(private_fd, "layers", 0755) < 0 && errno != EEXIST)
+		return -errno;
+	/* Whoever made it may not have come as far as this. */
 	r = snap_sync_folder(private_fd);
 	return r < 0 ? r : snap_sync_folder(snap_catalog_fd(c));
 }
@@ -137,10 +138,13 @@ static bool is_right(int dirfd, const char *name, const SnapReader *reader)
  * is another one would help nobody, and is replaced. */
 static int link_layer(SnapCatalog *c, int fd, const SnapReader *reader)
 {
-	snap_autofd int dirfd = snap_layers_open(c);
 	char name[SNAP_CATALOG_LAYER_NAME];
-	int r;
+	snap_autofd int dirfd = -1;
+	int r = make_folder(c);
 
+	if (r < 0)
+		return r;
+	dirfd = snap_layers_open(c);
 	if (dirfd < 0)
 		return dirfd;
 	snap_catalog_layer_name(snap_reader_meta(reader)->uuid, name);

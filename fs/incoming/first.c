@@ -73,16 +73,31 @@ static void on_over(void *data, SnapSave *save)
 	snap_node_unref(&in->node, 1);
 }
 
+/* Takes the path of the parent that a caller has asked for; NULL: of none. */
+static char *take_parent(SnapNode *folder)
+{
+	char path[PATH_MAX];
+	ssize_t n = snap_store_getxattr(folder, SNAP_PARENT_ATTRIBUTE, path,
+					sizeof(path));
+
+	if (n <= 0)
+		return NULL;
+	(void)snap_store_removexattr(folder, SNAP_PARENT_ATTRIBUTE);
+	return g_strndup(path, (gsize)n);
+}
+
 /* Begins the save of a stream that begins at `begin`. */
 static int begin_locked(SnapIncoming *in, const struct snap_writer *writer,
 			uint64_t begin)
 {
 	SnapIncomingTable *table = in->table;
 	g_autofree char *path = snap_folder_path(in->folder, NULL);
+	g_autofree char *parent = take_parent(in->folder);
 	snap_autofd int at = snap_store_open(in->folder);
 	snap_autofd int fd = at < 0 ? at : snap_open_folder(at);
 	struct snap_save_opts opts = { .folder_fd = fd,
 				       .path = path,
+				       .parent = parent,
 				       .name = snap_incoming_name(in),
 				       .owner = in->former.owner,
 				       .uid = writer->uid,

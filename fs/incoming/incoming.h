@@ -199,6 +199,11 @@ void snap_parts_wait(SnapIncomingTable *table, SnapNode *folder);
 struct snap_parts *snap_parts_hold(SnapIncomingTable *table, SnapNode *folder);
 void snap_parts_let_go(struct snap_parts *parts);
 
+/* The attribute of a folder by which a caller says which snapshot is to be the
+ * parent of the next save into it: the path of that one's folder in the
+ * store. */
+#define SNAP_PARENT_ATTRIBUTE "user.snapfs.parent"
+
 /* The attribute of a folder, and its value, by which a caller says so. */
 #define SNAP_PARTS_ATTRIBUTE "user.snapfs.parts"
 #define SNAP_PARTS_WHOLE "whole"

@@ -144,6 +144,10 @@ int snap_tree_setxattr(SnapTree *tree, SnapNode *node, const char *name,
 
 	if (r == 0 && proves_parts(node, name, value, size))
 		return snap_parts_prove(tree->incoming, node);
+	/* The next save takes it away (snapfs save --parent). */
+	if (r == 0 && snap_is_folder(node) &&
+	    !strcmp(name, SNAP_PARENT_ATTRIBUTE))
+		return snap_store_setxattr(node, name, value, size, flags);
 	if (r == 0 && snap_attribute_is(name))
 		return accept_own(tree, node, name, value, size);
 	return r < 0 ? r : snap_store_setxattr(node, name, value, size, flags);

@@ -74,5 +74,30 @@ class Chain(VerbCase):
         harness.wait_until(lambda: not os.listdir(layers), 30, 'nothing is left of the chain')
 
 
+class Parent(VerbCase):
+    """Without the mount option."""
+    guest = CountGuest(memory=64, end=10, fill=True)
+
+    def test_a_save_can_be_told_its_parent(self):
+        with open(self.path('content'), 'wb') as file:
+            file.write(os.urandom(SIZE))
+        self.boot(args=['-device', f'loader,file={self.path("content")},addr={AT},force-raw=on'])
+        self.save_ok()
+        self.wait_no_save()
+        later = self.mount.path('later')
+        self.save_ok(f'--parent={self.folder}', folder=later)
+        self.wait_no_save()
+        self.assertLess(self.image_size('later'), self.image_size('vm1') / 2)
+        self.assertEqual(os.getxattr(later, 'user.snapfs.parents'),
+                         os.getxattr(self.folder, 'user.snapfs.uuid'))
+        # The next save stands alone again.
+        self.save_ok(folder=self.mount.path('alone'))
+        self.wait_no_save()
+        self.assertGreater(self.image_size('alone'), self.image_size('vm1') / 2)
+        self.assert_fails(self.save(f'--parent={self.mount.path("none")}',
+                                    folder=self.mount.path('x')), 'none: .*')
+        self.assertFalse(os.path.exists(self.mount.path('x')))
+
+
 if __name__ == '__main__':
     harness.main()

@@ -28,6 +28,7 @@
 #include "tools/guest/run-state.h"
 #include "tools/guest/save-folder.h"
 #include "tools/guest/save-look.h"
+#include "tools/guest/save-parent.h"
 #include "tools/guest/save-stream.h"
 #include "tools/guest/verbs.h"
 
@@ -45,6 +46,7 @@ static char *overlay_folder;
 static gboolean no_disks;
 static gboolean stopped_only;
 static gboolean replace;
+static char *parent_folder;
 static int timeout;
 
 static const GOptionEntry options[] = {
@@ -56,6 +58,8 @@ static const GOptionEntry options[] = {
 	  "stop the guest during the save", NULL },
 	{ "no-disks", 'n', 0, G_OPTION_ARG_NONE, &no_disks,
 	  "do not freeze the disks", NULL },
+	{ "parent", 0, 0, G_OPTION_ARG_FILENAME, &parent_folder,
+	  "store what differs from the snapshot in DIR", "DIR" },
 	{ "overlay-dir", 'o', 0, G_OPTION_ARG_FILENAME, &overlay_folder,
 	  "folder for overlays (beside the images)", "DIR" },
 	{ "timeout", 't', 0, G_OPTION_ARG_INT, &timeout,
@@ -441,7 +445,12 @@ static int open_all(struct save *s, const char *path, GError **error)
 		r = snap_save_folder_open(path, replace, snap_qmp_peer(s->qmp),
 					  &s->folder, error);
 	if (r == 0) {
-		r = snap_save_stream_new(s->qmp, s->folder, &s->stream, error);
+		if (parent_folder)
+			r = snap_save_parent_set(s->folder, parent_folder,
+						 error);
+		if (r == 0)
+			r = snap_save_stream_new(s->qmp, s->folder, &s->stream,
+						 error);
 		if (r < 0)
 			snap_save_folder_undo(s->folder);
 	}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tools/guest/save-parent.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/xattr.h>
+
+#include "format/base/error.h"
+#include "tools/store/place.h"
+
+#define ATTRIBUTE "user.snapfs.parent"
+
+int snap_save_parent_set(const SnapSaveFolder *folder, const char *parent,
+			 GError **error)
+{
+	g_autofree char *uuid = snap_folder_attribute(parent, "uuid");
+	g_autoptr(SnapPlace) to = NULL, from = NULL;
+	int r = snap_place_find(folder->path, &to, error);
+
+	if (r == 0)
+		r = snap_place_find(parent, &from, error);
+	if (r < 0)
+		return r;
+	if (!to->mount || !from->mount || strcmp(to->mount, from->mount))
+		return snap_fail(error, EINVAL,
+				 "--parent=%s: it is not in the mount of %s",
+				 parent, folder->path);
+	if (!uuid || !*from->within)
+		return snap_fail(error, ENOENT, "--parent=%s: no snapshot",
+				 parent);
+	if (fsetxattr(folder->fd, ATTRIBUTE, from->within, strlen(from->within),
+		      0) < 0)
+		return snap_fail_errno(error, errno, "--parent=%s", parent);
+	return 0;
+}
