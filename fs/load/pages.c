@@ -99,8 +99,9 @@ static int fetch(struct sink *to, const struct snap_segment *s)
 static bool same_extent(const struct snap_segment *a,
 			const struct snap_segment *b)
 {
-	return a && a->offset == b->offset && a->length == b->length &&
-	       a->crc32c == b->crc32c && a->pages == b->pages;
+	return a && a->layer == b->layer && a->offset == b->offset &&
+	       a->length == b->length && a->crc32c == b->crc32c &&
+	       a->pages == b->pages;
 }
 
 /* Gives the bytes [from, to) of a region, all in one run. A whole extent that
