@@ -84,6 +84,9 @@ struct snap_meta {
 #define SNAP_UUID_TEXT 37
 void snap_uuid_text(const uint8_t uuid[16], char ret[SNAP_UUID_TEXT]);
 
+/* The same as a new text; g_free. */
+char *snap_uuid_dup(const uint8_t uuid[16]);
+
 /* "classic", "verbatim" or "mapped-ram". */
 const char *snap_form_name(enum snap_form form);
 

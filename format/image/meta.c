@@ -72,6 +72,14 @@ void snap_uuid_text(const uint8_t uuid[16], char ret[SNAP_UUID_TEXT])
 		   u[10], u[11], u[12], u[13], u[14], u[15]);
 }
 
+char *snap_uuid_dup(const uint8_t uuid[16])
+{
+	char text[SNAP_UUID_TEXT];
+
+	snap_uuid_text(uuid, text);
+	return g_strdup(text);
+}
+
 char *snap_meta_parents(const struct snap_meta *meta)
 {
 	GString *text = g_string_new(NULL);

@@ -156,19 +156,6 @@ int snap_catalog_find(int folder_fd, SnapReader **ret_reader, GError **error)
 		      : snap_reader_open(snap_file_wrap(fd), ret_reader, error);
 }
 
-int snap_catalog_read(int snapshot_fd, SnapReader **ret_reader, GError **error)
-{
-	struct stat st;
-	int fd;
-
-	if (fstat(snapshot_fd, &st) == 0 && !S_ISREG(st.st_mode))
-		return snap_catalog_fail_kind(error, SNAP_CATALOG_SNAPSHOT,
-					      st.st_mode);
-	fd = snap_open_again(snapshot_fd, O_RDONLY);
-	return fd < 0 ? snap_fail_errno(error, -fd, SNAP_CATALOG_SNAPSHOT)
-		      : snap_reader_open(snap_file_wrap(fd), ret_reader, error);
-}
-
 int snap_catalog_create(SnapCatalog *c, const char *path,
 			const struct snap_catalog_owner *owner,
 			SnapFile **ret_file, SnapFile **ret_scratch,

@@ -76,8 +76,10 @@ bool snap_catalog_reserved(const char *name);
 int snap_catalog_find(int folder_fd, SnapReader **ret_reader, GError **error);
 
 /* Opens the snapshot whose file is `snapshot_fd`, an O_PATH descriptor, which
- * stays the caller's; without its parents. The same errors. */
-int snap_catalog_read(int snapshot_fd, SnapReader **ret_reader, GError **error);
+ * stays the caller's; with its parents. The same errors, and those of
+ * snap_catalog_set_parents(). */
+int snap_catalog_read(SnapCatalog *c, int snapshot_fd, SnapReader **ret_reader,
+		      GError **error);
 
 /* Hands the files of its parents over to a reader of a snapshot of this store.
  * Returns 0; -ENOLINK where one is missing, -EBADMSG where one is damaged or

@@ -119,6 +119,27 @@ int snap_catalog_set_parents(SnapCatalog *c, SnapReader *reader, GError **error)
 	return r;
 }
 
+int snap_catalog_read(SnapCatalog *c, int snapshot_fd, SnapReader **ret_reader,
+		      GError **error)
+{
+	g_autoptr(SnapReader) reader = NULL;
+	struct stat st;
+	int r, fd;
+
+	if (fstat(snapshot_fd, &st) == 0 && !S_ISREG(st.st_mode))
+		return snap_catalog_fail_kind(error, SNAP_CATALOG_SNAPSHOT,
+					      st.st_mode);
+	fd = snap_open_again(snapshot_fd, O_RDONLY);
+	if (fd < 0)
+		return snap_fail_errno(error, -fd, SNAP_CATALOG_SNAPSHOT);
+	r = snap_reader_open(snap_file_wrap(fd), &reader, error);
+	if (r == 0)
+		r = snap_catalog_set_parents(c, reader, error);
+	if (r == 0)
+		*ret_reader = g_steal_pointer(&reader);
+	return r;
+}
+
 /* True when the file `name` has the end of the file that `reader` reads. */
 static bool is_right(int dirfd, const char *name, const SnapReader *reader)
 {

@@ -38,12 +38,7 @@ static char *get_why(const struct about *a)
 
 static char *get_uuid(const struct about *a)
 {
-	char text[SNAP_UUID_TEXT];
-
-	if (!a->meta)
-		return NULL;
-	snap_uuid_text(a->meta->uuid, text);
-	return g_strdup(text);
+	return a->meta ? snap_uuid_dup(a->meta->uuid) : NULL;
 }
 
 static char *get_parents(const struct about *a)

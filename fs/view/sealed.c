@@ -248,11 +248,9 @@ static int open_pages(SnapSealed *s, SnapNode *folder, GError **error)
 	g_autoptr(SnapReader) reader = NULL;
 	const struct snap_meta *meta;
 	struct snap_sealed_key now;
-	int r = snap_catalog_read(s->fd, &reader, error);
+	int r = snap_catalog_read(s->snapshots->opts.catalog, s->fd, &reader,
+				  error);
 
-	if (r == 0)
-		r = snap_catalog_set_parents(s->snapshots->opts.catalog, reader,
-					     error);
 	/* Its parents may have gone with it. */
 	if (r == -ENOLINK &&
 	    (snap_sealed_look(folder, &now) < 0 || now.ino != s->key.ino))

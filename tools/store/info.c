@@ -53,14 +53,6 @@ static int count_regions(SnapReader *reader, struct description *s,
 	return 0;
 }
 
-static char *uuid_text(const uint8_t *uuid)
-{
-	char text[SNAP_UUID_TEXT];
-
-	snap_uuid_text(uuid, text);
-	return g_strdup(text);
-}
-
 static const char *kind_text(enum snap_block_kind kind)
 {
 	switch (kind) {
@@ -137,7 +129,7 @@ static void print_preamble(const struct snap_preamble *preamble)
 static void print_parents(const struct snap_meta *meta)
 {
 	for (guint i = 0; i < meta->n_layers; i++) {
-		g_autofree char *uuid = uuid_text(meta->layers[i].uuid);
+		g_autofree char *uuid = snap_uuid_dup(meta->layers[i].uuid);
 		g_autofree char *used = snap_size_format(meta->layers[i].used);
 		g_autofree char *size = snap_size_format(meta->layers[i].size);
 
@@ -149,7 +141,7 @@ static void print_parents(const struct snap_meta *meta)
 static void print_text(const struct description *s)
 {
 	const struct snap_figures *f = &s->figures;
-	g_autofree char *uuid = uuid_text(s->meta->uuid);
+	g_autofree char *uuid = snap_uuid_dup(s->meta->uuid);
 	g_autofree char *created = snap_print_time(f->created);
 	g_autofree char *stored = snap_size_format(f->stored);
 	g_autofree char *disk = snap_size_format(f->disk);
@@ -206,7 +198,7 @@ static void json_parents(SnapJsonWriter *json, const struct snap_meta *meta)
 {
 	snap_json_writer_list(json, "parents");
 	for (guint i = 0; i < meta->n_layers; i++) {
-		g_autofree char *uuid = uuid_text(meta->layers[i].uuid);
+		g_autofree char *uuid = snap_uuid_dup(meta->layers[i].uuid);
 
 		snap_json_writer_object(json, NULL);
 		snap_json_writer_text(json, "uuid", uuid);
@@ -219,7 +211,7 @@ static void json_parents(SnapJsonWriter *json, const struct snap_meta *meta)
 
 static void print_json(SnapJsonWriter *json, const struct description *s)
 {
-	g_autofree char *uuid = uuid_text(s->meta->uuid);
+	g_autofree char *uuid = snap_uuid_dup(s->meta->uuid);
 
 	snap_json_writer_object(json, NULL);
 	snap_json_writer_name(json, "name", s->name);
