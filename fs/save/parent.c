@@ -28,11 +28,12 @@
 #define NEWEST 8u
 /* Pages on which candidates are tried. */
 #define TRIAL_PAGES 64u
-/* Of about so many pages that were compared last, one in so many must have been
- * equal; otherwise one job in so many is compared. */
-#define FIT_PAGES 4096u
-#define FIT_PART 16u
-#define SAMPLE 16u
+/* Of about so many pages that were compared last, so many in a hundred must
+ * have been equal: unpacking a page takes half as long as packing it. Otherwise
+ * one job in so many is compared. */
+#define FIT_PAGES 256u
+#define FIT_PERCENT 40u
+#define SAMPLE 8u
 
 struct candidate {
 	SnapReader *reader;
@@ -320,7 +321,8 @@ static void judge(SnapParent *p, guint compared, guint equal)
 	p->equal += equal;
 	if (p->compared < FIT_PAGES)
 		return;
-	g_atomic_int_set(&p->is_off, p->equal * FIT_PART < p->compared);
+	g_atomic_int_set(&p->is_off,
+			 p->equal * 100 < p->compared * FIT_PERCENT);
 	/* What was long ago counts less. */
 	p->compared /= 2;
 	p->equal /= 2;
