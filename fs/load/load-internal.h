@@ -116,6 +116,10 @@ int snap_pages_fetch_extent(SnapPages *pages,
 
 /* ---- ahead of the readers (ahead.c) ---- */
 
+/* Somebody is about to read: brings the map in, once, in the background, and
+ * makes ready to decompress. */
+void snap_pages_expect(SnapPages *pages);
+
 /* A process reads [offset, offset + size): brings in what it will want next. */
 void snap_pages_ahead(SnapPages *pages, uint64_t offset, uint64_t size,
 		      struct snap_pages_hint *hint);

@@ -193,5 +193,6 @@ int snap_pages_give(SnapPages *pages, SnapVec *vec, size_t size,
 {
 	struct sink to = { .pages = pages, .vec = vec };
 
+	snap_pages_expect(pages);
 	return read_all(&to, size, offset, hint);
 }

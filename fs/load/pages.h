@@ -60,10 +60,6 @@ const struct snap_meta *snap_pages_meta(const SnapPages *pages);
 /* Its name in the log; owned by `pages`. */
 const char *snap_pages_name(const SnapPages *pages);
 
-/* Somebody is about to read: brings the map in, in the background, and makes
- * ready to decompress. */
-void snap_pages_expect(SnapPages *pages);
-
 /* The reads of one open file, from which readahead guesses the next bytes.
  * Zeroed at first. Wrong guesses only cost time, so it needs no lock. */
 struct snap_pages_hint {

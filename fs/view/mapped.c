@@ -128,7 +128,6 @@ static int mapped_seek(SnapSealed *s, uint64_t offset, bool hole,
 const SnapView snap_view_mapped = {
 	.name = "mapped",
 	.number = 1,
-	.wide = true,
 	.present = mapped_present,
 	.size = mapped_size,
 	.give = mapped_give,

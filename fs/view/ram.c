@@ -40,7 +40,6 @@ static int ram_seek(SnapSealed *sealed, uint64_t offset, bool hole,
 const SnapView snap_view_ram = {
 	.name = "ram",
 	.number = 2,
-	.wide = true,
 	.split = true,
 	.present = ram_present,
 	.size = ram_size,

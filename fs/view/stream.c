@@ -115,7 +115,6 @@ static int stream_seek(SnapSealed *s, uint64_t offset, bool hole,
 const SnapView snap_view_stream = {
 	.name = "stream",
 	.number = 0,
-	.wide = true,
 	.present = stream_present,
 	.size = stream_size,
 	.give = stream_give,

@@ -128,7 +128,6 @@ struct snap_view {
 	const char *name;
 	guint number; /* part of inode numbers: never changes */
 	bool learns;  /* its readers teach which pages are hot */
-	bool wide;    /* its readers want much of the memory */
 	bool split;   /* listed by a snapshot that has `ram` */
 	bool (*present)(const SnapSealed *sealed);
 	/* Bytes. -EBADMSG, or -errno of an error that passes. */

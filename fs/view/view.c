@@ -208,12 +208,8 @@ static ssize_t view_give(SnapHandle *handle, SnapVec *vec, size_t size,
 {
 	struct view_handle *h = (struct view_handle *)handle;
 	ViewNode *v = (ViewNode *)handle->node;
-	ssize_t n;
-
-	if (v->view->wide)
-		snap_pages_expect(h->sealed->pages);
-	n = give_view(v->view, h->sealed, vec, size, offset,
-		      h->exact ? NULL : &h->hint);
+	ssize_t n = give_view(v->view, h->sealed, vec, size, offset,
+			      h->exact ? NULL : &h->hint);
 
 	if (h->learner && n > 0)
 		snap_learner_note(h->learner, offset, (uint64_t)n);

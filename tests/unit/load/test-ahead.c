@@ -10,7 +10,7 @@
 #include <glib.h>
 #include <string.h>
 
-#include "fs/load/pages.h"
+#include "fs/load/load-internal.h"
 #include "fs/load/readahead.h"
 #include "tests/lib/image-fixture.h"
 
@@ -282,6 +282,20 @@ static void readahead_grows_with_what_was_read_in_order(void **state)
 
 /* ---- zeros ---- */
 
+static void the_first_answer_brings_the_map(void **state)
+{
+	g_autoptr(SnapVec) vec = snap_vec_new();
+	struct world w;
+
+	world_open(&w, SNAP_CACHE_DEFAULT);
+	snap_vec_begin(vec, SNAP_PAGE);
+	assert_int_equal(snap_pages_give(w.pages, vec, SNAP_PAGE, 0, NULL), 0);
+	/* The reader itself may have the first leaf. */
+	await_ahead(&w, leaves_of(&w) - 1);
+	snap_vec_begin(vec, 0);
+	world_close(&w);
+}
+
 static void zero_pages_take_no_memory_of_an_answer(void **state)
 {
 	g_autoptr(SnapVec) a = snap_vec_new(), b = snap_vec_new();
@@ -323,6 +337,7 @@ int main(void)
 		cmocka_unit_test(nobody_waits_for_the_queue_of_readahead),
 		cmocka_unit_test(reads_at_random_load_nothing_ahead),
 		cmocka_unit_test(readahead_grows_with_what_was_read_in_order),
+		cmocka_unit_test(the_first_answer_brings_the_map),
 		cmocka_unit_test(zero_pages_take_no_memory_of_an_answer),
 	};
 
