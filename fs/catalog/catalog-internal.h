@@ -50,10 +50,13 @@ SnapLayers *snap_layers_new(void);
 void snap_layers_free(SnapLayers *l);
 SnapLayers *snap_catalog_layers(const SnapCatalog *c);
 
-/* Keeps nothing yet; keeps the layer of that uuid. At most SNAP_LAYERS_MAX + 1
- * are added. */
-SnapKept *snap_kept_new(SnapLayers *layers);
+/* Keeps nothing yet, of a snapshot whose file is `fd`, which is taken over;
+ * keeps the layer of that uuid. At most SNAP_LAYERS_MAX + 1 are added. */
+SnapKept *snap_kept_new(SnapLayers *layers, int fd);
 void snap_kept_add(SnapKept *kept, const uint8_t uuid[16]);
+
+/* The file of the snapshot. */
+int snap_kept_fd(const SnapKept *kept);
 
 /* True when a layer is not to be removed, though no snapshot lists it. */
 bool snap_layers_keeps_locked(const SnapLayers *l, const char *name);

@@ -107,8 +107,8 @@ int snap_catalog_can_link(SnapCatalog *c, GError **error);
 /* Files that are kept for a snapshot which is being saved. */
 typedef struct SnapKept SnapKept;
 
-/* Opens the snapshot of a folder, with its parents, to be the parent of another
- * one. It is linked durably among the layers, and they are kept until
+/* Opens the snapshot of a folder, with its parents, that may become the parent
+ * of another one. What lies among the layers of its files is kept until
  * snap_kept_free(); by then the snapshot that needs them has been published, or
  * never will be. Only a file of the user `uid` will do; (uid_t)-1: of any.
  * Returns 0, -EPERM, or an error of snap_catalog_find() and
@@ -118,6 +118,16 @@ int snap_catalog_keep(SnapCatalog *c, int folder_fd, uid_t uid,
 		      GError **error);
 void snap_kept_free(SnapKept *kept);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapKept, snap_kept_free)
+
+/* Links the file of that snapshot among the layers, so that it stays when the
+ * snapshot is removed. Returns 0, -ENOENT where that has happened already, or
+ * -errno. */
+int snap_catalog_link(SnapCatalog *c, const SnapKept *kept,
+		      const SnapReader *reader, GError **error);
+
+/* Makes all links durable; before the snapshot that needs them is published.
+ * Returns 0 or -errno. */
+int snap_catalog_sync_links(SnapCatalog *c);
 
 /* Removes the layers that no snapshot uses; for the process that may write.
  * Returns 0, or -errno where something cannot be read; then all stays. */

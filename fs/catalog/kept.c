@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Which layers are kept although no snapshot lists them: a save needs them, or
  * was published a moment ago. */
-#include "format/base/cleanup.h"
 #include "fs/catalog/catalog-internal.h"
+
+#include <unistd.h>
+
+#include "format/base/cleanup.h"
 
 struct SnapKept {
 	SnapLayers *layers;
+	int fd; /* of the snapshot's file */
 	guint n;
 	char *names[SNAP_LAYERS_MAX + 1];
 };
@@ -48,12 +52,18 @@ bool snap_layers_keeps_locked(const SnapLayers *l, const char *name)
 	       g_hash_table_contains(l->recent, name);
 }
 
-SnapKept *snap_kept_new(SnapLayers *layers)
+SnapKept *snap_kept_new(SnapLayers *layers, int fd)
 {
 	SnapKept *kept = g_new0(SnapKept, 1);
 
 	kept->layers = layers;
+	kept->fd = fd;
 	return kept;
+}
+
+int snap_kept_fd(const SnapKept *kept)
+{
+	return kept->fd;
 }
 
 void snap_kept_add(SnapKept *kept, const uint8_t uuid[16])
@@ -92,5 +102,6 @@ void snap_kept_free(SnapKept *kept)
 		return;
 	for (guint i = 0; i < kept->n; i++)
 		release_name(kept->layers, kept->names[i]);
+	close(kept->fd);
 	g_free(kept);
 }

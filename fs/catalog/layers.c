@@ -23,8 +23,8 @@
 
 /* ---- the folder ---- */
 
-/* Makes the folder of the layers, durably. */
-static int make_folder(SnapCatalog *c)
+/* Makes the folder of the layers, and with `sync` durably. */
+static int make_folder(SnapCatalog *c, bool sync)
 {
 	snap_autofd int private_fd =
 		snap_open_below(snap_catalog_fd(c), SNAP_CATALOG_PRIVATE,
@@ -35,7 +35,8 @@ static int make_folder(SnapCatalog *c)
 		return private_fd;
 	if (mkdirat(private_fd, "layers", 0755) < 0 && errno != EEXIST)
 		return -errno;
-	/* Whoever made it may not have come as far as this. */
+	if (!sync)
+		return 0;
 	r = snap_sync_folder(private_fd);
 	return r < 0 ? r : snap_sync_folder(snap_catalog_fd(c));
 }
@@ -50,7 +51,7 @@ int snap_catalog_can_link(SnapCatalog *c, GError **error)
 {
 	g_autofree char *name = g_uuid_string_random();
 	g_autofree char *other = g_uuid_string_random();
-	int tmp_fd = snap_catalog_tmp_fd(c), r = make_folder(c);
+	int tmp_fd = snap_catalog_tmp_fd(c), r = make_folder(c, true);
 	snap_autofd int fd = -1;
 
 	if (r < 0)
@@ -155,28 +156,36 @@ static bool is_right(int dirfd, const char *name, const SnapReader *reader)
 	       is.size == want.size && is.crc32c == want.crc32c;
 }
 
-/* Links the file of a snapshot, durably. A file that has the name already and
- * is another one would help nobody, and is replaced. */
-static int link_layer(SnapCatalog *c, int fd, const SnapReader *reader)
+int snap_catalog_link(SnapCatalog *c, const SnapKept *kept,
+		      const SnapReader *reader, GError **error)
 {
 	char name[SNAP_CATALOG_LAYER_NAME];
 	snap_autofd int dirfd = -1;
-	int r = make_folder(c);
+	int r = make_folder(c, false);
 
+	if (r == 0)
+		r = dirfd = snap_layers_open(c);
 	if (r < 0)
-		return r;
-	dirfd = snap_layers_open(c);
-	if (dirfd < 0)
-		return dirfd;
+		return snap_fail_errno(error, -r, SNAP_CATALOG_LAYERS);
 	snap_catalog_layer_name(snap_reader_meta(reader)->uuid, name);
-	r = snap_link_below(fd, dirfd, name);
+	r = snap_link_below(snap_kept_fd(kept), dirfd, name);
+	/* A file that has the name and is another one would help nobody. */
 	if (r == -EEXIST && !is_right(dirfd, name, reader)) {
 		unlinkat(dirfd, name, 0);
-		r = snap_link_below(fd, dirfd, name);
+		r = snap_link_below(snap_kept_fd(kept), dirfd, name);
 	}
 	if (r < 0 && r != -EEXIST)
-		return r;
-	return snap_sync_folder(dirfd);
+		return snap_fail_errno(error, -r, "it cannot be linked");
+	return 0;
+}
+
+int snap_catalog_sync_links(SnapCatalog *c)
+{
+	snap_autofd int dirfd = snap_layers_open(c);
+	int r = dirfd < 0 ? dirfd : snap_sync_folder(dirfd);
+
+	/* The folder too: who made it may not have come so far. */
+	return r < 0 ? r : make_folder(c, true);
 }
 
 int snap_catalog_keep(SnapCatalog *c, int folder_fd, uid_t uid,
@@ -202,13 +211,10 @@ int snap_catalog_keep(SnapCatalog *c, int folder_fd, uid_t uid,
 	if (r < 0)
 		return r;
 	meta = snap_reader_meta(reader);
-	kept = snap_kept_new(snap_catalog_layers(c));
+	kept = snap_kept_new(snap_catalog_layers(c), snap_steal_fd(&fd));
 	snap_kept_add(kept, meta->uuid);
 	for (guint i = 0; i < meta->n_layers; i++)
 		snap_kept_add(kept, meta->layers[i].uuid);
-	r = link_layer(c, fd, reader);
-	if (r < 0)
-		return snap_fail_errno(error, -r, "it cannot be linked");
 	r = snap_catalog_set_parents(c, reader, error);
 	if (r < 0)
 		return r;

@@ -144,6 +144,11 @@ int snap_ingest_commit(SnapIngest *in, int folder_fd,
 		r = check_first(in, folder_fd, error);
 	if (r < 0)
 		return r;
+	r = in->parent ? snap_parent_sync(in->parent) : 0;
+	if (r < 0)
+		return snap_fail_errno(error, -r,
+				       "syncing the links to "
+				       "the files of its parents");
 	meta_fill(in, &meta);
 	if (faccessat(folder_fd, SNAP_CATALOG_HOT, F_OK, AT_SYMLINK_NOFOLLOW) ==
 	    0)

@@ -44,6 +44,8 @@ struct candidate {
 };
 
 struct SnapParent {
+	SnapCatalog *catalog;
+	char *name; /* of the save, for the log */
 	GMutex lock;
 	struct candidate candidates[CANDIDATES];
 	guint n;
@@ -52,8 +54,9 @@ struct SnapParent {
 	/* of the pages compared last; protected by lock */
 	guint compared;
 	guint equal;
-	gint is_off; /* atomic: too few of them were equal */
-	gint jobs;   /* that came meanwhile; atomic */
+	gint is_gone; /* the chosen one, before it was linked; atomic */
+	gint is_off;  /* atomic: too few of them were equal */
+	gint jobs;    /* that came meanwhile; atomic */
 	uint64_t regions;
 	/* a bit per region that is stored whole; atomic */
 	guint8 *whole;
@@ -219,6 +222,21 @@ static void add_newest(SnapParent *p, const struct snap_parent_opts *opts,
 	}
 }
 
+/* Chooses a candidate: from now on it stays, whatever becomes of its name. */
+static void choose(SnapParent *p, const struct candidate *c)
+{
+	g_autoptr(GError) error = NULL;
+
+	if (snap_catalog_link(p->catalog, c->kept, c->reader, &error) < 0) {
+		snap_log(SNAP_LOG_WARNING,
+			 "%s: its parent cannot be used, so it stands alone: "
+			 "%s",
+			 p->name, error->message);
+		g_atomic_int_set(&p->is_gone, 1);
+	}
+	__atomic_store_n(&p->chosen, c, __ATOMIC_RELEASE);
+}
+
 /* ---- begin and end ---- */
 
 SnapParent *snap_parent_find(const struct snap_parent_opts *opts,
@@ -227,6 +245,8 @@ SnapParent *snap_parent_find(const struct snap_parent_opts *opts,
 	SnapParent *p = g_new0(SnapParent, 1);
 
 	g_mutex_init(&p->lock);
+	p->catalog = opts->catalog;
+	p->name = g_strdup(opts->name);
 	if (opts->parent)
 		add_named(p, opts, ram);
 	else if (add(p, opts, opts->folder_fd, ram, NULL) < 0)
@@ -238,7 +258,7 @@ SnapParent *snap_parent_find(const struct snap_parent_opts *opts,
 		return NULL;
 	}
 	if (p->n == 1)
-		p->chosen = &p->candidates[0];
+		choose(p, &p->candidates[0]);
 	p->codec = snap_codec_new(SNAP_LEVEL_DEFAULT);
 	return p;
 }
@@ -253,6 +273,7 @@ void snap_parent_free(SnapParent *p)
 	}
 	snap_codec_free(p->codec);
 	g_mutex_clear(&p->lock);
+	g_free(p->name);
 	g_free(p->whole);
 	g_free(p);
 }
@@ -287,7 +308,7 @@ static void try_all(SnapParent *p, SnapCompare *compare,
 	p->tried += job->n;
 	if (p->tried < TRIAL_PAGES)
 		return;
-	__atomic_store_n(&p->chosen, best, __ATOMIC_RELEASE);
+	choose(p, best);
 }
 
 static bool is_whole(const SnapParent *p, uint64_t region)
@@ -342,7 +363,8 @@ void snap_parent_compare(SnapParent *p, SnapCompare *compare,
 		__atomic_load_n(&p->chosen, __ATOMIC_ACQUIRE);
 	guint kept = 0, n = job->n;
 
-	if (is_whole(p, job->region) || !is_worth(p))
+	if (g_atomic_int_get(&p->is_gone) || is_whole(p, job->region) ||
+	    !is_worth(p))
 		return;
 	if (!c) {
 		try_all(p, compare, job);
@@ -404,4 +426,13 @@ int snap_parent_append(SnapParent *p, SnapWriter *w, const struct snap_job *job)
 	for (guint i = 0; r == 0 && i < job->n_shared; i++)
 		r = append_run(p, w, job->region, job->shared[i]);
 	return r < 0 ? r : check_runs(p, w, job->region);
+}
+
+int snap_parent_sync(SnapParent *p)
+{
+	bool is_used = false;
+
+	for (guint i = 0; i < G_N_ELEMENTS(p->numbers); i++)
+		is_used |= p->numbers[i];
+	return is_used ? snap_catalog_sync_links(p->catalog) : 0;
 }

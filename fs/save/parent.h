@@ -39,3 +39,7 @@ void snap_parent_compare(SnapParent *p, SnapCompare *compare,
  * or -errno. */
 int snap_parent_append(SnapParent *p, SnapWriter *w,
 		       const struct snap_job *job);
+
+/* Makes durable what the snapshot uses, before it is published. Returns 0 or
+ * -errno. */
+int snap_parent_sync(SnapParent *p);

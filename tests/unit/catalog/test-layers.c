@@ -151,6 +151,9 @@ static void save(struct world *world, guint to, int parent, guint changed)
 			snap_catalog_keep(world->catalog, world->fds[parent],
 					  geteuid(), &reader, &kept, NULL),
 			0);
+		assert_int_equal(
+			snap_catalog_link(world->catalog, kept, reader, NULL),
+			0);
 		share(w, reader, changed);
 	}
 	for (guint i = 0; i < 4; i++)
@@ -158,6 +161,8 @@ static void save(struct world *world, guint to, int parent, guint changed)
 			put(w, i);
 	snap_meta_add_block(&meta, SNAP_BLOCK_STREAM, "stream",
 			    4 * SNAP_REGION);
+	if (parent >= 0)
+		assert_int_equal(snap_catalog_sync_links(world->catalog), 0);
 	assert_int_equal(snap_writer_commit(w, &meta, world->fds[to],
 					    SNAP_CATALOG_SNAPSHOT, NULL),
 			 0);
@@ -275,10 +280,26 @@ static void what_a_save_keeps_is_not_removed(void **state)
 	assert_int_equal(snap_catalog_keep(w->catalog, w->fds[0], geteuid(), &r,
 					   &kept, NULL),
 			 0);
+	assert_int_equal(snap_catalog_link(w->catalog, kept, r, NULL), 0);
 	removes(w, 0);
 	collects(w, 1);
 	snap_kept_free(kept);
 	collects(w, 0);
+}
+
+static void a_parent_that_was_removed_cannot_be_linked(void **state)
+{
+	struct world *w = *state;
+	g_autoptr(SnapReader) r = NULL;
+	g_autoptr(SnapKept) kept = NULL;
+
+	save(w, 0, -1, 0);
+	assert_int_equal(snap_catalog_keep(w->catalog, w->fds[0], geteuid(), &r,
+					   &kept, NULL),
+			 0);
+	removes(w, 0);
+	assert_int_equal(snap_catalog_link(w->catalog, kept, r, NULL), -ENOENT);
+	assert_int_equal(count_layers(w), 0);
 }
 
 static void another_users_file_is_no_parent(void **state)
@@ -453,6 +474,7 @@ int main(void)
 		TEST(a_missing_parent_is_named_and_may_come_back),
 		TEST(another_file_in_the_place_of_a_parent_is_refused),
 		TEST(what_a_save_keeps_is_not_removed),
+		TEST(a_parent_that_was_removed_cannot_be_linked),
 		TEST(another_users_file_is_no_parent),
 		TEST(nothing_is_removed_while_a_snapshot_cannot_be_read),
 		TEST(nothing_is_removed_while_a_folder_is_moved),
