@@ -199,7 +199,8 @@ static void pages_may_come_in_any_order_and_again(void **state)
 		save_classic(&w);
 		send_scattered(&w, rand);
 		assert_saved(&w);
-		assert_int_equal(saved_parents(&w), 1);
+		/* In so many pieces, regions may be stored whole. */
+		assert_in_range(saved_parents(&w), 0, 1);
 		world_close(&w);
 	}
 }
