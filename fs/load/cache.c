@@ -117,13 +117,14 @@ static void *spare_get_locked(SnapCache *cache, size_t size)
 		       : NULL;
 }
 
-/* New memory: that of extents lies on pages, which the kernel copies one by
- * one. NULL where there is none. */
+/* New memory: that of a full extent lies on pages, which the kernel copies one
+ * by one. Of smaller ones, too much would be lost to that. NULL where there is
+ * none. */
 static void *memory_new(size_t size)
 {
 	void *memory;
 
-	if (size % SNAP_PAGE)
+	if (size != SPARE_SIZE)
 		return malloc(size);
 	return posix_memalign(&memory, SNAP_PAGE, size) ? NULL : memory;
 }
