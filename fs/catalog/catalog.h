@@ -4,8 +4,8 @@
  *
  *	STORE/.snapfs/lock        locked by the process that may write (lock.c)
  *	STORE/.snapfs/tmp/        temporary files; emptied by that process
- *	STORE/.snapfs/layers/     files that snapshots have as parents
- *(layers.c) STORE/a/b/snapshot.zst    the snapshot of folder a/b
+ *	STORE/.snapfs/layers/     files of parents (layers.c)
+ *	STORE/a/b/snapshot.zst    the snapshot of folder a/b
  *	STORE/a/b/snapshot.head   its preamble, if it was rewritten
  *	STORE/a/b/.snapfs-error   why the last save into a/b failed
  *	STORE/a/b/anything        ordinary files, as they are
@@ -120,10 +120,12 @@ void snap_kept_free(SnapKept *kept);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapKept, snap_kept_free)
 
 /* Links the file of that snapshot among the layers, so that it stays when the
- * snapshot is removed. Returns 0, -ENOENT where that has happened already, or
- * -errno. */
-int snap_catalog_link(SnapCatalog *c, const SnapKept *kept,
-		      const SnapReader *reader, GError **error);
+ * snapshot is removed. Where a copy of the file lies there already, *reader is
+ * replaced by a reader of that copy, since that is what the child will read.
+ * Returns 0, -ENOENT where the snapshot was removed already, -EEXIST where
+ * another file has its uuid, or -errno. */
+int snap_catalog_link(SnapCatalog *c, const SnapKept *kept, SnapReader **reader,
+		      GError **error);
 
 /* Makes all links durable; before the snapshot that needs them is published.
  * Returns 0 or -errno. */

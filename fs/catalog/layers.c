@@ -141,23 +141,78 @@ int snap_catalog_read(SnapCatalog *c, int snapshot_fd, SnapReader **ret_reader,
 	return r;
 }
 
-/* True when the file `name` has the end of the file that `reader` reads. */
-static bool is_right(int dirfd, const char *name, const SnapReader *reader)
+/* Is the layer `name` the very file that is kept? 1, 0 or -errno. */
+static int is_kept(int dirfd, const char *name, const SnapKept *kept)
 {
-	struct snap_layer want = snap_reader_as_layer(reader), is;
-	int fd = snap_catalog_open_file(dirfd, name, NULL, NULL);
-	SnapReader *r;
+	struct stat own, st;
 
-	if (fd < 0 || snap_reader_open(snap_file_wrap(fd), &r, NULL) < 0)
-		return false;
-	is = snap_reader_as_layer(r);
-	snap_reader_free(r);
-	return !memcmp(&is.uuid, &want.uuid, sizeof(is.uuid)) &&
-	       is.size == want.size && is.crc32c == want.crc32c;
+	if (fstat(snap_kept_fd(kept), &own) < 0 ||
+	    fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	return st.st_dev == own.st_dev && st.st_ino == own.st_ino;
 }
 
-int snap_catalog_link(SnapCatalog *c, const SnapKept *kept,
-		      const SnapReader *reader, GError **error)
+static bool is_same_layer(const SnapReader *a, const SnapReader *b)
+{
+	struct snap_layer one = snap_reader_as_layer(a);
+	struct snap_layer two = snap_reader_as_layer(b);
+
+	return !memcmp(one.uuid, two.uuid, sizeof(one.uuid)) &&
+	       one.size == two.size && one.crc32c == two.crc32c;
+}
+
+/* Opens the layer `name`, which must be a copy of the file that is kept: the
+ * same bytes, of the same user. */
+static int open_copy(SnapCatalog *c, int dirfd, const char *name,
+		     const SnapKept *kept, const SnapReader *reader,
+		     SnapReader **ret_copy, GError **error)
+{
+	g_autoptr(SnapReader) copy = NULL;
+	struct stat own, st;
+	int r, fd = snap_catalog_open_file(dirfd, name, &st, error);
+
+	if (fd < 0)
+		return fd;
+	r = snap_reader_open(snap_file_wrap(fd), &copy, error);
+	if (r < 0)
+		return r;
+	if (fstat(snap_kept_fd(kept), &own) < 0)
+		return snap_fail_errno(error, errno, SNAP_CATALOG_SNAPSHOT);
+	if (!is_same_layer(copy, reader))
+		return snap_fail(error, EEXIST, "another file has that uuid");
+	if (st.st_uid != own.st_uid)
+		return snap_fail(error, EPERM, "it is another user's");
+	r = snap_catalog_set_parents(c, copy, error);
+	if (r == 0)
+		*ret_copy = g_steal_pointer(&copy);
+	return r;
+}
+
+/* The layer `name` is there already. A file that is not the right one stays:
+ * other snapshots may use it. */
+static int take_layer(SnapCatalog *c, int dirfd, const char *name,
+		      const SnapKept *kept, SnapReader **reader, GError **error)
+{
+	SnapReader *copy;
+	int r = is_kept(dirfd, name, kept);
+
+	if (r < 0)
+		return snap_fail_errno(error, -r, SNAP_CATALOG_LAYERS "/%s",
+				       name);
+	if (r > 0)
+		return 0;
+	/* In a store that was copied without its hard links. */
+	r = open_copy(c, dirfd, name, kept, *reader, &copy, error);
+	if (r < 0)
+		return snap_fail_prefix(error, r, SNAP_CATALOG_LAYERS "/%s",
+					name);
+	snap_reader_free(*reader);
+	*reader = copy;
+	return 0;
+}
+
+int snap_catalog_link(SnapCatalog *c, const SnapKept *kept, SnapReader **reader,
+		      GError **error)
 {
 	char name[SNAP_CATALOG_LAYER_NAME];
 	snap_autofd int dirfd = -1;
@@ -167,14 +222,11 @@ int snap_catalog_link(SnapCatalog *c, const SnapKept *kept,
 		r = dirfd = snap_layers_open(c);
 	if (r < 0)
 		return snap_fail_errno(error, -r, SNAP_CATALOG_LAYERS);
-	snap_catalog_layer_name(snap_reader_meta(reader)->uuid, name);
+	snap_catalog_layer_name(snap_reader_meta(*reader)->uuid, name);
 	r = snap_link_below(snap_kept_fd(kept), dirfd, name);
-	/* A file that has the name and is another one would help nobody. */
-	if (r == -EEXIST && !is_right(dirfd, name, reader)) {
-		unlinkat(dirfd, name, 0);
-		r = snap_link_below(snap_kept_fd(kept), dirfd, name);
-	}
-	if (r < 0 && r != -EEXIST)
+	if (r == -EEXIST)
+		return take_layer(c, dirfd, name, kept, reader, error);
+	if (r < 0)
 		return snap_fail_errno(error, -r, "it cannot be linked");
 	return 0;
 }

@@ -133,10 +133,17 @@ static int open_candidate(struct candidate *c,
 	return snap_fail(error, ESTALE, "it was replaced");
 }
 
+/* What the workers have read is remembered by such a number. */
+static uint64_t new_id(void)
+{
+	static uint64_t ids;
+
+	return __atomic_add_fetch(&ids, 1, __ATOMIC_RELAXED);
+}
+
 static int add(SnapParent *p, const struct snap_parent_opts *opts,
 	       int folder_fd, const struct snap_ramlist *ram, GError **error)
 {
-	static uint64_t ids;
 	struct candidate *c = &p->candidates[p->n];
 	int r = p->n == CANDIDATES
 			? -E2BIG
@@ -144,7 +151,7 @@ static int add(SnapParent *p, const struct snap_parent_opts *opts,
 
 	if (r < 0)
 		return r;
-	c->id = __atomic_add_fetch(&ids, 1, __ATOMIC_RELAXED);
+	c->id = new_id();
 	c->layers = choose_layers(snap_reader_meta(c->reader));
 	p->n++;
 	return 0;
@@ -223,17 +230,19 @@ static void add_newest(SnapParent *p, const struct snap_parent_opts *opts,
 }
 
 /* Chooses a candidate: from now on it stays, whatever becomes of its name. */
-static void choose(SnapParent *p, const struct candidate *c)
+static void choose(SnapParent *p, struct candidate *c)
 {
 	g_autoptr(GError) error = NULL;
 
-	if (snap_catalog_link(p->catalog, c->kept, c->reader, &error) < 0) {
+	if (snap_catalog_link(p->catalog, c->kept, &c->reader, &error) < 0) {
 		snap_log(SNAP_LOG_WARNING,
 			 "%s: its parent cannot be used, so it stands alone: "
 			 "%s",
 			 p->name, error->message);
 		g_atomic_int_set(&p->is_gone, 1);
 	}
+	/* Its reader may be another one now. */
+	c->id = new_id();
 	__atomic_store_n(&p->chosen, c, __ATOMIC_RELEASE);
 }
 
@@ -285,7 +294,7 @@ void snap_parent_free(SnapParent *p)
 static void try_all(SnapParent *p, SnapCompare *compare,
 		    const struct snap_job *job)
 {
-	const struct candidate *best = &p->candidates[0];
+	struct candidate *best = &p->candidates[0];
 	struct snap_segment unused;
 	SNAP_LOCKED(&p->lock);
 
