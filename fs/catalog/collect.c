@@ -81,19 +81,22 @@ static int list_names(int dirfd, GPtrArray *names)
 	return r;
 }
 
+/* *co->error may have been set by the walk, for another folder. */
 static int note_used(const char *path, int folder_fd, void *data)
 {
 	struct collection *co = data;
+	g_autoptr(GError) error = NULL;
 	g_autoptr(SnapReader) reader = NULL;
 	const struct snap_meta *meta;
-	int r = snap_catalog_find(folder_fd, &reader, co->error);
+	int r = snap_catalog_find(folder_fd, &reader, &error);
 
-	if (r == -ENOENT) {
-		g_clear_error(co->error);
+	if (r == -ENOENT) /* it was removed a moment ago */
 		return 0;
-	}
+	if (r < 0 && !*co->error)
+		g_propagate_prefixed_error(co->error, g_steal_pointer(&error),
+					   "%s: ", *path ? path : ".");
 	if (r < 0)
-		return snap_fail_prefix(co->error, r, "%s", *path ? path : ".");
+		return r;
 	meta = snap_reader_meta(reader);
 	for (guint i = 0; i < meta->n_layers; i++) {
 		char name[SNAP_CATALOG_LAYER_NAME];

@@ -6,9 +6,47 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/lib/crash-names.h"
+
+/* ---- folders that fail ---- */
+
+/* The snapshot of one folder cannot be looked at; that of another is seen, and
+ * gone a moment later. -1: none. */
+static int unreadable = -1, vanishing = -1;
+
+static bool is_folder(int fd, int other)
+{
+	struct stat a, b;
+
+	return other >= 0 && fstat(fd, &a) == 0 && fstat(other, &b) == 0 &&
+	       a.st_ino == b.st_ino;
+}
+
+/* The C library has the call by two names. */
+#define WRAP(call)                                                             \
+	int __real_##call(int dirfd, const char *name, struct stat *st,        \
+			  int flags);                                          \
+	int __wrap_##call(int dirfd, const char *name, struct stat *st,        \
+			  int flags);                                          \
+	int __wrap_##call(int dirfd, const char *name, struct stat *st,        \
+			  int flags)                                           \
+	{                                                                      \
+		bool ours = !strcmp(name, SNAP_CATALOG_SNAPSHOT);              \
+                                                                               \
+		if (ours && is_folder(dirfd, unreadable)) {                    \
+			errno = EIO;                                           \
+			return -1;                                             \
+		}                                                              \
+		return ours && is_folder(dirfd, vanishing)                     \
+			       ? 0                                             \
+			       : __real_##call(dirfd, name, st, flags);        \
+	}
+
+WRAP(fstatat)
+WRAP(fstatat64)
 
 /* ---- what is used stays ---- */
 
@@ -114,6 +152,26 @@ static void nothing_is_removed_while_a_snapshot_cannot_be_read(void **state)
 	assert_int_equal(count_layers(w), 1);
 	removes(w, 2);
 	collects(w, 0);
+}
+
+static void
+a_folder_that_fails_is_named_whatever_vanishes_meanwhile(void **state)
+{
+	struct world *w = *state;
+	g_autoptr(GError) error = NULL;
+	int r;
+
+	save(w, 0, -1, 0);
+	save(w, 2, 0, 2);
+	removes(w, 2);
+	unreadable = w->fds[0];
+	vanishing = w->fds[1];
+	r = snap_catalog_collect(w->catalog, &error);
+	unreadable = vanishing = -1;
+	assert_int_equal(r, -EIO);
+	assert_non_null(error);
+	assert_non_null(strstr(error->message, "folder a"));
+	assert_int_equal(count_layers(w), 1);
 }
 
 static void nothing_is_removed_while_a_folder_is_moved(void **state)
@@ -247,6 +305,7 @@ int main(void)
 		TEST(another_file_in_the_place_of_a_parent_is_refused),
 		TEST(what_a_save_keeps_is_not_removed),
 		TEST(nothing_is_removed_while_a_snapshot_cannot_be_read),
+		TEST(a_folder_that_fails_is_named_whatever_vanishes_meanwhile),
 		TEST(nothing_is_removed_while_a_folder_is_moved),
 		TEST(the_background_does_the_same),
 		TEST(a_crash_leaves_every_snapshot_whole),
