@@ -33,7 +33,9 @@ static int make_folder(SnapCatalog *c, bool sync)
 
 	if (private_fd < 0)
 		return private_fd;
-	if (mkdirat(private_fd, "layers", 0755) < 0 && errno != EEXIST)
+	/* A parent's own folder may have kept others out. Nobody else may list
+	 * the layers; who may read a child finds its parents by their names. */
+	if (mkdirat(private_fd, "layers", 0711) < 0 && errno != EEXIST)
 		return -errno;
 	if (!sync)
 		return 0;

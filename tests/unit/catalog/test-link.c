@@ -179,6 +179,16 @@ static void a_store_without_hard_links_is_refused(void **state)
 	assert_non_null(strstr(error->message, "hard links"));
 }
 
+static void only_the_owner_may_list_the_layers(void **state)
+{
+	struct world *w = *state;
+	struct stat st;
+
+	assert_int_equal(fstat(w->layers_fd, &st), 0);
+	assert_int_equal(st.st_mode & 0066, 0);
+	assert_int_equal(st.st_mode & 0700, 0700);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -189,6 +199,7 @@ int main(void)
 		TEST(no_other_thing_is_taken_for_a_layer),
 		TEST(a_save_reads_the_copy_that_its_child_will_read),
 		TEST(another_users_file_is_no_parent),
+		TEST(only_the_owner_may_list_the_layers),
 		TEST(a_store_without_hard_links_is_refused),
 	};
 
