@@ -294,9 +294,6 @@ struct snap_writer_opts {
 	SnapFile *scratch;
 	uint64_t map_memory; /* bytes of memory for the map; 0: 4 MiB */
 	const uint8_t *uuid; /* 16 bytes; NULL: a random one */
-	/* the beginning of the file says that it may have parents; otherwise
-	 * only if one is declared before the first extent */
-	bool parents;
 };
 
 /* Begins the file. Returns 0 or -errno. */
@@ -313,6 +310,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapWriter, snap_writer_free)
  * error of the file, all later calls return it. */
 int snap_writer_extent(SnapWriter *w, uint64_t region, const uint16_t *pages,
 		       guint n, const void *frame, size_t size);
+
+/* To be called before the first extent if parents may be declared later: the
+ * beginning of the file then says that it may have some. Older programs refuse
+ * such a file, also if it has none in the end. */
+void snap_writer_expect_parents(SnapWriter *w);
 
 /* Declares a parent: the file of the snapshot of `parent` (`layer` 0), or that
  * of its own parent `layer`. The reader must outlive the writer. *ret_layer

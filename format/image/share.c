@@ -15,6 +15,11 @@ static struct snap_layer layer_of(const SnapReader *parent, guint layer)
 		     : snap_reader_as_layer(parent);
 }
 
+void snap_writer_expect_parents(SnapWriter *w)
+{
+	w->parents = true;
+}
+
 int snap_writer_layer(SnapWriter *w, SnapReader *parent, guint layer,
 		      uint8_t *ret_layer)
 {

@@ -103,7 +103,6 @@ int snap_writer_new(const struct snap_writer_opts *opts,
 		memcpy(w->uuid, opts->uuid, sizeof(w->uuid));
 	else
 		uuid_make(w->uuid);
-	w->parents = opts->parents;
 	snap_writer_begin(w, opts->file);
 	*ret_writer = g_steal_pointer(&w);
 	return 0;

@@ -72,8 +72,7 @@ int snap_ingest_new(const struct snap_ingest_opts *opts,
 		    SnapIngest **ret_ingest, GError **error)
 {
 	g_autoptr(SnapIngest) in = g_new0(SnapIngest, 1);
-	struct snap_writer_opts w = { .map_memory = opts->map_memory,
-				      .parents = opts->increments };
+	struct snap_writer_opts w = { .map_memory = opts->map_memory };
 	int r;
 
 	g_mutex_init(&in->lock);
@@ -133,7 +132,8 @@ static void compare_job(void *ctx, SnapCompare *compare, struct snap_job *job)
 	snap_parent_compare(ctx, compare, job);
 }
 
-/* Looks for a parent, as the RAM blocks are known now. */
+/* Looks for a parent, as the RAM blocks are known now. No page has been
+ * submitted yet, so the thread that appends does not use the writer. */
 static void find_parent(SnapIngest *in)
 {
 	struct snap_parent_opts opts = {
@@ -146,8 +146,10 @@ static void find_parent(SnapIngest *in)
 
 	in->parent =
 		snap_parent_find(&opts, &snap_parser_info(in->parser)->ram);
-	if (in->parent)
-		snap_lane_set_compare(in->lane, compare_job, in->parent);
+	if (!in->parent)
+		return;
+	snap_writer_expect_parents(in->writer);
+	snap_lane_set_compare(in->lane, compare_job, in->parent);
 }
 
 static void space_decide(SnapIngest *in, enum space space)

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "format/base/cleanup.h"
+#include "format/image/ondisk.h"
 #include "tests/lib/stream.h"
 
 static void open_world(struct world *w)
@@ -49,6 +50,17 @@ static uint64_t saved_size(const struct world *w)
 	assert_int_equal(fstatat(w->folder_fd, SNAP_CATALOG_SNAPSHOT, &st, 0),
 			 0);
 	return (uint64_t)st.st_size;
+}
+
+/* The bits of the superblock that keep older programs away. */
+static uint64_t saved_incompat(const struct world *w)
+{
+	struct snap_disk_superblock d;
+	snap_autofd int fd = openat(w->folder_fd, SNAP_CATALOG_SNAPSHOT,
+				    O_RDONLY | O_CLOEXEC);
+
+	assert_int_equal(pread(fd, &d, sizeof(d), 0), sizeof(d));
+	return snap_le64(d.incompat);
 }
 
 static guint saved_parents(struct world *w)
@@ -285,6 +297,19 @@ static void the_candidate_that_fits_best_is_chosen(void **state)
 	world_close(&w);
 }
 
+static void only_a_snapshot_with_a_parent_says_so(void **state)
+{
+	struct world w;
+
+	open_world(&w);
+	save_classic(&w);
+	assert_int_equal(saved_incompat(&w), 0);
+	change_page(&w, 3, 77);
+	save_classic(&w);
+	assert_int_equal(saved_incompat(&w), SNAP_INCOMPAT_LAYERS);
+	world_close(&w);
+}
+
 static void without_the_option_a_snapshot_stands_alone(void **state)
 {
 	struct world w;
@@ -350,6 +375,7 @@ int main(void)
 		cmocka_unit_test(
 			the_newest_snapshot_of_the_same_guest_is_found),
 		cmocka_unit_test(the_candidate_that_fits_best_is_chosen),
+		cmocka_unit_test(only_a_snapshot_with_a_parent_says_so),
 		cmocka_unit_test(without_the_option_a_snapshot_stands_alone),
 		cmocka_unit_test(a_long_chain_uses_few_files_and_reads_right),
 	};
