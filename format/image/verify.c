@@ -16,6 +16,9 @@
  * A parent is walked in the same way, and the runs that refer into it must
  * match its extents. Its own map is not read: the files to which that refers
  * may be gone.
+ *
+ * A parent that other snapshots share is walked once for all of them: its
+ * extents are remembered, and the runs of the next snapshot must match them.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -28,11 +31,9 @@
 
 #define INDEX_SIZE (1u << 19)
 #define REGION_UNKNOWN UINT32_MAX
-
-/* The files that were found whole, each as device and inode. */
-struct SnapVerified {
-	GArray *ids; /* of struct snap_file_id */
-};
+/* Extents that are remembered, of all files. While a snapshot is checked, it
+ * may be twice as many. */
+#define REMEMBERED_MAX (1u << 20)
 
 /* An extent that the walk found. */
 struct found {
@@ -43,15 +44,28 @@ struct found {
 	uint32_t pages;
 };
 
+/* A file that was found whole. */
+struct whole {
+	struct snap_file_id id;
+	GArray *extents; /* of struct found, as they lie in the file */
+};
+
+struct SnapVerified {
+	GQueue files; /* of struct whole, the oldest first */
+	gsize extents;
+};
+
 struct verify {
 	SnapReader *r;
-	guint layer; /* that is walked */
-	bool skip[SNAP_LAYERS_MAX + 1];
+	guint layer;				  /* that is walked */
+	struct whole *known[SNAP_LAYERS_MAX + 1]; /* NULL: to be read */
 	uint64_t before; /* bytes of the layers that are done */
-	uint64_t all;	 /* bytes of all layers that are not skipped */
+	uint64_t all;	 /* bytes of all layers that are read */
 	snap_verify_progress progress;
 	void *data;
 	GError **error;
+	SnapVerified *done; /* or NULL */
+	GArray *seen; /* extents to be remembered; NULL: they are too many */
 	uint64_t reported; /* the bytes that were last reported */
 	struct found *index;
 	guint n;
@@ -71,44 +85,68 @@ struct verify {
 
 /* ---- what is done ---- */
 
+static void whole_free(gpointer data)
+{
+	struct whole *w = data;
+
+	g_array_unref(w->extents);
+	g_free(w);
+}
+
 SnapVerified *snap_verified_new(void)
 {
-	SnapVerified *done = g_new0(SnapVerified, 1);
-
-	done->ids = g_array_new(FALSE, FALSE, sizeof(struct snap_file_id));
-	return done;
+	return g_new0(SnapVerified, 1);
 }
 
 void snap_verified_free(SnapVerified *done)
 {
 	if (!done)
 		return;
-	g_array_unref(done->ids);
+	g_queue_clear_full(&done->files, whole_free);
 	g_free(done);
 }
 
-static bool is_done(const SnapVerified *done, SnapFile *f)
+static struct whole *find_whole(const SnapVerified *done, SnapFile *f)
 {
 	struct snap_file_id id;
 
 	if (!done || snap_file_identify(f, &id) < 0)
-		return false;
-	for (guint i = 0; i < done->ids->len; i++) {
-		const struct snap_file_id *other =
-			&g_array_index(done->ids, struct snap_file_id, i);
+		return NULL;
+	for (GList *l = done->files.head; l; l = l->next) {
+		struct whole *w = l->data;
 
-		if (other->device == id.device && other->inode == id.inode)
-			return true;
+		if (w->id.device == id.device && w->id.inode == id.inode)
+			return w;
 	}
-	return false;
+	return NULL;
 }
 
-static void set_done(SnapVerified *done, SnapFile *f)
+/* Takes the extents over of a file that was found whole. */
+static void remember(struct verify *v)
 {
+	SnapFile *f = v->r->files[v->layer];
 	struct snap_file_id id;
+	struct whole *w;
 
-	if (done && !is_done(done, f) && snap_file_identify(f, &id) == 0)
-		g_array_append_val(done->ids, id);
+	if (!v->seen || find_whole(v->done, f) ||
+	    snap_file_identify(f, &id) < 0)
+		return;
+	w = g_new(struct whole, 1);
+	w->id = id;
+	w->extents = g_steal_pointer(&v->seen);
+	v->done->extents += w->extents->len;
+	g_queue_push_tail(&v->done->files, w);
+}
+
+/* Forgets the oldest files while too many extents are remembered. */
+static void forget_oldest(SnapVerified *done)
+{
+	while (done && done->extents > REMEMBERED_MAX) {
+		struct whole *w = g_queue_pop_head(&done->files);
+
+		done->extents -= w->extents->len;
+		whole_free(w);
+	}
 }
 
 /* ---- the index ---- */
@@ -124,6 +162,11 @@ static void index_add(struct verify *v, const struct snap_walk_frame *f)
 					   .crc32c = f->crc32c,
 					   .region = REGION_UNKNOWN,
 					   .pages = f->pages };
+	if (!v->seen)
+		return;
+	g_array_append_val(v->seen, v->index[v->n - 1]);
+	if (v->done->extents + v->seen->len > 2 * REMEMBERED_MAX)
+		g_clear_pointer(&v->seen, g_array_unref);
 }
 
 static int compare_found(const void *key, const void *element)
@@ -363,8 +406,39 @@ static int check_layer(struct verify *v)
 	return r < 0 ? r : tell(v, v->before);
 }
 
+/* Checks the runs that refer into a file that was found whole before. */
+static int check_known(struct verify *v, const struct whole *w)
+{
+	struct found *own = v->index;
+	int r;
+
+	v->index = (struct found *)w->extents->data;
+	v->n = w->extents->len;
+	for (guint i = 0; i < v->n; i++)
+		v->index[i].region = REGION_UNKNOWN;
+	v->begin = 0;
+	r = check_tree(v, snap_reader_layer_size(v->r, v->layer));
+	v->index = own;
+	v->n = 0;
+	return r;
+}
+
+/* Checks a layer that must be read, and remembers it. */
+static int check_new(struct verify *v)
+{
+	int r;
+
+	if (v->done)
+		v->seen = g_array_new(FALSE, FALSE, sizeof(struct found));
+	r = check_layer(v);
+	if (r == 0)
+		remember(v);
+	g_clear_pointer(&v->seen, g_array_unref);
+	return r;
+}
+
 /* The layers that must be read: all must be there, none of them twice. */
-static int choose(struct verify *v, SnapVerified *done)
+static int choose(struct verify *v)
 {
 	guint n = snap_reader_meta(v->r)->n_layers;
 
@@ -372,8 +446,8 @@ static int choose(struct verify *v, SnapVerified *done)
 		if (!v->r->files[i])
 			return snap_fail(v->error, ENOLINK,
 					 "parent %u is missing", i);
-		v->skip[i] = i && is_done(done, v->r->files[i]);
-		if (!v->skip[i])
+		v->known[i] = i ? find_whole(v->done, v->r->files[i]) : NULL;
+		if (!v->known[i])
 			v->all += snap_reader_layer_size(v->r, i);
 	}
 	return 0;
@@ -382,22 +456,23 @@ static int choose(struct verify *v, SnapVerified *done)
 int snap_verify(SnapReader *r, SnapVerified *done,
 		snap_verify_progress progress, void *data, GError **error)
 {
-	struct verify v = {
-		.r = r, .progress = progress, .data = data, .error = error
-	};
+	struct verify v = { .r = r,
+			    .done = done,
+			    .progress = progress,
+			    .data = data,
+			    .error = error };
 	guint n = snap_reader_meta(r)->n_layers;
-	int ret = choose(&v, done);
+	int ret = choose(&v);
 
 	for (; ret == 0 && v.layer <= n; v.layer++) {
-		if (v.skip[v.layer])
-			continue;
-		ret = check_layer(&v);
-		if (ret == 0)
-			set_done(done, r->files[v.layer]);
-		else if (v.layer && ret != -ECANCELED)
+		const struct whole *known = v.known[v.layer];
+
+		ret = known ? check_known(&v, known) : check_new(&v);
+		if (ret < 0 && v.layer && ret != -ECANCELED)
 			ret = snap_fail_prefix(error, ret, "parent %u",
 					       v.layer);
 	}
+	forget_oldest(done);
 	g_free(v.index);
 	return ret;
 }

@@ -307,24 +307,6 @@ static void what_lies_in_parents_can_be_stored_anew(void **state)
 	shot_clear(&root);
 }
 
-static void verify_reads_each_file_once(void **state)
-{
-	g_autoptr(SnapVerified) done = snap_verified_new();
-	g_autoptr(SnapReader) r = NULL, again = NULL;
-	struct shot root, child;
-
-	make_root(&root, 'r', 5, 100);
-	end(&child, begin_child(&child, &root, 'c', 5, 0));
-	r = open_shot(&child);
-	assert_int_equal(snap_verify(r, done, NULL, NULL, NULL), 0);
-	assert_true(snap_reader_bytes_read(r) >= root.disk.all->len);
-	again = open_shot(&child);
-	assert_int_equal(snap_verify(again, done, NULL, NULL, NULL), 0);
-	assert_true(snap_reader_bytes_read(again) < root.disk.all->len);
-	shot_clear(&child);
-	shot_clear(&root);
-}
-
 /* ---- what is wrong ---- */
 
 /* A small parent and a child that uses all of its live extents. */
@@ -585,7 +567,6 @@ int main(void)
 		TEST(parents_that_nothing_uses_are_left_out),
 		TEST(compaction_leaves_alone_what_lies_in_a_parent),
 		TEST(what_lies_in_parents_can_be_stored_anew),
-		TEST(verify_reads_each_file_once),
 		TEST(a_missing_parent_is_an_error_only_where_it_is_needed),
 		TEST(another_file_is_no_parent),
 		TEST(a_cut_parent_is_refused),
