@@ -69,6 +69,10 @@ int snap_layers_open(SnapCatalog *c);
 int snap_catalog_walk(SnapCatalog *c, snap_catalog_visit visit, void *data,
 		      GError **error);
 
+/* Is the file of a descriptor still the snapshot of the folder? 0, -ENOENT
+ * where there is none, -ESTALE, -errno. */
+int snap_catalog_check_present(int folder_fd, int snapshot_fd);
+
 /* Opens the folder `path` below `fd` with O_PATH, name by name, without
  * following links. Returns the descriptor, -EINVAL for "..", or -errno. */
 int snap_catalog_descend(int fd, const char *path);

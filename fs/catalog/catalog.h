@@ -75,11 +75,16 @@ bool snap_catalog_reserved(const char *name);
  * there is none, or an error of snap_reader_open. */
 int snap_catalog_find(int folder_fd, SnapReader **ret_reader, GError **error);
 
-/* Opens the snapshot whose file is `snapshot_fd`, an O_PATH descriptor, which
- * stays the caller's; with its parents. The same errors, and those of
- * snap_catalog_set_parents(). */
-int snap_catalog_read(SnapCatalog *c, int snapshot_fd, SnapReader **ret_reader,
-		      GError **error);
+/* Opens the snapshot of a folder with its parents. The same errors, and those
+ * of snap_catalog_set_parents(). */
+int snap_catalog_find_whole(SnapCatalog *c, int folder_fd,
+			    SnapReader **ret_reader, GError **error);
+
+/* The same for the snapshot whose file is `snapshot_fd`, which stays the
+ * caller's; O_PATH will do. A parent may be missing because the snapshot was
+ * replaced or removed a moment ago: then -ESTALE or -ENOENT. */
+int snap_catalog_read(SnapCatalog *c, int folder_fd, int snapshot_fd,
+		      SnapReader **ret_reader, GError **error);
 
 /* Hands the files of its parents over to a reader of a snapshot of this store.
  * Returns 0; -ENOLINK where one is missing, -EBADMSG where one is damaged or

@@ -21,6 +21,9 @@
 #include "format/base/error.h"
 #include "format/base/fileio.h"
 
+/* A snapshot may be replaced while it is opened. */
+#define TRIES 8
+
 /* ---- the folder ---- */
 
 /* Makes the folder of the layers, and with `sync` durably. */
@@ -122,8 +125,19 @@ int snap_catalog_set_parents(SnapCatalog *c, SnapReader *reader, GError **error)
 	return r;
 }
 
-int snap_catalog_read(SnapCatalog *c, int snapshot_fd, SnapReader **ret_reader,
-		      GError **error)
+/* The snapshot lacks a parent: is that because it is gone itself? */
+static int check_gone(int folder_fd, int snapshot_fd, GError **error)
+{
+	int r = snap_catalog_check_present(folder_fd, snapshot_fd);
+
+	if (r != -ESTALE && r != -ENOENT)
+		return -ENOLINK;
+	g_clear_error(error);
+	return snap_fail_errno(error, -r, SNAP_CATALOG_SNAPSHOT);
+}
+
+int snap_catalog_read(SnapCatalog *c, int folder_fd, int snapshot_fd,
+		      SnapReader **ret_reader, GError **error)
 {
 	g_autoptr(SnapReader) reader = NULL;
 	struct stat st;
@@ -138,8 +152,28 @@ int snap_catalog_read(SnapCatalog *c, int snapshot_fd, SnapReader **ret_reader,
 	r = snap_reader_open(snap_file_wrap(fd), &reader, error);
 	if (r == 0)
 		r = snap_catalog_set_parents(c, reader, error);
+	if (r == -ENOLINK)
+		r = check_gone(folder_fd, snapshot_fd, error);
 	if (r == 0)
 		*ret_reader = g_steal_pointer(&reader);
+	return r;
+}
+
+int snap_catalog_find_whole(SnapCatalog *c, int folder_fd,
+			    SnapReader **ret_reader, GError **error)
+{
+	int r = -ESTALE;
+
+	for (guint i = 0; i < TRIES && r == -ESTALE; i++) {
+		snap_autofd int fd = -1;
+
+		g_clear_error(error);
+		r = fd = snap_catalog_open_file(
+			folder_fd, SNAP_CATALOG_SNAPSHOT, NULL, error);
+		if (r >= 0)
+			r = snap_catalog_read(c, folder_fd, fd, ret_reader,
+					      error);
+	}
 	return r;
 }
 
@@ -195,7 +229,7 @@ static int open_copy(SnapCatalog *c, int dirfd, const char *name,
 static int take_layer(SnapCatalog *c, int dirfd, const char *name,
 		      const SnapKept *kept, SnapReader **reader, GError **error)
 {
-	SnapReader *copy;
+	SnapReader *copy = NULL;
 	int r = is_kept(dirfd, name, kept);
 
 	if (r < 0)

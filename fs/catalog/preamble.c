@@ -117,9 +117,7 @@ int snap_catalog_preamble_read(int folder_fd, const uint8_t uuid[16],
 	return r;
 }
 
-/* Is the file of a descriptor still the snapshot of the folder? 0, -ENOENT
- * where there is none, -ESTALE, -errno. */
-static int check_present(int folder_fd, int snapshot_fd)
+int snap_catalog_check_present(int folder_fd, int snapshot_fd)
 {
 	struct stat ours, now;
 
@@ -145,7 +143,7 @@ static int replace(int folder_fd, int tmp_fd, int snapshot_fd, const void *data,
 		.mode = 0777,
 		.durable = true,
 	};
-	int r = check_present(folder_fd, snapshot_fd);
+	int r = snap_catalog_check_present(folder_fd, snapshot_fd);
 
 	return r < 0 ? r : snap_replace_file(&how, data, size);
 }

@@ -242,19 +242,15 @@ static int fill_info(const struct snap_meta *meta,
 }
 
 /* Opens the snapshot of a folder into `s`. */
-static int open_pages(SnapSealed *s, SnapNode *folder, GError **error)
+static int open_pages(SnapSealed *s, SnapNode *folder, int folder_fd,
+		      GError **error)
 {
 	g_autofree char *path = snap_folder_path(folder, NULL);
 	g_autoptr(SnapReader) reader = NULL;
 	const struct snap_meta *meta;
-	struct snap_sealed_key now;
-	int r = snap_catalog_read(s->snapshots->opts.catalog, s->fd, &reader,
-				  error);
+	int r = snap_catalog_read(s->snapshots->opts.catalog, folder_fd, s->fd,
+				  &reader, error);
 
-	/* Its parents may have gone with it. */
-	if (r == -ENOLINK &&
-	    (snap_sealed_look(folder, &now) < 0 || now.ino != s->key.ino))
-		return -ESTALE;
 	if (r < 0)
 		return r;
 	s->pages = snap_pages_new(s->snapshots->opts.loader,
@@ -303,7 +299,7 @@ void snap_sealed_log(const SnapSealed *sealed, const char *path,
 static int open_both(SnapSealed *s, SnapNode *folder, int folder_fd)
 {
 	g_autoptr(GError) error = NULL;
-	int r = open_pages(s, folder, &error);
+	int r = open_pages(s, folder, folder_fd, &error);
 
 	if (snap_is_damage(r)) {
 		g_clear_pointer(&s->pages, snap_pages_unref);

@@ -160,13 +160,11 @@ static int check_snapshot(SnapOpenTree *t, const char *path, const char *title,
 
 	if (fd < 0)
 		return fd;
-	r = snap_catalog_find(fd, &reader, error);
+	r = snap_catalog_find_whole(t->catalog, fd, &reader, error);
 	if (r == -ENOENT) {
 		g_clear_error(error);
 		return snap_place_no_snapshot(t->catalog, path, error);
 	}
-	if (r == 0)
-		r = snap_catalog_set_parents(t->catalog, reader, error);
 	if (r < 0)
 		return snap_fail_prefix(error, r, "%s", title);
 	meta = snap_reader_meta(reader);

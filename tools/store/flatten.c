@@ -176,10 +176,8 @@ static int open_old(struct flattening *f, SnapCatalog *c, int folder_fd,
 		    struct snap_meta *meta, GError **error)
 {
 	const struct snap_block *b;
-	int r = snap_catalog_find(folder_fd, &f->reader, error);
+	int r = snap_catalog_find_whole(c, folder_fd, &f->reader, error);
 
-	if (r == 0)
-		r = snap_catalog_set_parents(c, f->reader, error);
 	if (r < 0)
 		return r;
 	*meta = *snap_reader_meta(f->reader);

@@ -28,15 +28,13 @@ static int check(struct checking *c, const char *name, int folder_fd,
 	g_autoptr(SnapProgress) progress = snap_progress_new(name);
 	g_autoptr(SnapReader) reader = NULL;
 	struct snap_preamble preamble;
-	int r = snap_catalog_find(folder_fd, &reader, error);
+	int r = snap_catalog_find_whole(c->visit.catalog, folder_fd, &reader,
+					error);
 
 	if (r < 0)
 		return r;
 	*ret_size = snap_reader_file_size(reader);
-	r = snap_catalog_set_parents(c->visit.catalog, reader, error);
-	if (r == 0)
-		r = snap_verify(reader, c->done, show_progress, progress,
-				error);
+	r = snap_verify(reader, c->done, show_progress, progress, error);
 	if (r < 0)
 		return r;
 	return snap_preamble_look(snap_reader_meta(reader), folder_fd,

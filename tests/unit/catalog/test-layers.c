@@ -16,6 +16,8 @@
 /* The snapshot of one folder cannot be looked at; that of another is seen, and
  * gone a moment later. -1: none. */
 static int unreadable = -1, vanishing = -1;
+/* The snapshot of folder b of this world is replaced before it is looked at. */
+static struct world *replaced;
 
 static bool is_folder(int fd, int other)
 {
@@ -23,6 +25,16 @@ static bool is_folder(int fd, int other)
 
 	return other >= 0 && fstat(fd, &a) == 0 && fstat(other, &b) == 0 &&
 	       a.st_ino == b.st_ino;
+}
+
+static void look_begins(int dirfd)
+{
+	struct world *w = replaced;
+
+	if (!w || !is_folder(dirfd, w->fds[1]))
+		return;
+	replaced = NULL;
+	save(w, 1, -1, 0);
 }
 
 /* The C library has the call by two names. */
@@ -35,6 +47,8 @@ static bool is_folder(int fd, int other)
 			  int flags)                                           \
 	{                                                                      \
 		bool ours = !strcmp(name, SNAP_CATALOG_SNAPSHOT);              \
+		if (ours)                                                      \
+			look_begins(dirfd);                                    \
                                                                                \
 		if (ours && is_folder(dirfd, unreadable)) {                    \
 			errno = EIO;                                           \
@@ -115,6 +129,56 @@ static void another_file_in_the_place_of_a_parent_is_refused(void **state)
 	linkat(w->fds[1], SNAP_CATALOG_SNAPSHOT, w->layers_fd, name, 0);
 	assert_int_equal(check(w, 1, &error), -EBADMSG);
 	assert_non_null(strstr(error->message, name));
+}
+
+/* Removes the only layer. */
+static void lose_the_layer(struct world *w)
+{
+	g_autofree char *path =
+		g_build_filename(w->path, SNAP_CATALOG_LAYERS, NULL);
+	g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+
+	assert_int_equal(unlinkat(w->layers_fd, g_dir_read_name(dir), 0), 0);
+}
+
+static void a_snapshot_that_is_gone_lacks_no_parent(void **state)
+{
+	struct world *w = *state;
+	g_autoptr(GError) error = NULL;
+	SnapReader *r;
+	int fd;
+
+	save(w, 0, -1, 0);
+	save(w, 1, 0, 2);
+	fd = openat(w->fds[1], SNAP_CATALOG_SNAPSHOT, O_PATH | O_CLOEXEC);
+	lose_the_layer(w);
+	assert_int_equal(snap_catalog_read(w->catalog, w->fds[1], fd, &r, NULL),
+			 -ENOLINK);
+	save(w, 1, -1, 0);
+	assert_int_equal(snap_catalog_read(w->catalog, w->fds[1], fd, &r, NULL),
+			 -ESTALE);
+	removes(w, 1);
+	assert_int_equal(
+		snap_catalog_read(w->catalog, w->fds[1], fd, &r, &error),
+		-ENOENT);
+	assert_int_equal(error->code, ENOENT);
+	close(fd);
+}
+
+static void a_snapshot_that_is_replaced_meanwhile_is_opened_again(void **state)
+{
+	struct world *w = *state;
+	g_autoptr(SnapReader) r = NULL;
+	g_autoptr(GError) error = NULL;
+
+	save(w, 0, -1, 0);
+	save(w, 1, 0, 2);
+	lose_the_layer(w);
+	replaced = w;
+	assert_int_equal(
+		snap_catalog_find_whole(w->catalog, w->fds[1], &r, &error), 0);
+	assert_null(error);
+	assert_int_equal(snap_reader_meta(r)->n_layers, 0);
 }
 
 /* ---- what is not removed ---- */
@@ -303,6 +367,8 @@ int main(void)
 		TEST(a_snapshot_can_replace_its_own_parent),
 		TEST(a_missing_parent_is_named_and_may_come_back),
 		TEST(another_file_in_the_place_of_a_parent_is_refused),
+		TEST(a_snapshot_that_is_gone_lacks_no_parent),
+		TEST(a_snapshot_that_is_replaced_meanwhile_is_opened_again),
 		TEST(what_a_save_keeps_is_not_removed),
 		TEST(nothing_is_removed_while_a_snapshot_cannot_be_read),
 		TEST(a_folder_that_fails_is_named_whatever_vanishes_meanwhile),
