@@ -20,9 +20,13 @@
 /* How many damages are remembered as logged. */
 #define LOGGED_MAX 64
 
-/* Snapshots that nobody uses and that are still open: at most this part of the
- * descriptors, as each has two, and at most this many. */
-#define IDLE_PART 32
+/* A snapshot has at most so many descriptors: its file twice, once to read it
+ * and once for its owner and mode, and its parents. */
+#define DESCRIPTORS_MAX (2 + SNAP_LAYERS_MAX)
+
+/* Snapshots that nobody uses and that are still open: they have at most this
+ * part of the descriptors, and are at most this many. */
+#define IDLE_PART 16
 #define IDLE_MAX 64
 
 /* ---- the table ---- */
@@ -45,8 +49,9 @@ SnapSnapshots *snap_snapshots_new(const struct snap_snapshots_opts *opts)
 	SnapSnapshots *all = g_new0(SnapSnapshots, 1);
 	struct snap_idle_opts idle = {
 		.lock = &all->lock,
-		.most = (guint)CLAMP(snap_plain_descriptors() / IDLE_PART, 1,
-				     IDLE_MAX),
+		.most = (guint)CLAMP(snap_plain_descriptors() / IDLE_PART /
+					     DESCRIPTORS_MAX,
+				     1, IDLE_MAX),
 		.part = part,
 		.close = close_parted,
 	};

@@ -177,6 +177,21 @@ class FewDescriptors(BoundsCase):
         self.run_ok('rm', '-r', self.snaps('many'))
         self.assertFalse(os.path.exists(self.store('many')))
 
+    def test_parents_of_snapshots_that_were_looked_at_count_too(self):
+        self.mount.options.append('increments')
+        self.mount.remount()
+        self.save('vm1')
+        self.save('vm2')
+        os.getxattr(self.snaps('vm2'), 'user.snapfs.parents')
+        for number in range(100):
+            os.makedirs(self.store('many', f'vm{number}'))
+            os.link(self.store('vm2', 'snapshot.zst'),
+                    self.store('many', f'vm{number}', 'snapshot.zst'))
+        listed = self.run_ok('ls', '-lR', self.snaps('many'))
+        self.assertEqual(listed.count(' ram\n'), 100)
+        files = [path for path in self.descriptors() if path.endswith('.zst')]
+        self.assertLessEqual(len(files), self.limit // 16)
+
     def test_open_snapshots_leave_descriptors_for_saves(self):
         self.save('vm1')
         opened = []
