@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Which file it is tells its device and inode, which no other file has while it
- * is open. What a file says of itself, such as its uuid, would not do: whoever
- * can write to a store could make another user read the pages of his own file.
+ * A file is known by its device and inode, which no other file has while it is
+ * open. What a file says of itself, such as its uuid, would not do: whoever can
+ * write to a store could make another user read the pages of his own file.
  */
 #include "fs/load/files.h"
 
@@ -18,9 +18,25 @@ struct file {
 struct SnapFiles {
 	SnapCache *cache;
 	GMutex lock;
-	uint64_t next;	   /* protected by lock, as is the table */
+	uint64_t next;	   /* protected by lock, as are the tables */
 	GHashTable *table; /* by owner */
+	GHashTable *known; /* by id; only files that are known */
 };
+
+static guint id_hash(gconstpointer key)
+{
+	const struct snap_file_id *id = key;
+	uint64_t both = id->inode + id->device * 31;
+
+	return g_int64_hash(&both);
+}
+
+static gboolean id_equal(gconstpointer a, gconstpointer b)
+{
+	const struct snap_file_id *one = a, *two = b;
+
+	return one->device == two->device && one->inode == two->inode;
+}
 
 SnapFiles *snap_files_new(SnapCache *cache)
 {
@@ -30,11 +46,13 @@ SnapFiles *snap_files_new(SnapCache *cache)
 	g_mutex_init(&files->lock);
 	files->table = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL,
 					     g_free);
+	files->known = g_hash_table_new(id_hash, id_equal);
 	return files;
 }
 
 void snap_files_free(SnapFiles *files)
 {
+	g_hash_table_unref(files->known);
 	g_hash_table_unref(files->table);
 	g_mutex_clear(&files->lock);
 	g_free(files);
@@ -47,14 +65,6 @@ uint64_t snap_files_number(SnapFiles *files)
 	return files->next++;
 }
 
-static gboolean is_file(gpointer key, gpointer value, gpointer data)
-{
-	const struct file *f = value, *other = data;
-
-	return f->is_known && f->id.device == other->id.device &&
-	       f->id.inode == other->id.inode;
-}
-
 uint64_t snap_files_take(SnapFiles *files, const SnapReader *reader,
 			 guint layer)
 {
@@ -63,11 +73,13 @@ uint64_t snap_files_take(SnapFiles *files, const SnapReader *reader,
 
 	fresh.is_known = snap_reader_identify(reader, layer, &fresh.id) == 0;
 	if (fresh.is_known)
-		f = g_hash_table_find(files->table, is_file, &fresh);
+		f = g_hash_table_lookup(files->known, &fresh.id);
 	if (!f) {
 		fresh.owner = files->next++;
 		f = g_memdup2(&fresh, sizeof(fresh));
 		g_hash_table_insert(files->table, &f->owner, f);
+		if (f->is_known)
+			g_hash_table_insert(files->known, &f->id, f);
 	}
 	f->refs++;
 	return f->owner;
@@ -81,6 +93,8 @@ void snap_files_give(SnapFiles *files, uint64_t owner)
 	g_mutex_lock(&files->lock);
 	f = g_hash_table_lookup(files->table, &owner);
 	last = --f->refs == 0;
+	if (last && f->is_known)
+		g_hash_table_remove(files->known, &f->id);
 	if (last)
 		g_hash_table_remove(files->table, &owner);
 	g_mutex_unlock(&files->lock);

@@ -150,6 +150,10 @@ static void a_shared_extent_is_loaded_once_for_all(void **state)
 	assert_true(read_all(w, child) == 0);
 	snap_pages_unref(child);
 	assert_int_equal(snap_loader_stats(w->loader).cached, 0);
+	/* Nothing is left of a file that was closed. */
+	child = open_child(w, "snapshot.zst");
+	assert_true(read_all(w, child) > whole / 2);
+	snap_pages_unref(child);
 }
 
 static void the_pages_of_a_copy_are_its_own(void **state)
