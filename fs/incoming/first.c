@@ -8,9 +8,11 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "format/base/asked.h"
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "format/base/fileio.h"
+#include "format/base/log.h"
 
 /* The number of the mount that a file lies on; 0 where it is not known. */
 static uint64_t mount_number(int fd)
@@ -71,6 +73,19 @@ static void on_over(void *data, SnapSave *save)
 	while ((link = g_queue_pop_head_link(&readers)))
 		((struct snap_waiter *)link->data)->wake(link->data);
 	snap_node_unref(&in->node, 1);
+}
+
+int snap_parent_ask(SnapIncomingTable *table, SnapNode *folder,
+		    const void *path, size_t size)
+{
+	g_autoptr(GError) error = NULL;
+	int r = snap_catalog_can_link(table->opts.catalog, &error);
+
+	if (r == 0)
+		return snap_store_setxattr(folder, SNAP_PARENT_ATTRIBUTE, path,
+					   size, 0);
+	snap_log(SNAP_LOG_WARNING, "%s", error->message);
+	return r;
 }
 
 /* Takes the path of the parent that a caller has asked for; NULL: of none. */

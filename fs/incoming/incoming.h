@@ -199,10 +199,10 @@ void snap_parts_wait(SnapIncomingTable *table, SnapNode *folder);
 struct snap_parts *snap_parts_hold(SnapIncomingTable *table, SnapNode *folder);
 void snap_parts_let_go(struct snap_parts *parts);
 
-/* The attribute of a folder by which a caller says which snapshot is to be the
- * parent of the next save into it: the path of that one's folder in the
- * store. */
-#define SNAP_PARENT_ATTRIBUTE "user.snapfs.parent"
+/* The caller names the parent of the next save into a folder (snapfs save
+ * --parent). -EOPNOTSUPP where the store can have none, which is logged. */
+int snap_parent_ask(SnapIncomingTable *table, SnapNode *folder,
+		    const void *path, size_t size);
 
 /* The attribute of a folder, and its value, by which a caller says so. */
 #define SNAP_PARTS_ATTRIBUTE "user.snapfs.parts"

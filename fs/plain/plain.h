@@ -207,5 +207,6 @@ int snap_store_removexattr(SnapNode *node, const char *name);
  * UID:GID:MODE; NULL for any other node; g_free. */
 char *snap_store_owner(SnapNode *node);
 
-/* Appends the names, each with its NUL. */
-int snap_store_listxattr(SnapNode *node, GString *names);
+/* Appends the names, each with its NUL, but for those that are `hidden`. */
+int snap_store_listxattr(SnapNode *node, GString *names,
+			 bool (*hidden)(const char *name));

@@ -83,20 +83,23 @@ int snap_store_removexattr(SnapNode *node, const char *name)
 	return removexattr(path, name) < 0 ? -errno : 0;
 }
 
-/* Removes the names from `from` on that getxattr does not know. */
-static void drop_acls(GString *names, gsize from)
+/* Removes the names from `from` on that are not shown. */
+static void drop_hidden(GString *names, gsize from,
+			bool (*hidden)(const char *name))
 {
 	while (from < names->len) {
-		gsize length = strlen(names->str + from) + 1;
+		const char *name = names->str + from;
+		gsize length = strlen(name) + 1;
 
-		if (is_acl(names->str + from))
+		if (is_acl(name) || hidden(name))
 			g_string_erase(names, (gssize)from, (gssize)length);
 		else
 			from += length;
 	}
 }
 
-int snap_store_listxattr(SnapNode *node, GString *names)
+int snap_store_listxattr(SnapNode *node, GString *names,
+			 bool (*hidden)(const char *name))
 {
 	char path[SNAP_PROC_PATH];
 	snap_autofd int fd = open_of(node, path);
@@ -115,6 +118,6 @@ int snap_store_listxattr(SnapNode *node, GString *names)
 	if (n < 0)
 		n = errno == EOPNOTSUPP ? 0 : -errno;
 	g_string_truncate(names, had + (gsize)MAX(n, 0));
-	drop_acls(names, had);
+	drop_hidden(names, had, hidden);
 	return n < 0 ? (int)n : 0;
 }

@@ -12,10 +12,19 @@
 
 #include <string.h>
 
+#include "format/base/asked.h"
+
 /* Who owns an ordinary file or a folder in the store. The options uid=, gid=
  * and umask= change what the mount shows, but not this. It is not listed, so
  * that no copy takes it along. */
 #define OWNER "user.snapfs.owner"
+
+/* Is this what a caller asks for the next save? That lies in the store, is gone
+ * once the save has begun, and is not listed either. */
+static bool is_parent(const SnapNode *node, const char *name)
+{
+	return snap_is_folder(node) && !strcmp(name, SNAP_PARENT_ATTRIBUTE);
+}
 
 /* The folder whose snapshot the attributes of a node are about, or NULL.
  * *ret_sealed is the snapshot, a reference, or NULL. */
@@ -68,7 +77,7 @@ ssize_t snap_tree_getxattr(SnapTree *tree, SnapNode *node, const char *name,
 	g_autofree char *value = NULL;
 
 	snap_nodes_count(tree->nodes, SNAP_COUNT_XATTR);
-	if (snap_attribute_is(name)) {
+	if (snap_attribute_is(name) && !is_parent(node, name)) {
 		value = get_own(tree, node, name);
 		return value ? give(value, strlen(value), ret, size) : -ENODATA;
 	}
@@ -84,7 +93,7 @@ ssize_t snap_tree_listxattr(SnapTree *tree, SnapNode *node, char *ret,
 	ssize_t n;
 
 	snap_nodes_count(tree->nodes, SNAP_COUNT_XATTR);
-	n = snap_store_listxattr(node, names);
+	n = snap_store_listxattr(node, names, snap_attribute_is);
 	if (n == 0) {
 		if (folder)
 			snap_attribute_list(sealed, folder, names);
@@ -144,10 +153,8 @@ int snap_tree_setxattr(SnapTree *tree, SnapNode *node, const char *name,
 
 	if (r == 0 && proves_parts(node, name, value, size))
 		return snap_parts_prove(tree->incoming, node);
-	/* The next save takes it away (snapfs save --parent). */
-	if (r == 0 && snap_is_folder(node) &&
-	    !strcmp(name, SNAP_PARENT_ATTRIBUTE))
-		return snap_store_setxattr(node, name, value, size, flags);
+	if (r == 0 && is_parent(node, name))
+		return snap_parent_ask(tree->incoming, node, value, size);
 	if (r == 0 && snap_attribute_is(name))
 		return accept_own(tree, node, name, value, size);
 	return r < 0 ? r : snap_store_setxattr(node, name, value, size, flags);
@@ -157,7 +164,7 @@ int snap_tree_removexattr(SnapTree *tree, SnapNode *node, const char *name)
 {
 	int r = check_change(tree);
 
-	if (r == 0 && snap_attribute_is(name))
+	if (r == 0 && snap_attribute_is(name) && !is_parent(node, name))
 		return refuse_removal(tree, node, name);
 	return r < 0 ? r : snap_store_removexattr(node, name);
 }

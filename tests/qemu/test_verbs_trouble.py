@@ -3,6 +3,7 @@
 """`snapfs save` and `snapfs revert` when something is wrong: one sentence, soon, and nothing is
 left of it."""
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -174,6 +175,16 @@ class Pipe(VerbCase):
         os.mkdir(made)
         self.assert_fails(self.play(lambda _: self.FAILED, folder=made), 'for its own reason$')
         self.assertEqual(os.listdir(self.mount.store_path('made')), [])
+
+    def test_the_parent_of_a_save_that_fails_before_its_first_byte_is_forgotten(self):
+        made = self.mount.path('made')
+        os.mkdir(made)
+        fails = lambda _: self.FAILED  # noqa: E731
+        self.assert_fails(self.play(fails, f'--parent={self.folder}', folder=made),
+                          'for its own reason$')
+        with self.assertRaises(OSError) as caught:
+            os.getxattr(made, 'user.snapfs.parent')
+        self.assertEqual(caught.exception.errno, errno.ENODATA)
 
     def test_an_empty_stream_is_no_snapshot(self):
         made = self.mount.path('made')

@@ -16,6 +16,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "format/base/asked.h"
 #include "format/base/beneath.h"
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
@@ -405,6 +406,9 @@ static void remove_file(const SnapSaveFolder *f)
 void snap_save_folder_undo(SnapSaveFolder *f)
 {
 	remove_file(f);
+	/* Where no byte has come: the next save did not ask for it. */
+	if (f->has_parent)
+		(void)fremovexattr(f->fd, SNAP_PARENT_ATTRIBUTE);
 	while (f->made->len) {
 		const struct made *m = f->made->pdata[f->made->len - 1];
 

@@ -16,6 +16,7 @@ typedef struct {
 	char *path; /* absolute; for people and for QEMU */
 	bool mounted;
 	bool replaces;	 /* a snapshot is there */
+	bool has_parent; /* the mount was told one */
 	char *old_uuid;	 /* of the snapshot that is there, or NULL */
 	char *target;	 /* path of the file that the stream is written to */
 	bool by_qemu;	 /* QEMU opens it */

@@ -5,12 +5,23 @@
 #include <string.h>
 #include <sys/xattr.h>
 
+#include "format/base/asked.h"
 #include "format/base/error.h"
 #include "tools/store/place.h"
 
-#define ATTRIBUTE "user.snapfs.parent"
+/* Sets the error that the mount cannot be told of the parent. */
+static int fail_to_ask(const char *parent, int code, GError **error)
+{
+	if (code == EOPNOTSUPP)
+		return snap_fail(error, code,
+				 "--parent=%s: the store's file system makes "
+				 "no hard links or keeps no extended "
+				 "attributes; this needs both",
+				 parent);
+	return snap_fail_errno(error, code, "--parent=%s", parent);
+}
 
-int snap_save_parent_set(const SnapSaveFolder *folder, const char *parent,
+int snap_save_parent_set(SnapSaveFolder *folder, const char *parent,
 			 GError **error)
 {
 	g_autofree char *uuid = snap_folder_attribute(parent, "uuid");
@@ -28,8 +39,9 @@ int snap_save_parent_set(const SnapSaveFolder *folder, const char *parent,
 	if (!uuid || !*from->within)
 		return snap_fail(error, ENOENT, "--parent=%s: no snapshot",
 				 parent);
-	if (fsetxattr(folder->fd, ATTRIBUTE, from->within, strlen(from->within),
-		      0) < 0)
-		return snap_fail_errno(error, errno, "--parent=%s", parent);
+	if (fsetxattr(folder->fd, SNAP_PARENT_ATTRIBUTE, from->within,
+		      strlen(from->within), 0) < 0)
+		return fail_to_ask(parent, errno, error);
+	folder->has_parent = true;
 	return 0;
 }
