@@ -42,7 +42,7 @@ static gboolean key_equal(gconstpointer a, gconstpointer b)
 }
 
 static void *part(void *thing);
-static void close_parted(void *what);
+static void sealed_free(void *thing);
 
 SnapSnapshots *snap_snapshots_new(const struct snap_snapshots_opts *opts)
 {
@@ -53,7 +53,7 @@ SnapSnapshots *snap_snapshots_new(const struct snap_snapshots_opts *opts)
 					     DESCRIPTORS_MAX,
 				     1, IDLE_MAX),
 		.part = part,
-		.close = close_parted,
+		.close = sealed_free,
 	};
 
 	all->opts = *opts;
@@ -129,8 +129,10 @@ static void mapped_clear(struct snap_mapped *m)
 	g_mutex_clear(&m->lock);
 }
 
-static void sealed_free(SnapSealed *s)
+static void sealed_free(void *thing)
 {
+	SnapSealed *s = thing;
+
 	if (s->pages)
 		snap_pages_unref(s->pages);
 	if (s->layout)
@@ -163,36 +165,33 @@ static void *part(void *thing)
 	return s;
 }
 
-/* Its space is free when it is closed. */
-static bool was_removed(const SnapSealed *s)
+/* Shall it be closed at its last use? The space of a file that was removed is
+ * free then. What could not be read may be readable at the next look: a parent
+ * that was missing may have come. */
+static bool is_over(const SnapSealed *s)
 {
 	struct stat st;
 
-	return fstat(s->fd, &st) == 0 && st.st_nlink == 0;
+	return s->error || (fstat(s->fd, &st) == 0 && st.st_nlink == 0);
 }
 
 void snap_sealed_unref(SnapSealed *sealed)
 {
 	SnapSnapshots *all = sealed->snapshots;
-	bool idle, removed;
+	bool idle, over;
 
 	g_mutex_lock(&all->lock);
 	idle = --sealed->refs == 0;
-	removed = idle && was_removed(sealed);
-	if (removed)
+	over = idle && is_over(sealed);
+	if (over)
 		part(sealed);
 	else if (idle)
 		snap_idle_keep(all->idle, &sealed->place, sealed);
 	g_mutex_unlock(&all->lock);
-	if (removed)
+	if (over)
 		sealed_free(sealed);
 	else if (idle)
 		snap_idle_trim(all->idle);
-}
-
-static void close_parted(void *what)
-{
-	sealed_free(what);
 }
 
 /* The object of that key, a new reference, or NULL. */

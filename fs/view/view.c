@@ -353,7 +353,8 @@ int snap_view_node(const SnapView *view, SnapSealed *sealed, SnapNode *folder,
 	v->made_of = sealed->key;
 	v->key = remembered(view, &sealed->key);
 	v->node.key.kind = &view_ops;
-	v->node.key.words[0] = view->number;
+	/* What could not be read is another file than it is once it can. */
+	v->node.key.words[0] = view->number * 2 + (sealed->error != 0);
 	v->node.key.words[1] = snap_node_number(folder);
 	G_STATIC_ASSERT(sizeof(v->key) <= (SNAP_NODE_WORDS - 2) * 8);
 	memcpy(v->node.key.words + 2, &v->key, sizeof(v->key));

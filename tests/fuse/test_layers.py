@@ -5,6 +5,7 @@ import errno
 import os
 
 from fusecase import FuseCase, setUpModule  # noqa: F401
+from mount import tool
 from test_increments import IncrementCase, change
 import harness
 import nolinks
@@ -64,6 +65,69 @@ class NoLinksTest(FuseCase):
         self.assertIn('increments need hard links', self.mount.log())
         self.save('vm1', self.guest)
         self.check_snapshot('vm1')
+
+
+class OddTest(IncrementCase):
+    """Other things than the files of parents among the layers."""
+
+    def setUp(self):
+        super().setUp()
+        self.save('vm1', self.guest)
+        self.save_changed('vm2', 20, 1)
+        self.file = self.store('.snapfs', 'layers', self.uuid('vm1') + '.zst')
+
+    def odd(self, kind, path):
+        if kind == 'FIFO':
+            os.mkfifo(path)
+        elif kind == 'folder':
+            os.mkdir(path)
+        elif kind == 'symbolic link':
+            os.symlink(self.store('vm1', 'snapshot.zst'), path)
+
+    def lost(self, said):
+        """vm2 cannot be read, and everybody is told why; vm1 can."""
+        error = os.getxattr(self.snaps('vm2'), 'user.snapfs.error').decode()
+        self.assertIn(self.uuid('vm1'), error)
+        self.assertIn(said, error)
+        self.assertEqual(os.listdir(self.snaps('vm2')), ['stream'])
+        done = tool('verify', self.store())
+        self.assertEqual(done.returncode, 1, done)
+        self.assertIn(said, done.stdout)
+        self.assertIn('vm1: ok', done.stdout)
+
+    def test_a_parent_that_comes_back_while_mounted_is_read_again(self):
+        away = self.path('away')
+        for kind in ('missing', 'FIFO', 'folder', 'symbolic link'):
+            with self.subTest(kind):
+                # A mount that has not read the parent.
+                self.mount.unmount()
+                os.rename(self.file, away)
+                self.odd(kind, self.file)
+                self.mount.start()
+                self.lost(kind)
+                if kind == 'folder':
+                    os.rmdir(self.file)
+                elif kind != 'missing':
+                    os.unlink(self.file)
+                os.rename(away, self.file)
+                self.check_snapshot('vm2')
+
+    def test_a_save_beside_odd_files_works_and_removals_leave_none_of_the_layers(self):
+        layers = self.store('.snapfs', 'layers')
+        uuid = '00000000-0000-4000-8000-00000000000'
+        for number, kind in enumerate(('FIFO', 'folder', 'symbolic link')):
+            self.odd(kind, os.path.join(layers, kind))
+            self.odd(kind, os.path.join(layers, f'{uuid}{number}.zst'))
+        self.save_changed('vm3', 20, 2)
+        self.assertIn(self.uuid('vm1'), self.parents('vm3'))
+        done = tool('ls', '--layers', self.store())
+        self.assertEqual(done.returncode, 0, done)
+        self.assertNotIn(uuid, done.stdout)
+        for name in ('vm1', 'vm2', 'vm3'):
+            self.remove(name)
+        # What has such a name and is no file goes too, but for a folder.
+        left = ['FIFO', 'folder', 'symbolic link', f'{uuid}1.zst']
+        harness.wait_until(lambda: sorted(self.layers()) == sorted(left), 30, 'the layers to go')
 
 
 if __name__ == '__main__':
