@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Snapshots that store what differs from older ones (-o increments)."""
+import base64
+import json
 import os
 import random
 import re
@@ -191,9 +193,25 @@ class StoreTest(IncrementCase):
         uuid = self.uuid('day1')
         self.assertRegex(out, rf'(?m)^{uuid} .* day1 +day2, day3$')
         self.assertRegex(out, r'(?m)^\S+ .* - +day1, day2, day3$')
+        # It is about the whole store, wherever it is asked.
+        self.assertEqual(tool('ls', '--layers', self.store('day3')).stdout, out)
+        done = tool('ls', '--layers', self.store(''), 'day3')
+        self.assertEqual(done.returncode, 2, done)
+        self.assertIn('want no NAME', done.stderr)
         out = tool('ls', self.store('')).stdout
         self.assertRegex(out.splitlines()[0], 'SHARED')
         self.assertIn(uuid, tool('info', self.store(''), 'day3').stdout)
+
+
+    def test_json_has_the_bytes_of_the_names_of_who_shares(self):
+        self.save('vm1', self.guest)
+        self.save_changed('vm2', 20, 1)
+        name = b'caf\xe9'
+        os.rename(os.fsencode(self.snaps('vm2')), os.path.join(os.fsencode(self.snaps()), name))
+        layers = json.loads(tool('ls', '--layers', '--json', self.store('')).stdout)['layers']
+        users = [base64.b64decode(user['name_base64']) for user in layers[0]['used_by']]
+        self.assertEqual(users, [name])
+        self.assertEqual(layers[0]['name'], 'vm1')
 
 
 class FlattenTest(IncrementCase):
@@ -230,6 +248,18 @@ class FlattenTest(IncrementCase):
         self.mount.start()
         self.assertEqual(read_file(self.snaps('vm2', 'preamble')), b'x' * 5000)
         self.assertTrue(read_file(self.snaps('vm2', 'stream')) == before)
+
+    def test_that_another_snapshot_is_damaged_is_told_and_no_failure(self):
+        self.save('bad', makestream.Guest({'pc.ram': 2 * MIB}, seed=5))
+        guests = self.chain(2)
+        self.mount.unmount()
+        os.truncate(self.store('bad', 'snapshot.zst'), 5000)
+        done = tool('flatten', self.store(''), 'day1')
+        self.assertEqual(done.returncode, 0, done)
+        self.assertRegex(done.stderr, r'^snapfs: .* stay in the store for now: bad: ')
+        self.mount.start()
+        self.assertEqual(self.parents('day1'), [])
+        self.check_snapshot('day1', guests[1])
 
     def test_a_mounted_store_is_refused(self):
         self.save('vm1', self.guest)

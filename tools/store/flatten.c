@@ -264,6 +264,18 @@ static int flatten(SnapCatalog *c, const SnapPlace *place, const char *path,
 	return r;
 }
 
+/* Removes the files that the snapshot was the last to use. The snapshot stands
+ * alone in any case. */
+static void collect(SnapCatalog *c)
+{
+	g_autoptr(GError) error = NULL;
+
+	if (snap_catalog_collect(c, &error) < 0)
+		snap_print_error("flatten: files that no snapshot uses any "
+				 "more stay in the store for now: %s",
+				 error->message);
+}
+
 static int run(char **arguments, guint n, GError **error)
 {
 	g_autoptr(SnapPlace) place = NULL;
@@ -280,7 +292,7 @@ static int run(char **arguments, guint n, GError **error)
 	if (r == 0)
 		r = flatten(catalog, place, path, error);
 	if (r == 0)
-		r = snap_catalog_collect(catalog, error);
+		collect(catalog);
 	return r <= 0 ? r
 		      : snap_signals_exit(
 				r, "flatten: interrupted, nothing was changed",

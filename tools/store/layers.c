@@ -112,8 +112,11 @@ static void add_json(SnapJsonWriter *json, const struct layer *l,
 	if (l && l->name)
 		snap_json_writer_name(json, "name", l->name);
 	snap_json_writer_list(json, "used_by");
-	for (guint i = 0; l && i < l->users->len; i++)
-		snap_json_writer_text(json, NULL, l->users->pdata[i]);
+	for (guint i = 0; l && i < l->users->len; i++) {
+		snap_json_writer_object(json, NULL);
+		snap_json_writer_name(json, "name", l->users->pdata[i]);
+		snap_json_writer_end(json);
+	}
 	snap_json_writer_end(json);
 	snap_json_writer_end(json);
 }

@@ -2,6 +2,7 @@
 /* snapfs ls: lists the snapshots of a store. */
 #include "format/base/units.h"
 #include "tools/cli/print.h"
+#include "tools/cli/verb.h"
 #include "tools/store/figures.h"
 #include "tools/store/layers.h"
 #include "tools/store/verbs.h"
@@ -84,8 +85,13 @@ static int run(char **arguments, guint n, GError **error)
 	struct listing l = { .table = table, .layers = layers };
 	int r;
 
-	if (by_layers)
+	if (by_layers && n > 1)
+		return snap_usage_error(error, "--layers lists the files of "
+					       "the whole store: want no NAME");
+	if (by_layers) {
 		l.visit.after = print_layers;
+		l.visit.whole = true;
+	}
 	r = snap_visit_run(&l.visit, arguments, n, list_snapshot, error);
 	if (snap_table_rows(table))
 		snap_table_print(table);

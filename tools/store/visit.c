@@ -16,6 +16,8 @@ static int visit_all(struct snap_visit *v, char **arguments, guint n,
 	g_autofree char *text = NULL;
 	int r = snap_place_find(arguments[0], &v->place, error);
 
+	if (r == 0 && v->whole)
+		*v->place->within = '\0';
 	if (r == 0)
 		r = snap_place_open(v->place, &v->catalog, error);
 	if (r < 0)

@@ -13,6 +13,7 @@ struct snap_visit {
 	SnapCatalog *catalog; /* of the store, while `one` is called */
 	SnapJsonWriter *json; /* in the list of snapshots; NULL for text */
 	int status;	      /* the exit status so far */
+	bool whole;	      /* visits the store, also from a folder in it */
 	/* called when all were visited; NULL: nothing is. 0 or -errno */
 	int (*after)(struct snap_visit *v, GError **error);
 };
