@@ -41,6 +41,7 @@ struct candidate {
 	uint64_t id;
 	unsigned layers; /* a bit for each file that may be used */
 	guint equal;	 /* pages of the trial */
+	bool is_gone;	 /* it cannot be linked */
 };
 
 struct SnapParent {
@@ -54,9 +55,9 @@ struct SnapParent {
 	/* of the pages compared last; protected by lock */
 	guint compared;
 	guint equal;
-	gint is_gone; /* the chosen one, before it was linked; atomic */
-	gint is_off;  /* atomic: too few of them were equal */
-	gint jobs;    /* that came meanwhile; atomic */
+	gint is_alone; /* atomic: no candidate is left */
+	gint is_off;   /* atomic: too few of them were equal */
+	gint jobs;     /* that came meanwhile; atomic */
 	uint64_t regions;
 	/* a bit per region that is stored whole; atomic */
 	guint8 *whole;
@@ -229,21 +230,44 @@ static void add_newest(SnapParent *p, const struct snap_parent_opts *opts,
 	}
 }
 
-/* Chooses a candidate: from now on it stays, whatever becomes of its name. */
-static void choose(SnapParent *p, struct candidate *c)
+/* The best candidate, but for those that are gone. */
+static struct candidate *best_of(SnapParent *p)
+{
+	struct candidate *best = NULL;
+
+	for (guint i = 0; i < p->n; i++) {
+		struct candidate *c = &p->candidates[i];
+
+		if (!c->is_gone && (!best || c->equal > best->equal))
+			best = c;
+	}
+	return best;
+}
+
+/* Chooses a candidate: from now on it stays, whatever becomes of its name. Only
+ * one thread does so, and no other one uses the candidates meanwhile. Returns
+ * false where none is left. */
+static bool choose(SnapParent *p)
 {
 	g_autoptr(GError) error = NULL;
+	struct candidate *c;
 
-	if (snap_catalog_link(p->catalog, c->kept, &c->reader, &error) < 0) {
-		snap_log(SNAP_LOG_WARNING,
-			 "%s: its parent cannot be used, so it stands alone: "
-			 "%s",
-			 p->name, error->message);
-		g_atomic_int_set(&p->is_gone, 1);
+	while ((c = best_of(p)) != NULL) {
+		g_clear_error(&error);
+		c->is_gone = snap_catalog_link(p->catalog, c->kept, &c->reader,
+					       &error) < 0;
+		if (c->is_gone)
+			continue;
+		/* Its reader may be another one now. */
+		c->id = new_id();
+		__atomic_store_n(&p->chosen, c, __ATOMIC_RELEASE);
+		return true;
 	}
-	/* Its reader may be another one now. */
-	c->id = new_id();
-	__atomic_store_n(&p->chosen, c, __ATOMIC_RELEASE);
+	snap_log(SNAP_LOG_WARNING,
+		 "%s: its parent cannot be used, so it stands alone: %s",
+		 p->name, error->message);
+	g_atomic_int_set(&p->is_alone, 1);
+	return false;
 }
 
 /* ---- begin and end ---- */
@@ -262,12 +286,10 @@ SnapParent *snap_parent_find(const struct snap_parent_opts *opts,
 		add_newest(p, opts, ram);
 	p->regions = snap_div_up(ram->flat_size, SNAP_REGION);
 	p->whole = g_try_malloc0(p->regions / 8 + 1);
-	if (!p->n || !p->whole) {
+	if (!p->n || !p->whole || (p->n == 1 && !choose(p))) {
 		snap_parent_free(p);
 		return NULL;
 	}
-	if (p->n == 1)
-		choose(p, &p->candidates[0]);
 	p->codec = snap_codec_new(SNAP_LEVEL_DEFAULT);
 	return p;
 }
@@ -289,17 +311,15 @@ void snap_parent_free(SnapParent *p)
 
 /* ---- comparing ---- */
 
-/* The trial: the pages of a job are compared with all candidates, and the best
- * one is chosen when there were enough. They are stored in any case. */
-static void try_all(SnapParent *p, SnapCompare *compare,
-		    const struct snap_job *job)
+/* Compares the pages of a job with those of all candidates. Returns true when
+ * that was the last trial. */
+static bool try_locked(SnapParent *p, SnapCompare *compare,
+		       const struct snap_job *job)
 {
-	struct candidate *best = &p->candidates[0];
 	struct snap_segment unused;
-	SNAP_LOCKED(&p->lock);
 
-	if (p->chosen)
-		return;
+	if (p->tried >= TRIAL_PAGES)
+		return false;
 	for (guint i = 0; i < p->n; i++) {
 		struct candidate *c = &p->candidates[i];
 
@@ -311,13 +331,23 @@ static void try_all(SnapParent *p, SnapCompare *compare,
 				compare, job->pages[j],
 				job->bytes + (size_t)j * SNAP_PAGE, c->layers,
 				&unused);
-		if (c->equal > best->equal)
-			best = c;
 	}
 	p->tried += job->n;
-	if (p->tried < TRIAL_PAGES)
-		return;
-	choose(p, best);
+	return p->tried >= TRIAL_PAGES;
+}
+
+/* The trial, and the choice when there were enough pages. They are stored in
+ * any case, as are those that come before the choice is made. */
+static void try_all(SnapParent *p, SnapCompare *compare,
+		    const struct snap_job *job)
+{
+	bool is_last;
+
+	g_mutex_lock(&p->lock);
+	is_last = try_locked(p, compare, job);
+	g_mutex_unlock(&p->lock);
+	if (is_last)
+		choose(p);
 }
 
 static bool is_whole(const SnapParent *p, uint64_t region)
@@ -372,7 +402,7 @@ void snap_parent_compare(SnapParent *p, SnapCompare *compare,
 		__atomic_load_n(&p->chosen, __ATOMIC_ACQUIRE);
 	guint kept = 0, n = job->n;
 
-	if (g_atomic_int_get(&p->is_gone) || is_whole(p, job->region) ||
+	if (g_atomic_int_get(&p->is_alone) || is_whole(p, job->region) ||
 	    !is_worth(p))
 		return;
 	if (!c) {

@@ -297,6 +297,54 @@ static void the_candidate_that_fits_best_is_chosen(void **state)
 	world_close(&w);
 }
 
+/* Saves with other pages in front. */
+static void save_with_front(struct world *w, uint32_t seed)
+{
+	for (guint page = 0; page < 100; page++)
+		change_page(w, page, seed + page);
+	save_classic(w);
+}
+
+static void if_the_best_candidate_is_gone_the_next_one_is_chosen(void **state)
+{
+	const size_t begun = 10 * SNAP_PAGE;
+	struct snap_meta second, third;
+	struct world w;
+	int first;
+
+	world_open(&w, SNAP_SAVER_BUFFER_DEFAULT);
+	file_fill_ram(&w);
+	save_with_front(&w, 10000);
+	go_to(&w, "vm2");
+	save_with_front(&w, 20000);
+	saved_meta(&w, &second);
+	g_clear_pointer(&w.save, snap_save_unref);
+	world_increments(&w);
+	go_to(&w, "vm3");
+	for (guint page = 0; page < 100; page++)
+		change_page(&w, page, 10000 + page);
+	g_clear_pointer(&w.stream, g_byte_array_unref);
+	w.stream = g_byte_array_new();
+	file_make_classic(&w);
+	begin_save(&w);
+	/* A few pages only: the candidates are known, none is chosen. */
+	assert_int_equal(put_all(&w, begun, SNAP_PAGE), 0);
+	first = snap_catalog_folder(w.catalog, "vm1");
+	assert_int_equal(snap_catalog_remove(first), 0);
+	close(first);
+	assert_int_equal(
+		put(&w, w.stream->data + begun, w.stream->len - begun, begun),
+		w.stream->len - begun);
+	assert_int_equal(snap_save_wait(w.save, NULL), 0);
+	assert_saved(&w);
+	saved_meta(&w, &third);
+	assert_int_equal(third.n_layers, 1);
+	assert_memory_equal(third.layers[0].uuid, second.uuid, 16);
+	snap_meta_clear(&second);
+	snap_meta_clear(&third);
+	world_close(&w);
+}
+
 static void only_a_snapshot_with_a_parent_says_so(void **state)
 {
 	struct world w;
@@ -375,6 +423,8 @@ int main(void)
 		cmocka_unit_test(
 			the_newest_snapshot_of_the_same_guest_is_found),
 		cmocka_unit_test(the_candidate_that_fits_best_is_chosen),
+		cmocka_unit_test(
+			if_the_best_candidate_is_gone_the_next_one_is_chosen),
 		cmocka_unit_test(only_a_snapshot_with_a_parent_says_so),
 		cmocka_unit_test(without_the_option_a_snapshot_stands_alone),
 		cmocka_unit_test(a_long_chain_uses_few_files_and_reads_right),
