@@ -41,6 +41,7 @@ typedef struct SnapLayers {
 	GThread *thread;    /* of a collection in the background, or NULL */
 	bool running;
 	bool again;
+	gint stopping;	   /* atomic */
 	GMutex collecting; /* held by the one that collects */
 } SnapLayers;
 

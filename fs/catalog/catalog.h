@@ -144,6 +144,11 @@ int snap_catalog_collect(SnapCatalog *c, GError **error);
  * beginning. Costs nothing in a store without increments. */
 void snap_catalog_collect_later(SnapCatalog *c);
 
+/* Ends the collection in the background soon, and refuses others (-ECANCELED):
+ * the store is about to be closed. What is left is removed at the next
+ * beginning. */
+void snap_catalog_collect_stop(SnapCatalog *c);
+
 /* To be called before and after a folder is moved within the store. */
 void snap_catalog_move_begin(SnapCatalog *c);
 void snap_catalog_move_end(SnapCatalog *c);

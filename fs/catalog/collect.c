@@ -57,6 +57,20 @@ void snap_catalog_move_end(SnapCatalog *c)
 	l->moves++;
 }
 
+/* ---- the end ---- */
+
+void snap_catalog_collect_stop(SnapCatalog *c)
+{
+	g_atomic_int_set(&snap_catalog_layers(c)->stopping, 1);
+}
+
+static int check_stopping(const struct collection *co, GError **error)
+{
+	if (!g_atomic_int_get(&co->layers->stopping))
+		return 0;
+	return snap_fail(error, ECANCELED, "the store is being closed");
+}
+
 /* ---- what is there, what is in use ---- */
 
 /* Lists the layers; nothing where there are none. */
@@ -88,8 +102,10 @@ static int note_used(const char *path, int folder_fd, void *data)
 	g_autoptr(GError) error = NULL;
 	g_autoptr(SnapReader) reader = NULL;
 	const struct snap_meta *meta;
-	int r = snap_catalog_find(folder_fd, &reader, &error);
+	int r = check_stopping(co, &error);
 
+	if (r == 0)
+		r = snap_catalog_find(folder_fd, &reader, &error);
 	if (r == -ENOENT) /* it was removed a moment ago */
 		return 0;
 	if (r < 0 && !*co->error)
@@ -142,6 +158,9 @@ static int collect_once(struct collection *co)
 		r = snap_catalog_walk(co->catalog, note_used, co, co->error);
 	if (r < 0 || !is_any_unused(co))
 		return r;
+	r = check_stopping(co, co->error);
+	if (r < 0)
+		return r;
 	if (syncfs(co->dirfd) < 0)
 		return snap_fail_errno(co->error, errno, "syncing the store");
 	for (guint i = 0; i < co->names->len; i++) {
@@ -167,6 +186,11 @@ static int collect(struct collection *co)
 		g_hash_table_remove_all(co->used);
 		r = collect_once(co);
 	}
+	if (r > 0)
+		snap_log(SNAP_LOG_WARNING,
+			 "folders are moved all the time, so what removed "
+			 "snapshots shared with others stays in the store "
+			 "until the next one is removed, or the next mount");
 	return MIN(r, 0);
 }
 
@@ -202,7 +226,7 @@ static bool is_wanted_again(SnapLayers *l)
 {
 	SNAP_LOCKED(&l->lock);
 
-	l->running = l->again;
+	l->running = l->again && !g_atomic_int_get(&l->stopping);
 	l->again = false;
 	return l->running;
 }
@@ -213,8 +237,9 @@ static gpointer collect_thread(gpointer data)
 
 	do {
 		g_autoptr(GError) error = NULL;
+		int r = snap_catalog_collect(c, &error);
 
-		if (snap_catalog_collect(c, &error) < 0)
+		if (r < 0 && r != -ECANCELED)
 			snap_log(SNAP_LOG_WARNING,
 				 "what removed snapshots shared with others "
 				 "stays in the store for now: %s",

@@ -127,7 +127,11 @@ static int serve(struct mount *m, SnapCatalog *catalog, SnapSession *session,
 	int r = snap_tree_new(&tree_opts, &tree, error);
 
 	snap_catalog_collect_later(catalog);
-	return r < 0 ? r : snap_session_run(session, tree, error);
+	if (r == 0)
+		r = snap_session_run(session, tree, error);
+	/* An unmount does not wait for a walk through the store. */
+	snap_catalog_collect_stop(catalog);
+	return r;
 }
 
 /* Mounts, gives up what only that needed, and serves. Until then there is one

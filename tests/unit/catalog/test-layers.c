@@ -9,7 +9,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "format/base/log.h"
 #include "tests/lib/crash-names.h"
+
+/* The lines that were logged. */
+static guint logged;
+
+static void count_line(enum snap_log_level level, const char *line)
+{
+	assert_int_equal(level, SNAP_LOG_WARNING);
+	assert_non_null(line);
+	logged++;
+}
 
 /* ---- folders that fail ---- */
 
@@ -246,7 +257,9 @@ static void nothing_is_removed_while_a_folder_is_moved(void **state)
 	save(w, 1, 0, 2);
 	removes(w, 1);
 	snap_catalog_move_begin(w->catalog);
+	logged = 0;
 	collects(w, 1);
+	assert_int_equal(logged, 1);
 	snap_catalog_move_end(w->catalog);
 	collects(w, 0);
 }
@@ -260,12 +273,28 @@ static void the_background_does_the_same(void **state)
 	removes(w, 1);
 	for (guint i = 0; i < 20; i++)
 		snap_catalog_collect_later(w->catalog);
-	/* Closing the store waits for it. */
+	while (count_layers(w))
+		g_thread_yield();
+}
+
+static void closing_the_store_does_not_wait_for_a_collection(void **state)
+{
+	struct world *w = *state;
+	g_autoptr(GError) error = NULL;
+
+	save(w, 0, -1, 0);
+	save(w, 1, 0, 2);
+	removes(w, 1);
+	snap_catalog_collect_stop(w->catalog);
+	snap_catalog_collect_later(w->catalog);
+	assert_int_equal(snap_catalog_collect(w->catalog, &error), -ECANCELED);
+	assert_non_null(error);
 	snap_catalog_free(w->catalog);
-	assert_int_equal(count_layers(w), 0);
+	assert_int_equal(count_layers(w), 1);
 	assert_int_equal(
 		snap_catalog_open(w->path, false, "a test", &w->catalog, NULL),
 		0);
+	collects(w, 0);
 }
 
 /* ---- crashes ---- */
@@ -374,9 +403,11 @@ int main(void)
 		TEST(a_folder_that_fails_is_named_whatever_vanishes_meanwhile),
 		TEST(nothing_is_removed_while_a_folder_is_moved),
 		TEST(the_background_does_the_same),
+		TEST(closing_the_store_does_not_wait_for_a_collection),
 		TEST(a_crash_leaves_every_snapshot_whole),
 		TEST(folders_that_are_not_synced_are_caught_by_this_test),
 	};
 
+	snap_log_open(count_line, SNAP_LOG_WARNING);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
