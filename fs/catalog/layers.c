@@ -80,10 +80,12 @@ int snap_catalog_can_link(SnapCatalog *c, GError **error)
 
 /* ---- parents ---- */
 
-/* Opens the file of a parent. */
+/* Opens the file of a parent. The folder need not be readable for that. */
 static int open_layer(SnapCatalog *c, const char *name, GError **error)
 {
-	int dirfd = snap_layers_open(c), fd;
+	int dirfd = snap_open_below(snap_catalog_fd(c), SNAP_CATALOG_LAYERS,
+				    O_PATH | O_DIRECTORY, 0);
+	int fd;
 
 	if (dirfd < 0)
 		return dirfd;

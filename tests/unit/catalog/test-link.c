@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -189,6 +190,27 @@ static void only_the_owner_may_list_the_layers(void **state)
 	assert_int_equal(st.st_mode & 0700, 0700);
 }
 
+static void who_may_read_a_child_reads_its_parents(void **state)
+{
+	struct world *w = *state;
+	uid_t own = geteuid();
+	int r;
+
+	if (own != 0)
+		skip();
+	save(w, 0, -1, 0);
+	save(w, 1, 0, 2);
+	chmod(w->path, 0755);
+	for (guint i = 0; i < 2; i++)
+		fchmodat(w->fds[i], SNAP_CATALOG_SNAPSHOT, 0644, 0);
+	assert_int_equal(seteuid(65534), 0);
+	/* Else /proc/self would stay closed to that user. */
+	assert_int_equal(prctl(PR_SET_DUMPABLE, 1), 0);
+	r = check(w, 1, NULL);
+	assert_int_equal(seteuid(own), 0);
+	assert_int_equal(r, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -200,6 +222,7 @@ int main(void)
 		TEST(a_save_reads_the_copy_that_its_child_will_read),
 		TEST(another_users_file_is_no_parent),
 		TEST(only_the_owner_may_list_the_layers),
+		TEST(who_may_read_a_child_reads_its_parents),
 		TEST(a_store_without_hard_links_is_refused),
 	};
 
