@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -61,6 +62,8 @@ void crash_names_lie(void)
 
 guint crash_names_count(void)
 {
+	SNAP_LOCKED(&lock);
+
 	return notes->len;
 }
 
@@ -105,6 +108,12 @@ static void note_sync(int kind, int dirfd)
 
 	if (!lies)
 		g_array_append_val(notes, n);
+}
+
+void crash_names_add(int dirfd, const char *name)
+{
+	note_name(dirfd, name);
+	note_sync(SYNC_ALL, dirfd);
 }
 
 int __real_linkat(int from, const char *old, int to, const char *name,
@@ -171,10 +180,10 @@ int __wrap_fsync(int fd)
 
 	if (notes && fstat(fd, &st) == 0 && S_ISDIR(st.st_mode))
 		note_sync(SYNC_FOLDER, fd);
-	return __real_fsync(fd);
+	/* The names are what counts here. */
+	return notes ? 0 : __real_fsync(fd);
 }
 
-/* The names are what counts here. */
 int __wrap_syncfs(int fd)
 {
 	if (notes)
@@ -237,4 +246,62 @@ int crash_names_open(GHashTable *names, int dirfd, const char *name)
 		return -1;
 	return fcntl(GPOINTER_TO_INT(g_hash_table_lookup(files, inode)),
 		     F_DUPFD_CLOEXEC, 0);
+}
+
+/* ---- as after a crash ---- */
+
+/* Copies a file that has no name any more. Returns the copy. */
+static int copy(int from, int dirfd, const char *name)
+{
+	int to = openat(dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
+			0600);
+	off_t at = 0;
+
+	while (to >= 0 && sendfile(to, from, &at, 1 << 20) > 0)
+		;
+	return to;
+}
+
+static void give_name(uint64_t inode, int dirfd, const char *name)
+{
+	int fd = GPOINTER_TO_INT(g_hash_table_lookup(files, &inode));
+	g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
+
+	if (__real_linkat(AT_FDCWD, path, dirfd, name, AT_SYMLINK_FOLLOW) == 0)
+		return;
+	fd = copy(fd, dirfd, name);
+	if (fd < 0)
+		g_error("%s: %s", name, g_strerror(errno));
+	/* It is that file from now on, for its other names. */
+	g_hash_table_replace(files, g_memdup2(&inode, sizeof(inode)),
+			     GINT_TO_POINTER(fd));
+}
+
+static void restore(GHashTable *names, int dirfd, const char *name)
+{
+	g_autofree char *key = key_of(inode_of(dirfd), name);
+	const uint64_t *inode = g_hash_table_lookup(names, key);
+	struct stat st;
+
+	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+		if (inode && st.st_ino == *inode)
+			return;
+		__real_unlinkat(dirfd, name, 0);
+	}
+	if (inode)
+		give_name(*inode, dirfd, name);
+}
+
+void crash_names_restore(GHashTable *names, int dirfd)
+{
+	g_autoptr(GHashTable) done = g_hash_table_new(g_str_hash, g_str_equal);
+	uint64_t folder = inode_of(dirfd);
+
+	for (guint i = 0; i < notes->len; i++) {
+		const struct note *n = &g_array_index(notes, struct note, i);
+
+		if (n->kind == NAME && n->folder == folder &&
+		    g_hash_table_add(done, n->name))
+			restore(names, dirfd, n->name);
+	}
 }

@@ -2,8 +2,7 @@
 /*
  * What becomes of names in a crash: notes every link, removal and rename that
  * the program makes, and every sync, so that a test can look at what a crash
- * would have left. Its calls pass through this file by
- * the linker (--wrap).
+ * would have left. Its calls pass through this file by the linker (--wrap).
  *
  * A name that was changed before its folder was synced, or all was, is as it
  * was changed. Of later changes each is there or not: a folder keeps no order.
@@ -17,6 +16,9 @@
 /* Begins to note; ends that, and forgets all. */
 void crash_names_begin(void);
 void crash_names_end(void);
+
+/* Notes a name that was there before, and is durable. */
+void crash_names_add(int dirfd, const char *name);
 
 /* From now on linkat fails with this errno; 0: it works. */
 void crash_names_fail_links(int error);
@@ -33,3 +35,7 @@ GHashTable *crash_names_after(guint n, GRand *rand);
 
 /* Opens the file that has a name in the folder `dirfd`; -1: none has it. */
 int crash_names_open(GHashTable *names, int dirfd, const char *name);
+
+/* Makes the names in the folder `dirfd` what a crash has left: those that were
+ * noted. */
+void crash_names_restore(GHashTable *names, int dirfd);

@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Random histories of a store with increments: saves, replacements, removals,
- * moves, collections. Each snapshot must read as a model says, which holds
- * whole memories; in the end nothing is left over.
+ * moves, collections, flattenings, crashes. Each snapshot must read as a model
+ * says, which holds whole memories; in the end nothing is left over.
  *
- * SNAPFS_HISTORY_STEPS=5000 makes a longer one.
+ * A history is one of processes, each of which ends well or in a crash. A crash
+ * may undo what was not durable: then the snapshot must be one that the folder
+ * has had since its last save was over.
+ *
+ * SNAPFS_HISTORY_STEPS=5000 makes longer ones. SNAPFS_TOOL is the program
+ * snapfs, which flattens.
  */
 #include "tests/unit/save/world.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,22 +23,40 @@
 
 #include "format/base/cleanup.h"
 #include "fs/load/pages.h"
+#include "tests/lib/crash-names.h"
 #include "tests/lib/stream.h"
 
-#define STEPS 300
+#define SEEDS 4
+#define STEPS 500
+#define PROCESS 24u /* steps of a process, at most */
 #define FOLDERS 6u
-#define PAGES 700u
+#define PAGES 560u
 #define BYTES ((size_t)PAGES * SNAP_PAGE)
+
+/* What a folder has held since the process began. */
+struct held {
+	uint8_t *memory; /* NULL: no snapshot */
+	guint began;	 /* as many changes of names were noted by then */
+	guint done;
+	bool durable; /* by then */
+};
 
 struct history {
 	struct world w;
 	GRand *rand;
 	int fds[FOLDERS];
 	char *names[FOLDERS];
-	/* what the snapshot of each must read as; NULL: there is none */
-	uint8_t *memories[FOLDERS];
-	uint8_t guest[BYTES]; /* the memory that is saved next */
+	GArray *held[FOLDERS]; /* of struct held; the last is what is there */
+	uint8_t guest[BYTES];  /* the memory that is saved next */
 	guint renamed;
+	guint left;    /* steps of this process */
+	guint durable; /* changes that were noted as it began */
+	/* a reader that has opened a snapshot a while ago, or NULL */
+	SnapLoader *loader;
+	SnapPages *pages;
+	uint8_t *opened; /* what it must read */
+	guint undone;	 /* snapshots that a crash has put back */
+	guint flattened;
 };
 
 static void open_folder(struct history *h, guint i)
@@ -45,27 +69,29 @@ static void open_folder(struct history *h, guint i)
 	assert_true(h->fds[i] >= 0);
 }
 
-static void history_open(struct history *h, guint32 seed)
+static void held_clear(gpointer data)
 {
-	memset(h, 0, sizeof(*h));
-	world_open(&h->w, SNAP_SAVER_BUFFER_DEFAULT);
-	world_increments(&h->w);
-	h->rand = g_rand_new_with_seed(seed);
-	for (guint i = 0; i < FOLDERS; i++) {
-		h->names[i] = g_strdup_printf("guest%u", i);
-		open_folder(h, i);
-	}
+	g_free(((struct held *)data)->memory);
 }
 
-static void history_close(struct history *h)
+/* The folder holds this from now on. */
+static void hold(struct history *h, guint i, uint8_t *memory, guint began,
+		 bool durable)
 {
-	for (guint i = 0; i < FOLDERS; i++) {
-		close(h->fds[i]);
-		g_free(h->names[i]);
-		g_free(h->memories[i]);
-	}
-	g_rand_free(h->rand);
-	world_close(&h->w);
+	struct held held = { .memory = memory,
+			     .began = began,
+			     .done = crash_names_count(),
+			     .durable = durable };
+
+	g_array_append_val(h->held[i], held);
+}
+
+/* What the snapshot of a folder must read as; NULL: there is none. */
+static const uint8_t *memory_of(const struct history *h, guint i)
+{
+	const GArray *held = h->held[i];
+
+	return g_array_index(held, struct held, held->len - 1).memory;
 }
 
 static guint below(struct history *h, guint n)
@@ -102,8 +128,8 @@ static void revert(struct history *h)
 {
 	guint i = below(h, FOLDERS);
 
-	if (h->memories[i])
-		memcpy(h->guest, h->memories[i], BYTES);
+	if (memory_of(h, i))
+		memcpy(h->guest, memory_of(h, i), BYTES);
 }
 
 /* ---- what happens ---- */
@@ -159,6 +185,7 @@ static void save(struct history *h)
 				       .path = h->names[i],
 				       .owner = { (uid_t)-1, (gid_t)-1, 0600 },
 				       .preamble_fd = -1 };
+	guint began = crash_names_count();
 
 	make_stream(h);
 	snap_save_unref(h->w.save);
@@ -166,16 +193,18 @@ static void save(struct history *h)
 	assert_int_equal(put_all(&h->w, h->w.stream->len, 131072), 0);
 	assert_int_equal(snap_save_wait(h->w.save, NULL), 0);
 	g_clear_pointer(&h->w.stream, g_byte_array_unref);
-	g_free(h->memories[i]);
-	h->memories[i] = g_memdup2(h->guest, BYTES);
+	snap_saver_wait(h->w.saver);
+	hold(h, i, g_memdup2(h->guest, BYTES), began, true);
 }
 
 static void drop(struct history *h, guint i)
 {
-	if (!h->memories[i])
+	guint began = crash_names_count();
+
+	if (!memory_of(h, i))
 		return;
 	assert_int_equal(snap_catalog_remove(h->fds[i]), 0);
-	g_clear_pointer(&h->memories[i], g_free);
+	hold(h, i, NULL, began, false);
 }
 
 static void move(struct history *h)
@@ -199,35 +228,217 @@ static void collect(struct history *h)
 		fail_msg("%s", error->message);
 }
 
-/* Reads a snapshot, and compares each byte. */
-static void check_snapshot(struct history *h, guint i)
+/* ---- reading ---- */
+
+static void read_all(SnapPages *pages, uint8_t bytes[BYTES])
+{
+	assert_int_equal(snap_pages_read(pages, bytes, BYTES, 0, NULL), 0);
+}
+
+/* Opens the snapshot of a folder. -ENOENT where there is none. */
+static int open_snapshot(struct history *h, guint i, SnapLoader **ret_loader,
+			 SnapPages **ret_pages)
 {
 	struct snap_loader_opts opts = { .cache = SNAP_CACHE_MIN,
 					 .threads = 1 };
+	GError *error = NULL;
+	SnapReader *reader;
+	int r = snap_catalog_find(h->fds[i], &reader, &error);
+
+	if (r == -ENOENT) {
+		g_clear_error(&error);
+		return r;
+	}
+	if (r < 0 ||
+	    snap_catalog_set_parents(h->w.catalog, reader, &error) < 0 ||
+	    snap_verify(reader, NULL, NULL, NULL, &error) < 0)
+		fail_msg("%s: %s", h->names[i], error->message);
+	*ret_loader = snap_loader_new(&opts);
+	*ret_pages = snap_pages_new(*ret_loader, reader, h->names[i]);
+	return 0;
+}
+
+/* The memory that a snapshot has; NULL: there is none. */
+static uint8_t *read_snapshot(struct history *h, guint i)
+{
 	g_autofree uint8_t *bytes = g_malloc(BYTES);
 	g_autoptr(SnapLoader) loader = NULL;
 	g_autoptr(SnapPages) pages = NULL;
-	GError *error = NULL;
-	SnapReader *r;
 
-	if (!h->memories[i])
-		return;
-	if (snap_catalog_find(h->fds[i], &r, &error) < 0 ||
-	    snap_catalog_set_parents(h->w.catalog, r, &error) < 0 ||
-	    snap_verify(r, NULL, NULL, NULL, &error) < 0)
-		fail_msg("%s: %s", h->names[i], error->message);
-	loader = snap_loader_new(&opts);
-	pages = snap_pages_new(loader, r, h->names[i]);
-	assert_int_equal(snap_pages_read(pages, bytes, BYTES, 0, NULL), 0);
-	if (memcmp(bytes, h->memories[i], BYTES))
-		fail_msg("%s reads wrong", h->names[i]);
+	if (open_snapshot(h, i, &loader, &pages) < 0)
+		return NULL;
+	read_all(pages, bytes);
 	g_clear_pointer(&pages, snap_pages_unref);
+	return g_steal_pointer(&bytes);
+}
+
+static bool are_equal(const uint8_t *a, const uint8_t *b)
+{
+	return a && b ? !memcmp(a, b, BYTES) : a == b;
+}
+
+/* Compares each byte. */
+static void check_snapshot(struct history *h, guint i)
+{
+	g_autofree uint8_t *bytes = read_snapshot(h, i);
+
+	if (!are_equal(bytes, memory_of(h, i)))
+		fail_msg("%s reads wrong", h->names[i]);
+}
+
+static void close_reader(struct history *h)
+{
+	g_clear_pointer(&h->pages, snap_pages_unref);
+	g_clear_pointer(&h->loader, snap_loader_free);
+	g_clear_pointer(&h->opened, g_free);
+}
+
+/* Opens a snapshot; or reads the one that was opened earlier, and may have been
+ * removed with all its parents. */
+static void use_reader(struct history *h)
+{
+	g_autofree uint8_t *bytes = g_malloc(BYTES);
+	guint i = below(h, FOLDERS);
+
+	if (!h->pages) {
+		if (open_snapshot(h, i, &h->loader, &h->pages) == 0)
+			h->opened = g_memdup2(memory_of(h, i), BYTES);
+		return;
+	}
+	read_all(h->pages, bytes);
+	if (memcmp(bytes, h->opened, BYTES))
+		fail_msg("what was opened a while ago reads wrong");
+	close_reader(h);
+}
+
+/* ---- processes ---- */
+
+static int open_layers(const struct history *h)
+{
+	g_autofree char *path =
+		g_build_filename(h->w.store, SNAP_CATALOG_LAYERS, NULL);
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+/* From now on changes of names are noted; what is there is durable. */
+static void note_names(struct history *h)
+{
+	g_autofree char *path =
+		g_build_filename(h->w.store, SNAP_CATALOG_LAYERS, NULL);
+	g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+	snap_autofd int layers = open_layers(h);
+	const char *name;
+
+	crash_names_begin();
+	while ((name = g_dir_read_name(dir)))
+		crash_names_add(layers, name);
+	for (guint i = 0; i < FOLDERS; i++)
+		crash_names_add(h->fds[i], SNAP_CATALOG_SNAPSHOT);
+	h->durable = crash_names_count();
+}
+
+static void begin_process(struct history *h)
+{
+	if (!h->w.catalog &&
+	    snap_catalog_open(h->w.store, false, "a test", &h->w.catalog, NULL))
+		fail_msg("the store cannot be opened");
+	world_increments(&h->w);
+	note_names(h);
+	h->left = 1 + below(h, PROCESS);
+}
+
+/* Forgets what the folder held but for number `k` of it, which is there. */
+static void keep_only(struct history *h, guint i, guint k)
+{
+	GArray *held = h->held[i];
+	struct held *is = &g_array_index(held, struct held, k);
+	uint8_t *memory = g_steal_pointer(&is->memory);
+
+	h->undone += k + 1 < held->len;
+	g_array_set_size(held, 0);
+	hold(h, i, memory, 0, true);
+}
+
+/* Finds the one of those that the folder may hold after a crash that came when
+ * `n` changes were noted. */
+static void find_held(struct history *h, guint i, guint n)
+{
+	g_autofree uint8_t *bytes = read_snapshot(h, i);
+	const GArray *held = h->held[i];
+
+	for (guint k = held->len; k-- > 0;) {
+		const struct held *one = &g_array_index(held, struct held, k);
+
+		if (one->began <= n && are_equal(bytes, one->memory)) {
+			keep_only(h, i, k);
+			return;
+		}
+		if (one->durable && one->done <= n)
+			break;
+	}
+	fail_msg("after a crash %s holds none that it may hold", h->names[i]);
+}
+
+/* Leaves what a crash would have left at any moment. Returns when it was. */
+static guint crash(struct history *h)
+{
+	guint n = (guint)g_rand_int_range(h->rand, (gint32)h->durable,
+					  (gint32)crash_names_count() + 1);
+	g_autoptr(GHashTable) names = crash_names_after(n, h->rand);
+	snap_autofd int layers = open_layers(h);
+
+	crash_names_restore(names, layers);
+	for (guint i = 0; i < FOLDERS; i++)
+		crash_names_restore(names, h->fds[i]);
+	return n;
+}
+
+/* Makes a snapshot stand alone. */
+static void flatten(struct history *h)
+{
+	const char *tool = g_getenv("SNAPFS_TOOL");
+	guint i = below(h, FOLDERS);
+	const char *command[] = { tool, "flatten", h->w.store, h->names[i],
+				  NULL };
+	g_autofree char *said = NULL;
+	int status;
+
+	if (!tool || faccessat(h->fds[i], SNAP_CATALOG_SNAPSHOT, F_OK, 0) < 0)
+		return;
+	assert_true(g_spawn_sync(NULL, (char **)command, NULL,
+				 G_SPAWN_STDOUT_TO_DEV_NULL, NULL, NULL, NULL,
+				 &said, &status, NULL));
+	if (status || *said)
+		fail_msg("flatten: %s", said);
+	h->flattened++;
+}
+
+/* A process ends, well or not, and another one begins. */
+static void reopen(struct history *h)
+{
+	guint n;
+
+	close_reader(h);
+	g_clear_pointer(&h->w.save, snap_save_unref);
+	g_clear_pointer(&h->w.saver, snap_saver_free);
+	/* Waits for its collection in the background. */
+	g_clear_pointer(&h->w.catalog, snap_catalog_free);
+	n = below(h, 3) ? crash(h) : crash_names_count();
+	crash_names_end();
+	if (below(h, 2))
+		flatten(h);
+	begin_process(h);
+	for (guint i = 0; i < FOLDERS; i++)
+		find_held(h, i, n);
 }
 
 static void step(struct history *h)
 {
 	change(h);
-	switch (below(h, 10)) {
+	switch (below(h, 12)) {
 	case 0:
 		drop(h, below(h, FOLDERS));
 		break;
@@ -240,10 +451,48 @@ static void step(struct history *h)
 	case 3:
 		collect(h);
 		break;
+	case 4:
+	case 5:
+		use_reader(h);
+		break;
 	default:
 		save(h);
 	}
 	check_snapshot(h, below(h, FOLDERS));
+	if (--h->left == 0)
+		reopen(h);
+}
+
+/* ---- a history ---- */
+
+static void history_open(struct history *h, guint32 seed)
+{
+	memset(h, 0, sizeof(*h));
+	world_open(&h->w, SNAP_SAVER_BUFFER_DEFAULT);
+	h->rand = g_rand_new_with_seed(seed);
+	for (guint i = 0; i < FOLDERS; i++) {
+		h->names[i] = g_strdup_printf("guest%u", i);
+		open_folder(h, i);
+	}
+	begin_process(h);
+	for (guint i = 0; i < FOLDERS; i++) {
+		h->held[i] = g_array_new(FALSE, FALSE, sizeof(struct held));
+		g_array_set_clear_func(h->held[i], held_clear);
+		hold(h, i, NULL, 0, true);
+	}
+}
+
+static void history_close(struct history *h)
+{
+	close_reader(h);
+	for (guint i = 0; i < FOLDERS; i++) {
+		close(h->fds[i]);
+		g_free(h->names[i]);
+		g_array_unref(h->held[i]);
+	}
+	g_rand_free(h->rand);
+	world_close(&h->w);
+	crash_names_end();
 }
 
 static guint count_layers(const struct history *h)
@@ -258,27 +507,35 @@ static guint count_layers(const struct history *h)
 	return n;
 }
 
+static void live(guint32 seed, guint steps)
+{
+	struct history *h = g_new(struct history, 1);
+
+	history_open(h, seed);
+	for (guint i = 0; i < steps; i++)
+		step(h);
+	for (guint i = 0; i < FOLDERS; i++)
+		check_snapshot(h, i);
+	for (guint i = 0; i < FOLDERS; i++)
+		drop(h, i);
+	collect(h);
+	collect(h);
+	assert_int_equal(count_layers(h), 0);
+	print_message("# seed %u: %u snapshots put back by crashes, "
+		      "%u flattened\n",
+		      seed, h->undone, h->flattened);
+	assert_true(h->undone > 0);
+	history_close(h);
+	g_free(h);
+}
+
 static void whatever_happens_snapshots_read_right(void **state)
 {
 	const char *text = g_getenv("SNAPFS_HISTORY_STEPS");
 	guint steps = text ? (guint)atoi(text) : STEPS;
-	struct history h;
 
-	history_open(&h, 1);
-	for (guint i = 0; i < steps; i++) {
-		step(&h);
-		for (guint j = 0; i % 50 == 49 && j < FOLDERS; j++)
-			check_snapshot(&h, j);
-	}
-	for (guint i = 0; i < FOLDERS; i++) {
-		check_snapshot(&h, i);
-		drop(&h, i);
-	}
-	snap_saver_wait(h.w.saver);
-	collect(&h);
-	collect(&h);
-	assert_int_equal(count_layers(&h), 0);
-	history_close(&h);
+	for (guint32 seed = 1; seed <= SEEDS; seed++)
+		live(seed, steps);
 }
 
 int main(void)
