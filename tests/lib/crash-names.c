@@ -130,6 +130,8 @@ int __wrap_renameat2(int from, const char *old, int to, const char *name,
 		     unsigned flags);
 int __real_fsync(int fd);
 int __wrap_fsync(int fd);
+int __real_fdatasync(int fd);
+int __wrap_fdatasync(int fd);
 int __real_syncfs(int fd);
 int __wrap_syncfs(int fd);
 
@@ -182,6 +184,11 @@ int __wrap_fsync(int fd)
 		note_sync(SYNC_FOLDER, fd);
 	/* The names are what counts here. */
 	return notes ? 0 : __real_fsync(fd);
+}
+
+int __wrap_fdatasync(int fd)
+{
+	return notes ? 0 : __real_fdatasync(fd);
 }
 
 int __wrap_syncfs(int fd)
