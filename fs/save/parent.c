@@ -170,7 +170,8 @@ static void add_named(SnapParent *p, const struct snap_parent_opts *opts,
 	if (r < 0)
 		snap_log(SNAP_LOG_WARNING,
 			 "%s: %s cannot be its parent, so it stands alone: %s",
-			 opts->name, opts->parent, error->message);
+			 opts->name, opts->parent,
+			 error ? error->message : g_strerror(-r));
 }
 
 /* ---- the newest ones of the store ---- */
