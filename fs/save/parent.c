@@ -266,7 +266,7 @@ static bool choose(SnapParent *p)
 	}
 	snap_log(SNAP_LOG_WARNING,
 		 "%s: its parent cannot be used, so it stands alone: %s",
-		 p->name, error->message);
+		 p->name, error ? error->message : "none is left");
 	g_atomic_int_set(&p->is_alone, 1);
 	return false;
 }

@@ -32,6 +32,7 @@ int snap_save_parent_set(SnapSaveFolder *folder, const char *parent,
 		r = snap_place_find(parent, &from, error);
 	if (r < 0)
 		return r;
+	g_assert(to && from);
 	if (!to->mount || !from->mount || strcmp(to->mount, from->mount))
 		return snap_fail(error, EINVAL,
 				 "--parent=%s: it is not in the mount of %s",
