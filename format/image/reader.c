@@ -327,6 +327,8 @@ static const void *in_stretch(const struct snap_stretch *at,
 	return snap_crc32c(0, frame, e->length) == e->crc32c ? frame : NULL;
 }
 
+G_STATIC_ASSERT(SNAP_DISK_LEAF_MAX <= SNAP_LEAF_MAX);
+
 guint snap_entry_segments(const struct snap_entry *entry)
 {
 	uint32_t head = sizeof(struct snap_disk_leaf);

@@ -105,6 +105,9 @@ int snap_catalog_remove(int folder_fd);
 void snap_catalog_layer_name(const uint8_t uuid[16],
 			     char ret[SNAP_CATALOG_LAYER_NAME]);
 
+/* True for a name of that form. */
+bool snap_catalog_is_layer_name(const char *name);
+
 /* Prepares a store for increments. Returns 0, -EOPNOTSUPP where its file system
  * has no hard links, or -errno. */
 int snap_catalog_can_link(SnapCatalog *c, GError **error);

@@ -17,7 +17,6 @@
 #include "fs/catalog/catalog-internal.h"
 
 #include <dirent.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "format/base/cleanup.h"
@@ -87,8 +86,7 @@ static int list_names(int dirfd, GPtrArray *names)
 		return r;
 	}
 	while ((errno = 0, d = readdir(dir)) != NULL)
-		if (strlen(d->d_name) == SNAP_CATALOG_LAYER_NAME - 1 &&
-		    g_str_has_suffix(d->d_name, ".zst"))
+		if (snap_catalog_is_layer_name(d->d_name))
 			g_ptr_array_add(names, g_strdup(d->d_name));
 	r = -errno;
 	closedir(dir);

@@ -3,6 +3,7 @@
  * was published a moment ago. */
 #include "fs/catalog/catalog-internal.h"
 
+#include <string.h>
 #include <unistd.h>
 
 #include "format/base/cleanup.h"
@@ -21,6 +22,12 @@ void snap_catalog_layer_name(const uint8_t uuid[16],
 
 	snap_uuid_text(uuid, text);
 	g_snprintf(ret, SNAP_CATALOG_LAYER_NAME, "%s.zst", text);
+}
+
+bool snap_catalog_is_layer_name(const char *name)
+{
+	return strlen(name) == SNAP_CATALOG_LAYER_NAME - 1 &&
+	       g_str_has_suffix(name, ".zst");
 }
 
 SnapLayers *snap_layers_new(void)

@@ -83,15 +83,12 @@ int snap_catalog_can_link(SnapCatalog *c, GError **error)
 /* Opens the file of a parent. The folder need not be readable for that. */
 static int open_layer(SnapCatalog *c, const char *name, GError **error)
 {
-	int dirfd = snap_open_below(snap_catalog_fd(c), SNAP_CATALOG_LAYERS,
-				    O_PATH | O_DIRECTORY, 0);
-	int fd;
+	snap_autofd int dirfd =
+		snap_open_below(snap_catalog_fd(c), SNAP_CATALOG_LAYERS,
+				O_PATH | O_DIRECTORY, 0);
 
-	if (dirfd < 0)
-		return dirfd;
-	fd = snap_catalog_open_file(dirfd, name, NULL, error);
-	close(dirfd);
-	return fd;
+	return dirfd < 0 ? dirfd
+			 : snap_catalog_open_file(dirfd, name, NULL, error);
 }
 
 static int set_parent(SnapCatalog *c, SnapReader *reader, guint i,

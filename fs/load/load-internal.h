@@ -12,9 +12,8 @@ struct SnapLoader {
 	SnapCache *cache;
 	SnapFiles *files;
 	GThreadPool *ahead;
-	uint64_t window; /* of readahead, in bytes */
-	uint64_t
-		map_most; /* bytes of a snapshot's map that are brought ahead */
+	uint64_t window;   /* of readahead, in bytes */
+	uint64_t map_most; /* of a map, what is brought ahead, in bytes */
 	GMutex lock;
 	GPtrArray *codecs;  /* that no thread uses now; protected by lock */
 	bool warm;	    /* asked for; protected by lock */

@@ -204,12 +204,18 @@ static int create(struct flattening *f, SnapCatalog *c, const char *path,
 {
 	struct snap_writer_opts opts = { 0 };
 	struct snap_catalog_owner owner;
+	struct snap_file_id read;
 	struct stat st;
-	int r;
+	int r = snap_reader_identify(f->reader, 0, &read);
 
+	if (r < 0)
+		return snap_fail_errno(error, -r, SNAP_CATALOG_SNAPSHOT);
 	if (fstatat(folder_fd, SNAP_CATALOG_SNAPSHOT, &st,
 		    AT_SYMLINK_NOFOLLOW) < 0)
 		return snap_fail_errno(error, errno, SNAP_CATALOG_SNAPSHOT);
+	/* Another one may have come in its place, of another owner. */
+	if (st.st_dev != read.device || st.st_ino != read.inode)
+		return snap_fail(error, ESTALE, "it was replaced");
 	owner = (struct snap_catalog_owner){ .uid = st.st_uid,
 					     .gid = st.st_gid,
 					     .mode = st.st_mode & 0777 };

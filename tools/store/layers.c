@@ -5,7 +5,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <string.h>
 #include <sys/stat.h>
 
 #include "format/base/beneath.h"
@@ -126,8 +125,7 @@ static off_t size_of(int dirfd, const char *file)
 {
 	struct stat st;
 
-	if (strlen(file) != SNAP_CATALOG_LAYER_NAME - 1 ||
-	    !g_str_has_suffix(file, ".zst") ||
+	if (!snap_catalog_is_layer_name(file) ||
 	    fstatat(dirfd, file, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
 	    !S_ISREG(st.st_mode))
 		return -1;
