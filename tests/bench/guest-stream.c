@@ -18,15 +18,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "format/base/bytes.h"
 #include "format/base/units.h"
-#include "format/base/zero.h"
 #include "format/qemu/wire.h"
+#include "tests/bench/pack.h"
 #include "tests/lib/stream.h"
 
 #define RAM_ID 1
@@ -51,29 +49,6 @@ G_NORETURN static void die(const char *what)
 {
 	fprintf(stderr, "guest-stream: %s: %s\n", what, strerror(errno));
 	exit(1);
-}
-
-static void load_pack(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	struct stat st;
-	uint8_t *data;
-
-	if (fd < 0 || fstat(fd, &st) < 0)
-		die(path);
-	data = mmap(NULL, (size_t)st.st_size, PROT_READ,
-		    MAP_PRIVATE | MAP_POPULATE, fd, 0);
-	if (data == MAP_FAILED)
-		die(path);
-	close(fd);
-	out.pages = g_ptr_array_new();
-	for (off_t at = 0; at + SNAP_PAGE <= st.st_size; at += SNAP_PAGE)
-		if (!snap_is_zero(data + at, SNAP_PAGE))
-			g_ptr_array_add(out.pages, data + at);
-	if (!out.pages->len) {
-		errno = EINVAL;
-		die(path);
-	}
 }
 
 /* ---- pieces ---- */
@@ -221,7 +196,9 @@ int main(int argc, char **argv)
 		      stderr);
 		return 2;
 	}
-	load_pack(argv[optind]);
+	out.pages = pack_load(argv[optind]);
+	if (!out.pages)
+		die(argv[optind]);
 	out.regions = strtoull(argv[optind + 1], NULL, 10) / 2;
 	out.full = MIN(full / 2, out.regions);
 	out.path = argv[optind + 2];

@@ -7,16 +7,16 @@
  *
  * usage: memory-file FILE MOUNTPOINT
  */
-#define FUSE_USE_VERSION 312
 #include <errno.h>
 #include <fcntl.h>
-#include <fuse_lowlevel.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "tests/bench/serve.h"
 
 #define NAME "ram"
 #define INODE 2
@@ -124,26 +124,6 @@ static const struct fuse_lowlevel_ops ops = {
 	.read = on_read,
 };
 
-static int serve(const char *point)
-{
-	char *argv[] = { (char *)"memory-file", NULL };
-	struct fuse_args args = FUSE_ARGS_INIT(1, argv);
-	struct fuse_loop_config *config = fuse_loop_cfg_create();
-	struct fuse_session *se =
-		fuse_session_new(&args, &ops, sizeof(ops), NULL);
-	int r = -1;
-
-	if (se && fuse_set_signal_handlers(se) == 0 &&
-	    fuse_session_mount(se, point) == 0) {
-		r = fuse_session_loop_mt(se, config);
-		fuse_session_unmount(se);
-	}
-	if (se)
-		fuse_session_destroy(se);
-	fuse_loop_cfg_destroy(config);
-	return r < 0;
-}
-
 int main(int argc, char **argv)
 {
 	if (argc != 3) {
@@ -151,5 +131,5 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	load(argv[1]);
-	return serve(argv[2]);
+	return serve("memory-file", &ops, argv[2], -1);
 }

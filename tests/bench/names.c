@@ -13,9 +13,7 @@
  *
  * Serves in the foreground, until SIGTERM.
  */
-#define FUSE_USE_VERSION 312
 #include <errno.h>
-#include <fuse_lowlevel.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -25,6 +23,8 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "tests/bench/serve.h"
 
 /* The root is 1. Folder n is 2 + 3n, and its files are the next two. */
 #define FIRST 2
@@ -208,26 +208,6 @@ static const struct fuse_lowlevel_ops ops = {
 	.readdirplus = on_readdirplus,
 };
 
-static int serve(const char *point)
-{
-	char *argv[] = { (char *)"names", NULL };
-	struct fuse_args args = FUSE_ARGS_INIT(1, argv);
-	struct fuse_loop_config *config = fuse_loop_cfg_create();
-	struct fuse_session *se =
-		fuse_session_new(&args, &ops, sizeof(ops), NULL);
-	int r = -1;
-
-	if (se && fuse_set_signal_handlers(se) == 0 &&
-	    fuse_session_mount(se, point) == 0) {
-		r = fuse_session_loop_mt(se, config);
-		fuse_session_unmount(se);
-	}
-	if (se)
-		fuse_session_destroy(se);
-	fuse_loop_cfg_destroy(config);
-	return r < 0;
-}
-
 int main(int argc, char **argv)
 {
 	int c;
@@ -246,5 +226,5 @@ int main(int argc, char **argv)
 	memset(tree.there, 1 << FOLDER | 1 << RAM | 1 << DEVSTATE,
 	       tree.folders);
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	return serve(argv[optind + 2]);
+	return serve("names", &ops, argv[optind + 2], -1);
 }

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tests/bench/sink.h"
 
-#define FUSE_USE_VERSION 312
 #include <errno.h>
-#include <fuse_lowlevel.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +10,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "tests/bench/serve.h"
 
 #define NAME "stream"
 #define INODE 2
@@ -78,27 +78,10 @@ static const struct fuse_lowlevel_ops ops = {
 };
 
 /* The process that serves; it says a byte to `ready` when it has mounted. */
-static int serve(const char *point, int ready)
+static int sink_serve(const char *point, int ready)
 {
-	char *argv[] = { (char *)"sink", NULL };
-	struct fuse_args args = FUSE_ARGS_INIT(1, argv);
-	struct fuse_loop_config *config = fuse_loop_cfg_create();
-	struct fuse_session *se;
-	int r = 1;
-
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	se = fuse_session_new(&args, &ops, sizeof(ops), NULL);
-	if (!se)
-		return 1;
-	if (fuse_set_signal_handlers(se) == 0 &&
-	    fuse_session_mount(se, point) == 0) {
-		if (write(ready, "", 1) == 1)
-			r = fuse_session_loop_mt(se, config);
-		fuse_session_unmount(se);
-	}
-	fuse_session_destroy(se);
-	fuse_loop_cfg_destroy(config);
-	return r < 0;
+	return serve("sink", &ops, point, ready);
 }
 
 pid_t sink_start(const char *point)
@@ -113,7 +96,7 @@ pid_t sink_start(const char *point)
 	}
 	if (sink == 0) {
 		close(ready[0]);
-		_exit(serve(point, ready[1]));
+		_exit(sink_serve(point, ready[1]));
 	}
 	close(ready[1]);
 	if (read(ready[0], &byte, 1) != 1) {

@@ -19,7 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -28,8 +27,8 @@
 
 #include "format/base/bytes.h"
 #include "format/base/units.h"
-#include "format/base/zero.h"
 #include "format/qemu/wire.h"
+#include "tests/bench/pack.h"
 #include "tests/bench/sink.h"
 #include "tests/lib/stream.h"
 
@@ -65,29 +64,6 @@ static uint64_t now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
-
-static void load_pack(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	struct stat st;
-	uint8_t *data;
-
-	if (fd < 0 || fstat(fd, &st) < 0)
-		die(path);
-	data = mmap(NULL, (size_t)st.st_size, PROT_READ,
-		    MAP_PRIVATE | MAP_POPULATE, fd, 0);
-	if (data == MAP_FAILED)
-		die(path);
-	close(fd);
-	bench.pages = g_ptr_array_new();
-	for (off_t at = 0; at + SNAP_PAGE <= st.st_size; at += SNAP_PAGE)
-		if (!snap_is_zero(data + at, SNAP_PAGE))
-			g_ptr_array_add(bench.pages, data + at);
-	if (!bench.pages->len) {
-		errno = EINVAL;
-		die(path);
-	}
 }
 
 /* ---- the stream ---- */
@@ -323,7 +299,9 @@ int main(int argc, char **argv)
 		      stderr);
 		return 2;
 	}
-	load_pack(argv[optind]);
+	bench.pages = pack_load(argv[optind]);
+	if (!bench.pages)
+		die(argv[optind]);
 	point = g_build_filename(argv[optind + 2], "sink", NULL);
 	if (g_mkdir_with_parents(point, 0700) < 0)
 		die(point);
