@@ -24,6 +24,14 @@
 #define UUID "golden-snapshot"
 #define UUID_INCREMENT "golden-increment"
 
+/* The properties of a classic snapshot. */
+#define CLASSIC                                                                \
+	{                                                                      \
+		.form = SNAP_FORM_CLASSIC, .machine = "pc-q35-golden-16",      \
+		.pages_at = 99, .ram_section = 2, .target_page = 4096,         \
+		.footers = true                                                \
+	}
+
 static void put_data(SnapWriter *w, uint64_t region, const uint16_t *pages,
 		     guint n, const uint8_t *data)
 {
@@ -88,12 +96,7 @@ static void make_classic(struct crash_disk *disk)
 {
 	static const uint16_t first[] = { 0, 1, 2, 3, 7, 8, 100 };
 	static const uint16_t again[] = { 2, 7 }, last[] = { 511 };
-	struct snap_meta meta = { .form = SNAP_FORM_CLASSIC,
-				  .machine = "pc-q35-golden-16",
-				  .pages_at = 99,
-				  .ram_section = 2,
-				  .target_page = 4096,
-				  .footers = true };
+	struct snap_meta meta = CLASSIC;
 	SnapWriter *w = begin(disk, UUID);
 	struct snap_block *b;
 
@@ -285,12 +288,7 @@ static void make_increment(struct crash_disk *disk,
 			   const struct crash_disk *parent)
 {
 	static const uint16_t changed[] = { 1, 8, 300 };
-	struct snap_meta meta = { .form = SNAP_FORM_CLASSIC,
-				  .machine = "pc-q35-golden-16",
-				  .pages_at = 99,
-				  .ram_section = 2,
-				  .target_page = 4096,
-				  .footers = true };
+	struct snap_meta meta = CLASSIC;
 	SnapWriter *w = begin(disk, UUID_INCREMENT);
 	SnapReader *r;
 	uint8_t number;

@@ -108,6 +108,18 @@ void stream_block(GByteArray *s, const char *name, uint64_t length)
 	stream_be64(s, length);
 }
 
+void stream_list(GByteArray *s, uint64_t ram, uint64_t rom)
+{
+	stream_magic(s);
+	stream_configuration(s, "pc-q35-test");
+	stream_start(s, 1, 2, "ram", 4);
+	stream_total(s, ram + rom);
+	stream_block(s, "pc.ram", ram);
+	stream_block(s, "pc.rom", rom);
+	stream_eos(s);
+	stream_footer(s, 2);
+}
+
 void stream_mapped_header(GByteArray *s, uint32_t version, uint64_t page,
 			  uint64_t bitmap, uint64_t pages)
 {

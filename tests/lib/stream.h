@@ -31,6 +31,10 @@ void stream_command(GByteArray *s, uint16_t number, const void *data,
 void stream_total(GByteArray *s, uint64_t total);
 void stream_block(GByteArray *s, const char *name, uint64_t length);
 
+/* What a stream begins with, up to the end of its list: the blocks "pc.ram" and
+ * "pc.rom" in section 2. */
+void stream_list(GByteArray *s, uint64_t ram, uint64_t rom);
+
 /* A block's mapped-ram header, with places of your own. */
 void stream_mapped_header(GByteArray *s, uint32_t version, uint64_t page,
 			  uint64_t bitmap, uint64_t pages);

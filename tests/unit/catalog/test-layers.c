@@ -105,17 +105,24 @@ static void a_snapshot_can_replace_its_own_parent(void **state)
 	collects(w, 0);
 }
 
-static void a_missing_parent_is_named_and_may_come_back(void **state)
+/* Saves a snapshot and its child; the name of the parent's layer. */
+static void save_child(struct world *w, char ret[SNAP_CATALOG_LAYER_NAME])
 {
-	struct world *w = *state;
 	g_autoptr(SnapReader) r = NULL;
-	g_autoptr(GError) error = NULL;
-	char name[SNAP_CATALOG_LAYER_NAME];
 
 	save(w, 0, -1, 0);
 	save(w, 1, 0, 2);
 	assert_int_equal(snap_catalog_find(w->fds[0], &r, NULL), 0);
-	snap_catalog_layer_name(snap_reader_meta(r)->uuid, name);
+	snap_catalog_layer_name(snap_reader_meta(r)->uuid, ret);
+}
+
+static void a_missing_parent_is_named_and_may_come_back(void **state)
+{
+	struct world *w = *state;
+	g_autoptr(GError) error = NULL;
+	char name[SNAP_CATALOG_LAYER_NAME];
+
+	save_child(w, name);
 	assert_int_equal(unlinkat(w->layers_fd, name, 0), 0);
 	assert_int_equal(check(w, 1, &error), -ENOLINK);
 	assert_non_null(strstr(error->message, name));
@@ -128,14 +135,10 @@ static void a_missing_parent_is_named_and_may_come_back(void **state)
 static void another_file_in_the_place_of_a_parent_is_refused(void **state)
 {
 	struct world *w = *state;
-	g_autoptr(SnapReader) r = NULL;
 	g_autoptr(GError) error = NULL;
 	char name[SNAP_CATALOG_LAYER_NAME];
 
-	save(w, 0, -1, 0);
-	save(w, 1, 0, 2);
-	assert_int_equal(snap_catalog_find(w->fds[0], &r, NULL), 0);
-	snap_catalog_layer_name(snap_reader_meta(r)->uuid, name);
+	save_child(w, name);
 	unlinkat(w->layers_fd, name, 0);
 	linkat(w->fds[1], SNAP_CATALOG_SNAPSHOT, w->layers_fd, name, 0);
 	assert_int_equal(check(w, 1, &error), -EBADMSG);

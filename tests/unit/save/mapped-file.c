@@ -97,14 +97,7 @@ void file_make(struct world *w, struct file *f)
 
 static void add_list(struct world *w)
 {
-	stream_magic(w->stream);
-	stream_configuration(w->stream, "pc-q35-test");
-	stream_start(w->stream, 1, 2, "ram", 4);
-	stream_total(w->stream, RAM_SIZE + ROM_SIZE);
-	stream_block(w->stream, "pc.ram", RAM_SIZE);
-	stream_block(w->stream, "pc.rom", ROM_SIZE);
-	stream_eos(w->stream);
-	stream_footer(w->stream, 2);
+	stream_list(w->stream, RAM_SIZE, ROM_SIZE);
 }
 
 void file_make_devstate(struct world *w)

@@ -148,14 +148,7 @@ static void begin_stream(struct world *w)
 {
 	g_clear_pointer(&w->stream, g_byte_array_unref);
 	w->stream = g_byte_array_new();
-	stream_magic(w->stream);
-	stream_configuration(w->stream, "pc-q35-test");
-	stream_start(w->stream, 1, 2, "ram", 4);
-	stream_total(w->stream, RAM_SIZE + ROM_SIZE);
-	stream_block(w->stream, "pc.ram", RAM_SIZE);
-	stream_block(w->stream, "pc.rom", ROM_SIZE);
-	stream_eos(w->stream);
-	stream_footer(w->stream, 2);
+	stream_list(w->stream, RAM_SIZE, ROM_SIZE);
 	stream_more(w->stream, 2, 2);
 }
 
