@@ -59,12 +59,17 @@ static SnapReader *open_alone(const struct shot *s)
 	return r;
 }
 
+/* Of a parent, only the trailer is read. */
 static SnapReader *open_shot(const struct shot *s)
 {
 	SnapReader *r = open_alone(s);
+	guint n = snap_reader_meta(r)->n_layers;
+	uint64_t alone = snap_reader_bytes_read(r);
 
-	for (guint i = 0; i < snap_reader_meta(r)->n_layers; i++)
+	for (guint i = 0; i < n; i++)
 		assert_int_equal(set_parent(s, r, i, NULL), 0);
+	assert_int_equal(snap_reader_bytes_read(r) - alone,
+			 n * sizeof(struct snap_disk_trailer));
 	return r;
 }
 
