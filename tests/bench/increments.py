@@ -8,7 +8,6 @@ into one without. usage: increments.py [--memory MiB] [--apart SECONDS] [--days 
 import argparse
 import os
 import random
-import statistics
 import sys
 import tempfile
 import time
@@ -16,11 +15,14 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), 'lib'))
 
+from figures import drop_caches, spread                # noqa: E402
 from guest import LinuxGuest, MIB                    # noqa: E402
+from harness import build_path                       # noqa: E402
 from mount import Mount                              # noqa: E402
 from qemu import Qemu                                # noqa: E402
 
 READS, READ = 2000, 4096
+PAIRS = 5
 
 
 class Store:
@@ -42,11 +44,22 @@ class Store:
         self.times.append(time.monotonic() - begin)
         self.sizes.append(os.path.getsize(self.mount.store_path(f'day{day}', 'snapshot.zst')))
 
-    def read(self, day, offsets):
-        """Seconds for reads here and there, and for one from end to end, of a new mount."""
+    def files(self, day):
+        """How many files hold the pages of a snapshot."""
+        try:
+            parents = os.getxattr(self.mount.path(f'day{day}'), 'user.snapfs.parents')
+        except OSError:     # none
+            parents = b''
+        return 1 + len(parents.split())
+
+    def cool(self):
+        """The mount is a new one, and nothing is in memory."""
         self.mount.remount()
-        with open('/proc/sys/vm/drop_caches', 'w') as file:
-            file.write('3')
+        drop_caches()
+
+    def read(self, day, offsets):
+        """Seconds for reads here and there, and for one from end to end."""
+        self.cool()
         fd = os.open(self.mount.path(f'day{day}', 'ram'), os.O_RDONLY)
         try:
             begin = time.monotonic()
@@ -59,6 +72,24 @@ class Store:
             return middle - begin, time.monotonic() - middle
         finally:
             os.close(fd)
+
+    def revert(self, day, guest, work):
+        """Seconds until a guest runs by the bridge, and until it has all of its memory."""
+        self.cool()
+        with Qemu(guest, work, incoming=True) as qemu:
+            qemu.set_capabilities({'events': True, 'postcopy-ram': True})
+            qemu.set_parameters({'max-bandwidth': 0})
+            program = build_path('tools', 'snapfs-bridge')
+            begin = time.monotonic()
+            qemu.cmd('migrate-incoming', uri=f'exec:exec {program} --quiet '
+                     f'{self.mount.path(f"day{day}")}')
+            # It was saved while it was stopped.
+            qemu.qmp.wait_event(lambda event: event['event'] == 'MIGRATION' and
+                                event['data']['status'] == 'postcopy-active', 60)
+            qemu.cont()
+            runs = time.monotonic() - begin
+            qemu.wait_migrated()
+            return runs, time.monotonic() - begin
 
 
 def save_days(options, qemu, stores):
@@ -91,16 +122,22 @@ def print_days(whole, shared):
     print(f'{"all":>4}{sum(whole.sizes) / MIB:12.1f}{"":7}{sum(shared.sizes) / MIB:16.1f}')
 
 
-def print_reads(options, whole, shared):
-    rand = random.Random(1)
+def print_pairs(what, names, alone, chain):
+    """How much longer the chain takes: the median of pairs, with the least and the greatest."""
+    ratios = [[b / a for a, b in zip(alone(), chain())] for _ in range(PAIRS + 1)]
+    for name, values in zip(names, zip(*ratios[1:])):   # the first does not count
+        print(f'{what}, {name}: {spread(values)}')
+
+
+def print_last(options, guest, work, stores):
+    """The last of the chain against one that stands alone."""
+    day, rand = options.days - 1, random.Random(1)
     offsets = [rand.randrange(options.memory * MIB // READ) * READ for _ in range(READS)]
-    ratios = []
-    for _ in range(3):
-        alone, chain = (store.read(options.days - 1, offsets) for store in (whole, shared))
-        ratios.append([b / a for a, b in zip(alone, chain)])
-    here, through = (statistics.median(column) for column in zip(*ratios))
-    print(f'the last of the chain, against one that stands alone: {READS} reads here and there '
-          f'{here:.2f}, from end to end {through:.2f}')
+    print(f'the last of the chain ({stores[1].files(day)} files) / one that stands alone:')
+    print_pairs('reads', (f'{READS} here and there', 'from end to end'),
+                *(lambda s=store: s.read(day, offsets) for store in stores))
+    print_pairs('bridge', ('guest runs', 'all memory in'),
+                *(lambda s=store: s.revert(day, guest, work) for store in stores))
 
 
 def main():
@@ -119,7 +156,7 @@ def main():
             save_days(options, qemu, (whole, shared))
             qemu.kill()
             print_days(whole, shared)
-            print_reads(options, whole, shared)
+            print_last(options, guest, work, (whole, shared))
             save_another(guest, work, (whole, shared))
 
 
