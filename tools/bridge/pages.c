@@ -10,9 +10,15 @@
 #define READ_MOST (512 * SNAP_KIB) /* at one go */
 #define ASKS_RECENT_US (50 * 1000)
 #define ASKS_MAX 16384u /* one page for each of QEMU's threads */
-#define BATCH_PAGES 16u /* few, because an answer may have to wait for them */
+#define BATCH_PAGES 32u /* few, because an answer may have to wait for them */
 
-enum page_flags { SENT = 1, ASKED = 2, HOT = 4, PLANNED = 8 };
+enum page_flags {
+	SENT = 1,
+	ASKED = 2,
+	HOT = 4,
+	PLANNED = 8, /* the first page of an extent of the hot list */
+	COMING = 16, /* in a hot piece, which a worker reads or sends */
+};
 
 struct ask {
 	uint64_t page;
@@ -99,9 +105,13 @@ bool pages_ask(struct pages *p, guint block, uint64_t offset, uint64_t length)
 
 		if (p->flags[a.page] & (SENT | ASKED))
 			continue;
+		p->flags[a.page] |= ASKED;
+		/* An answer of its own would come no sooner, and would wake
+		 * several threads, which can take longer than all else. */
+		if (p->flows && p->flags[a.page] & COMING)
+			continue;
 		if (p->waiting++ >= ASKS_MAX)
 			return false;
-		p->flags[a.page] |= ASKED;
 		g_array_append_val(p->asks, a);
 		if (p->learnt->len < SNAP_HOT_PAGES_MAX)
 			snap_hot_add(p->learnt, block, at * p->b->page,
@@ -220,6 +230,9 @@ bool pages_take(struct pages *p, struct piece *c)
 		c->end = next.end;
 	if (c->kind == PIECE_BULK)
 		take_bulk(p, c);
+	else
+		for (uint64_t at = c->at; at < c->end; at++)
+			p->flags[at] |= COMING;
 	p->background++;
 	p->passed += c->end - c->at;
 	return true;
@@ -241,7 +254,8 @@ void pages_note_read(struct pages *p, const struct piece *c)
 /* True if the unit from c->at to `end` is to be sent. */
 static bool is_due(const struct pages *p, const struct piece *c, uint64_t end)
 {
-	uint8_t state = c->since || p->zeros ? PAGE_DATA : PAGE_ZERO;
+	bool zeros = c->since || p->zeros || p->flags[c->at] & ASKED;
+	uint8_t state = zeros ? PAGE_DATA : PAGE_ZERO;
 
 	for (uint64_t at = c->at; at < end; at++)
 		state = MAX(state, c->states[at - c->from]);
@@ -250,19 +264,22 @@ static bool is_due(const struct pages *p, const struct piece *c, uint64_t end)
 
 guint pages_put(struct pages *p, struct piece *c)
 {
+	bool answer = c->since != 0;
 	uint64_t end;
 	guint n = 0;
 
 	do {
 		end = MIN(c->at + p->blocks[c->block].unit, c->end);
+		p->flags[c->at] &= ~COMING;
 		if (!is_due(p, c, end))
 			c->at = end;
 		for (; c->at < end; c->at++, n++) {
 			wire_add_page(p->b, c, c->at);
 			p->flags[c->at] |= SENT;
 		}
-	} while (end < c->end && n < BATCH_PAGES && !c->since);
-	p->waiting -= c->since != 0;
-	c->since = 0;
+		c->since = 0;
+	} while (end < c->end && n < BATCH_PAGES &&
+		 (!answer || (p->flows && !p->asks->len)));
+	p->waiting -= answer;
 	return n;
 }

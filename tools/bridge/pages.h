@@ -38,6 +38,7 @@ struct pages {
 	bool zeros;	      /* pages of zeros are sent, too */
 	bool answer;	      /* asks are taken */
 	bool bulk;	      /* the bulk is taken */
+	bool flows;	      /* pieces are sent at once */
 	uint64_t goal;	  /* hot and bulk are taken while `passed` is less */
 	uint64_t passed;  /* pages that were taken or lie in holes */
 	guint taken;	  /* pieces; the worker that ends one subtracts 1 */
@@ -64,5 +65,6 @@ bool pages_take(struct pages *p, struct piece *c);
 /* Notes holes and bad pages of a piece that was read. */
 void pages_note_read(struct pages *p, const struct piece *c);
 /* Puts the next pages of a piece into a part: the page that QEMU asked for
- * alone, then some others. Gives the number of pages. */
+ * first, and alone while others may not be sent, or others are asked for. Gives
+ * the number of pages. */
 guint pages_put(struct pages *p, struct piece *c);

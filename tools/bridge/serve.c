@@ -260,7 +260,7 @@ static const char *note_event_locked(struct service *s,
 	}
 	s->runs = g_get_monotonic_time();
 	s->phase = DRAIN;
-	s->pages.answer = s->pages.bulk = true;
+	s->pages.answer = s->pages.bulk = s->pages.flows = true;
 	g_cond_signal(&s->turn[0]);
 	return NULL;
 }

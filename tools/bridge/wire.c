@@ -12,7 +12,7 @@
 
 /* Bytes that the kernel may hold. QEMU places all of them before it sees the
  * page that it asked for. */
-#define IN_FLIGHT (64 * 1024)
+#define IN_FLIGHT (256 * 1024)
 
 static int connect_to(const char *path, GError **error)
 {
