@@ -3,24 +3,21 @@
  * snapfs export: writes a file of a snapshot, as the mount shows it, to a pipe
  * or a file.
  *
- * A file gets its name when it is complete; until then a temporary file lies
- * beside it. Holes stay holes where the output can have them.
+ * Holes stay holes where the output can have them.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "format/base/beneath.h"
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
-#include "format/base/fileio.h"
 #include "tools/cli/log.h"
 #include "tools/cli/print.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/signals.h"
+#include "tools/store/output.h"
 #include "tools/store/tree.h"
 #include "tools/store/verbs.h"
 
@@ -40,102 +37,13 @@ static const GOptionEntry options[] = {
 	{ NULL }
 };
 
-/* ---- where it goes ---- */
-
-/* Tells whether the output is a new or a regular file, which is replaced. A
- * device or a FIFO is opened and written. */
-static bool replaces_file(void)
+static int open_output(struct snap_output *o, GError **error)
 {
-	struct stat st;
-
-	return output_name &&
-	       (stat(output_name, &st) < 0 || S_ISREG(st.st_mode));
-}
-
-struct output {
-	int fd;
-	const char *name;
-	int folder;	 /* -1, or the folder of the next two */
-	char *temporary; /* renamed to `final` at the end; NULL: there is none
-			  */
-	char *final;
-	bool sparse; /* holes may be skipped */
-};
-
-/* Tells whether holes may be skipped: only at the end of a file, where no
- * older bytes are. */
-static bool can_be_sparse(int fd)
-{
-	int flags = fcntl(fd, F_GETFL);
-	struct stat st;
-
-	return flags >= 0 && !(flags & O_APPEND) && fstat(fd, &st) == 0 &&
-	       S_ISREG(st.st_mode) && lseek(fd, 0, SEEK_CUR) == st.st_size;
-}
-
-/* Makes a temporary file in the folder of the output. Returns its descriptor.
- */
-static int open_temporary(struct output *o)
-{
-	g_autofree char *folder = g_path_get_dirname(output_name);
-	g_autofree char *uuid = g_uuid_string_random();
-	mode_t mask = umask(0);
-	int fd;
-
-	umask(mask);
-	o->folder = snap_open_named(folder, O_PATH | O_DIRECTORY, 0);
-	if (o->folder < 0)
-		return o->folder;
-	o->final = g_path_get_basename(output_name);
-	o->temporary = g_strdup_printf("%s.%.8s", o->final, uuid);
-	fd = snap_open_below(o->folder, o->temporary,
-			     O_WRONLY | O_CREAT | O_EXCL, 0660 & ~mask);
-	if (fd < 0)
-		g_clear_pointer(&o->temporary, g_free);
-	return fd;
-}
-
-static int open_output(struct output *o, GError **error)
-{
-	o->name = output_name ? output_name : "standard output";
-	if (!output_name) {
-		o->fd = STDOUT_FILENO;
-		if (isatty(o->fd))
-			return snap_fail(error, EINVAL,
-					 "standard output is a terminal; use a "
-					 "pipe, or --output");
-	} else if (!replaces_file()) {
-		o->fd = snap_open_named(output_name, O_WRONLY, 0);
-	} else {
-		o->fd = open_temporary(o);
-	}
-	if (o->fd < 0)
-		return snap_fail_errno(error, -o->fd, "%s", o->name);
-	o->sparse = can_be_sparse(o->fd);
-	return 0;
-}
-
-/* Gives the file its name. Its bytes are on disk before that. */
-static int finish_output(struct output *o, GError **error)
-{
-	if (!o->temporary)
-		return 0;
-	if (fdatasync(o->fd) < 0 ||
-	    renameat(o->folder, o->temporary, o->folder, o->final) < 0)
-		return snap_fail_errno(error, errno, "%s", o->name);
-	g_clear_pointer(&o->temporary, g_free);
-	return 0;
-}
-
-static void close_output(struct output *o)
-{
-	if (o->temporary)
-		unlinkat(o->folder, o->temporary, 0);
-	g_free(o->temporary);
-	g_free(o->final);
-	snap_close_fd(&o->folder);
-	if (o->fd >= 0 && o->fd != STDOUT_FILENO)
-		close(o->fd);
+	if (!output_name && isatty(STDOUT_FILENO))
+		return snap_fail(error, EINVAL,
+				 "standard output is a terminal; use a pipe, "
+				 "or --output");
+	return snap_output_open(o, output_name, error);
 }
 
 /* ---- the view ---- */
@@ -221,7 +129,7 @@ static int read_failed(struct view *v, int n, uint64_t at, GError **error)
 }
 
 /* Copies the bytes [at, end). Returns 0, a signal, or -errno. */
-static int copy_data(struct view *v, struct output *o, uint64_t at,
+static int copy_data(struct view *v, struct snap_output *o, uint64_t at,
 		     uint64_t end, GError **error)
 {
 	g_autoptr(SnapVec) vec = snap_vec_new();
@@ -264,7 +172,7 @@ static int next_data(struct view *v, uint64_t at, uint64_t *ret_begin,
 }
 
 /* Copies data and skips holes. */
-static int copy_sparse(struct view *v, struct output *o, GError **error)
+static int copy_sparse(struct view *v, struct snap_output *o, GError **error)
 {
 	off_t base = lseek(o->fd, 0, SEEK_CUR);
 	uint64_t at = 0;
@@ -296,7 +204,7 @@ static int copy(SnapOpenTree *t, const char *path, const char *title,
 	struct view v = { .title = title,
 			  .progress = progress,
 			  .signals = signals };
-	struct output o = { .fd = -1, .folder = -1 };
+	struct snap_output o = SNAP_OUTPUT_NONE;
 	int r = open_view(t, path, form, &v, error);
 
 	if (r < 0)
@@ -306,8 +214,8 @@ static int copy(SnapOpenTree *t, const char *path, const char *title,
 		r = o.sparse ? copy_sparse(&v, &o, error)
 			     : copy_data(&v, &o, 0, v.size, error);
 	if (r == 0)
-		r = finish_output(&o, error);
-	close_output(&o);
+		r = snap_output_finish(&o, error);
+	snap_output_close(&o);
 	snap_handle_close(v.handle);
 	return r;
 }
@@ -326,7 +234,7 @@ static int run(char **arguments, guint n, GError **error)
 			"--form=%s: want stream, mapped, ram, devstate or preamble",
 			form);
 	/* A signal must not leave the temporary file. */
-	if (replaces_file())
+	if (snap_output_is_file(output_name))
 		signals = snap_signals_hold();
 	r = snap_place_find(arguments[0], &place, error);
 	if (r < 0)
