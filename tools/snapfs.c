@@ -5,9 +5,11 @@
 #include "tools/store/verbs.h"
 
 static const struct snap_verb *const verbs[] = {
-	&snap_verb_save,   &snap_verb_revert,  &snap_verb_ls,
-	&snap_verb_info,   &snap_verb_verify,  &snap_verb_export,
-	&snap_verb_import, &snap_verb_flatten, NULL,
+	&snap_verb_save,    &snap_verb_revert,
+	&snap_verb_ls,	    &snap_verb_info,
+	&snap_verb_verify,  &snap_verb_map,
+	&snap_verb_export,  &snap_verb_import,
+	&snap_verb_flatten, NULL,
 };
 
 int main(int argc, char **argv)
