@@ -43,7 +43,7 @@ static int open_output(struct snap_output *o, GError **error)
 		return snap_fail(error, EINVAL,
 				 "standard output is a terminal; use a pipe, "
 				 "or --output");
-	return snap_output_open(o, output_name, error);
+	return snap_output_open(o, output_name, 0660, error);
 }
 
 /* ---- the view ---- */

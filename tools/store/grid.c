@@ -85,11 +85,11 @@ int snap_grid_lay(struct snap_grid *g, guint columns, guint rows,
 	while (lay(g) > rows && !bytes)
 		g->cell *= 2;
 	if (g->n > SNAP_GRID_CELLS_MAX)
-		return snap_fail(
-			error, E2BIG,
-			"so small cells are too many: %" G_GUINT64_FORMAT
-			", more than %" G_GUINT64_FORMAT,
-			g->n, SNAP_GRID_CELLS_MAX);
+		return snap_fail(error, E2BIG,
+				 "%" G_GUINT64_FORMAT
+				 " cells are more than %" G_GUINT64_FORMAT
+				 ": use a larger --cell",
+				 g->n, SNAP_GRID_CELLS_MAX);
 	g->cells = g_new0(struct snap_cell, g->n);
 	return 0;
 }

@@ -190,7 +190,7 @@ static int write_svg(const char *text, GError **error)
 	/* A signal must not leave the temporary file. It takes no time. */
 	if (snap_output_is_file(svg_name))
 		snap_signals_hold();
-	r = snap_output_open(&o, svg_name, error);
+	r = snap_output_open(&o, svg_name, 0666, error);
 	if (r == 0) {
 		r = snap_write_all(o.fd, text, strlen(text));
 		r = r < 0 ? snap_fail_errno(error, -r, "%s", svg_name)

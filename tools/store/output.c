@@ -31,7 +31,7 @@ static bool can_be_sparse(int fd)
 
 /* Makes a temporary file in the folder of the output. Returns its descriptor.
  */
-static int open_temporary(struct snap_output *o)
+static int open_temporary(struct snap_output *o, mode_t mode)
 {
 	g_autofree char *folder = g_path_get_dirname(o->name);
 	g_autofree char *uuid = g_uuid_string_random();
@@ -45,20 +45,21 @@ static int open_temporary(struct snap_output *o)
 	o->final = g_path_get_basename(o->name);
 	o->temporary = g_strdup_printf("%s.%.8s", o->final, uuid);
 	fd = snap_open_below(o->folder, o->temporary,
-			     O_WRONLY | O_CREAT | O_EXCL, 0660 & ~mask);
+			     O_WRONLY | O_CREAT | O_EXCL, mode & ~mask);
 	if (fd < 0)
 		g_clear_pointer(&o->temporary, g_free);
 	return fd;
 }
 
-int snap_output_open(struct snap_output *o, const char *name, GError **error)
+int snap_output_open(struct snap_output *o, const char *name, mode_t mode,
+		     GError **error)
 {
 	*o = (struct snap_output)SNAP_OUTPUT_NONE;
 	o->name = name ? name : "standard output";
 	if (!name)
 		o->fd = STDOUT_FILENO;
 	else if (snap_output_is_file(name))
-		o->fd = open_temporary(o);
+		o->fd = open_temporary(o, mode);
 	else
 		o->fd = snap_open_named(name, O_WRONLY, 0);
 	if (o->fd < 0)

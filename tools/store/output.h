@@ -5,6 +5,7 @@
 
 #include <glib.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 struct snap_output {
 	int fd;
@@ -25,8 +26,10 @@ struct snap_output {
  * must not end the program while such a file is open: snap_signals_hold(). */
 bool snap_output_is_file(const char *name);
 
-/* Opens it; `name` stays the caller's. Returns 0 or -errno. */
-int snap_output_open(struct snap_output *o, const char *name, GError **error);
+/* Opens it; `name` stays the caller's. A new file gets the bits of `mode` that
+ * umask(2) leaves. Returns 0 or -errno. */
+int snap_output_open(struct snap_output *o, const char *name, mode_t mode,
+		     GError **error);
 
 /* Gives the file its name. Its bytes are on disk before that. Returns 0 or
  * -errno. */
