@@ -263,14 +263,14 @@ static int run(char **arguments, guint n, GError **error)
 
 const struct snap_verb snap_verb_map = {
 	.name = "map",
-	.arguments = "STORE [NAME [OTHER]]",
+	.arguments = "STORE [NAME [NAME]]",
 	.min_arguments = 1,
 	.max_arguments = 3,
 	.summary = "draw what lies where in memory, or what differs",
 	.help = "Draws the memory of a snapshot: what is zero, what is stored "
 		"and how well it\ncompressed, what it shares with a parent, "
-		"and what reverts needed first. With\nOTHER, draws what "
-		"differs between the two, and counts it.",
+		"and what reverts needed first. With a\nsecond NAME, draws "
+		"what differs between the two, and counts it.",
 	.options = options,
 	.run = run,
 };
