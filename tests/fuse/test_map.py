@@ -409,6 +409,15 @@ class OddTest(MapCase):
         self.assertRegex(out, r'^odd: .* of verbatim stream, ')
         self.assertRegex(out, r'\nstream, \d+ KiB\n0x00000  [░▒▓█]{12}\n')
 
+    def test_a_verbatim_stream_is_compared_with_none_but_such(self):
+        for name in ('odd', 'odd2'):
+            self.snapfs('import', self.store, name, data=makestream.verbatim_stream())
+        self.save_guest('vm1')
+        self.assertIn('Their memory is the same.', self.map(self.store, 'odd', 'odd2').out)
+        for names in (('odd', 'vm1'), ('vm1', 'odd')):
+            self.fail_with('odd was saved verbatim and vm1 was not: they cannot be compared', 'map',
+                           self.store, *names)
+
     def test_a_snapshot_that_cannot_be_read_gives_one_error_and_no_picture(self):
         self.put(0, MIB, 2000)
         self.save_guest('vm1')

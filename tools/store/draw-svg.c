@@ -4,7 +4,6 @@
  * path for each level, whose strokes are the runs of such cells: so a picture
  * of a whole guest takes some tens of KiB.
  */
-#include <inttypes.h>
 #include <string.h>
 
 #include "tools/store/draw.h"
@@ -52,8 +51,6 @@ static void put_run(struct sheet *s, struct snap_look look, guint x, guint n)
 {
 	GString **path = &s->paths[look.class][look.level];
 
-	if (look.class == SNAP_CLASS_ZERO || look.class == SNAP_CLASS_SAME)
-		path = &s->paths[look.class][0];
 	if (!*path)
 		*path = g_string_new(NULL);
 	g_string_append_printf(*path, "M%u,%uh%u", x, s->y + ROW / 2, n * CELL);
@@ -101,6 +98,14 @@ static void put_block(struct sheet *s, const struct snap_grid_block *b)
 
 /* ---- legend ---- */
 
+static void put_sample(struct sheet *s, enum snap_class class, guint level,
+		       guint x)
+{
+	g_string_append_printf(s->text,
+			       "<path class=\"c%d l%u\" d=\"M%u,%uh%u\"/>\n",
+			       class, level, x, s->y - 4, 2 * CELL);
+}
+
 static void put_levels(struct sheet *s, const char *cell)
 {
 	guint x = EDGE;
@@ -109,10 +114,9 @@ static void put_levels(struct sheet *s, const char *cell)
 	put_text(s, x, s->y, "", cell);
 	s->y += ROW + 4;
 	for (guint i = 0; i < SNAP_LEVELS; i++) {
-		g_string_append_printf(
-			s->text, "<path class=\"c%d l%u\" d=\"M%u,%uh%u\"/>\n",
-			s->grid->two ? SNAP_CLASS_CHANGED : SNAP_CLASS_OWN, i,
-			x, s->y - 4, 2 * CELL);
+		put_sample(s,
+			   s->grid->two ? SNAP_CLASS_CHANGED : SNAP_CLASS_OWN,
+			   i, x);
 		put_text(s, x + 3 * CELL, s->y, "", snap_draw_levels[i]);
 		x += 5 * CELL + (guint)strlen(snap_draw_levels[i]) * LETTER;
 	}
@@ -121,15 +125,11 @@ static void put_levels(struct sheet *s, const char *cell)
 
 static void put_class(struct sheet *s, const struct snap_legend_row *row)
 {
-	bool flat =
-		row->class == SNAP_CLASS_ZERO || row->class == SNAP_CLASS_SAME;
 	guint x = EDGE + 6 * 2 * CELL;
 
 	s->y += ROW + 4;
-	for (guint i = 0; i < (flat ? 1 : SNAP_LEVELS); i++)
-		g_string_append_printf(
-			s->text, "<path class=\"c%d l%u\" d=\"M%u,%uh%u\"/>\n",
-			row->class, i, EDGE + i * 2 * CELL, s->y - 4, 2 * CELL);
+	for (guint i = 0; i < (row->ink->flat ? 1 : SNAP_LEVELS); i++)
+		put_sample(s, row->class, i, EDGE + i * 2 * CELL);
 	put_text(s, x, s->y, "", row->what);
 	put_text(s, x + 42 * LETTER, s->y, "number", row->size);
 	put_text(s, x + 52 * LETTER, s->y, "number", row->share);

@@ -114,7 +114,7 @@ static void put_class(struct pen *p, const struct snap_legend_row *row)
 	const char *marks = p->colours ? NULL : row->ink->marks;
 	guint n = SNAP_LEVELS;
 
-	if (row->class == SNAP_CLASS_ZERO || row->class == SNAP_CLASS_SAME)
+	if (row->ink->flat)
 		n = 1;
 	else if (marks)
 		n = marks[0] == marks[1] ? 1 : 2;

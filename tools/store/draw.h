@@ -13,6 +13,7 @@ struct snap_ink {
 	/* the marks for little and for much of it where there are no colours;
 	 * NULL: shades */
 	const char *marks;
+	bool flat; /* all cells of it look the same */
 };
 
 /* The look of a class. */

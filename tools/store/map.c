@@ -121,11 +121,15 @@ static int open_side(struct mapping *m, guint i, bool whole, const char *name,
 	return 0;
 }
 
+static bool is_split(const struct mapping *m, guint i)
+{
+	return snap_meta_split(snap_reader_meta(snap_side_reader(m->sides[i])));
+}
+
 static void set_title(struct mapping *m, const char *first, const char *second)
 {
-	SnapReader *reader = snap_side_reader(m->sides[0]);
-	bool split = snap_meta_split(snap_reader_meta(reader));
-	struct snap_figures f = snap_figures_get(reader);
+	bool split = is_split(m, 0);
+	struct snap_figures f = snap_figures_get(snap_side_reader(m->sides[0]));
 	g_autofree char *size = snap_size_format(split ? f.ram : f.logical);
 	g_autofree char *disk = snap_size_format(f.disk);
 	g_autofree char *title =
@@ -153,6 +157,12 @@ static int open_all(struct mapping *m, char **arguments, guint n,
 		r = open_side(m, 1, two, arguments[2], &second, error);
 	if (r < 0)
 		return r;
+	if (two && is_split(m, 0) != is_split(m, 1))
+		return snap_fail(error, EINVAL,
+				 "%s was saved verbatim and %s was not: they "
+				 "cannot be compared",
+				 is_split(m, 1) ? first : second,
+				 is_split(m, 1) ? second : first);
 	m->grid.two = two;
 	set_title(m, first, second);
 	return 0;
