@@ -81,7 +81,7 @@ class OneTest(MapCase):
             '',
             'One cell is 64.0 KiB. The fuller it is, the more room it takes on disk:',
             '  ░ up to 1/8  ▒ 1/4  ▓ 1/2  █ more',
-            '·     zero                             1.80 MiB   87.5 %'])
+            '·     zero                      1.80 MiB   87.5 %'])
         self.assertRegex(out, r'^vm1: 2\.06 MiB of memory, \S+ KiB on disk\n')
         self.assertRegex(out, r'\n░▒▓█  stored +264 KiB +12\.5 %  \S+ KiB on disk, 1/\d\.\d\d\n$')
 
@@ -114,7 +114,7 @@ class OneTest(MapCase):
                  b'pc.ram 0x20000 1\nnobody 0x0 1\npc.ram 0x9000000 1\n')
         self.assertEqual(self.cells('vm1')[0], '░h▓H············')
         out = self.picture(self.store, 'vm1')
-        self.assertRegex(out, r'\nhH    hot: reverts needed it first +76\.0 KiB +3\.6 %  part of')
+        self.assertRegex(out, r'\nhH    hot: needed first +76\.0 KiB +3\.6 %  part of')
         self.assertIn('more; small letters: up to 1/4\n', out)
 
     def test_a_list_of_hot_pages_that_is_none_is_ignored(self):
@@ -130,7 +130,7 @@ class OneTest(MapCase):
         self.save_guest('vm2', '--parent=vm1')
         self.assertEqual(self.cells('vm2'), ['s▒SS············', 's···············'])
         self.assertRegex(self.picture(self.store, 'vm2'),
-                         r'\nsS    shared: in the file of a parent +200 KiB +9\.5 %  \S+ KiB on')
+                         r'\nsS    shared with a parent +200 KiB +9\.5 %  \S+ KiB on')
 
     def test_an_increment_is_drawn_though_its_parent_is_gone(self):
         self.put(64 * KIB, 64 * KIB, 800, seed=2)
@@ -242,11 +242,11 @@ class TwoTest(MapCase):
             '',
             'One cell is 64.0 KiB. The fuller it is, the more of it differs:',
             '  ░ up to 1/8  ▒ 1/4  ▓ 1/2  █ more',
-            '·     zero in both                     1.75 MiB   84.8 %  448 pages',
-            '=     the same                          124 KiB    5.9 %  31 pages',
-            '░▒▓█  changed                          68.0 KiB    3.2 %  17 pages',
-            '-     zero in the second               64.0 KiB    3.0 %  16 pages',
-            '+     zero in the first                64.0 KiB    3.0 %  16 pages',
+            '·     zero in both              1.75 MiB   84.8 %  448 pages',
+            '=     the same                   124 KiB    5.9 %  31 pages',
+            '░▒▓█  changed                   68.0 KiB    3.2 %  17 pages',
+            '-     zero in the second        64.0 KiB    3.0 %  16 pages',
+            '+     zero in the first         64.0 KiB    3.0 %  16 pages',
             'They differ in 196 KiB: 49 pages, 9.3 %.', '']))
 
     def test_two_with_the_same_memory_are_the_same(self):

@@ -131,9 +131,9 @@ static void put_class(struct sheet *s, const struct snap_legend_row *row)
 	for (guint i = 0; i < (row->ink->flat ? 1 : SNAP_LEVELS); i++)
 		put_sample(s, row->class, i, EDGE + i * 2 * CELL);
 	put_text(s, x, s->y, "", row->what);
-	put_text(s, x + 42 * LETTER, s->y, "number", row->size);
-	put_text(s, x + 52 * LETTER, s->y, "number", row->share);
-	put_text(s, x + 54 * LETTER, s->y, "", row->note);
+	put_text(s, x + 35 * LETTER, s->y, "number", row->size);
+	put_text(s, x + 45 * LETTER, s->y, "number", row->share);
+	put_text(s, x + 47 * LETTER, s->y, "", row->note);
 }
 
 /* The same in words, for who cannot see it. */

@@ -2,7 +2,7 @@
 /* Draws a grid for a terminal. Without colours, letters tell the classes. */
 #include "tools/store/draw.h"
 
-#define WHAT "%-31s" /* a class in the legend */
+#define WHAT "%-24s" /* a class in the legend; no line is wider than 80 */
 
 struct pen {
 	GString *out;

@@ -12,10 +12,8 @@
 static const struct snap_ink inks[SNAP_CLASSES] = {
 	[SNAP_CLASS_ZERO] = { "zero", 242, "#808080", NULL, true },
 	[SNAP_CLASS_OWN] = { "stored", 33, "#0072b2", NULL },
-	[SNAP_CLASS_SHARED] = { "shared: in the file of a parent", 246,
-				"#808080", "sS" },
-	[SNAP_CLASS_HOT] = { "hot: reverts needed it first", 208, "#e69f00",
-			     "hH" },
+	[SNAP_CLASS_SHARED] = { "shared with a parent", 246, "#808080", "sS" },
+	[SNAP_CLASS_HOT] = { "hot: needed first", 208, "#e69f00", "hH" },
 	[SNAP_CLASS_SAME] = { "the same", 246, "#808080", "==", true },
 	[SNAP_CLASS_CHANGED] = { "changed", 208, "#e69f00", NULL },
 	[SNAP_CLASS_FIRST] = { "zero in the second", 33, "#0072b2", "--" },
