@@ -313,7 +313,8 @@ int snap_writer_extent(SnapWriter *w, uint64_t region, const uint16_t *pages,
 
 /* To be called before the first extent if parents may be declared later: the
  * beginning of the file then says that it may have some. Older programs refuse
- * such a file, also if it has none in the end. */
+ * such a file, also if it has none in the end. After the first extent this does
+ * nothing, and no parent can be declared. */
 void snap_writer_expect_parents(SnapWriter *w);
 
 /* Declares a parent: the file of the snapshot of `parent` (`layer` 0), or that

@@ -17,7 +17,7 @@ static struct snap_layer layer_of(const SnapReader *parent, guint layer)
 
 void snap_writer_expect_parents(SnapWriter *w)
 {
-	w->parents = true;
+	w->parents = w->parents || !w->position;
 }
 
 int snap_writer_layer(SnapWriter *w, SnapReader *parent, guint layer,

@@ -38,6 +38,7 @@ struct SnapIngest {
 	bool increments;
 	int folder_fd;		 /* borrowed */
 	const char *parent_path; /* borrowed; or NULL */
+	bool has_looked;	 /* for a parent */
 	SnapParent *parent;	 /* or NULL */
 	SnapWriter *writer;	 /* used only by the thread that appends */
 	GMutex lock;

@@ -132,11 +132,12 @@ static void compare_job(void *ctx, SnapCompare *compare, struct snap_job *job)
 	snap_parent_compare(ctx, compare, job);
 }
 
-/* Looks for a parent, as the RAM blocks are known now. No page has been
- * submitted yet, so the thread that appends does not use the writer. */
+/* Looks for a parent, once RAM blocks are known. No page has been submitted
+ * yet, so the thread that appends does not use the writer. */
 static void find_parent(SnapIngest *in)
 {
 	struct snap_parent_opts opts = {
+		.is_begun = in->space == SPACE_UNDECIDED,
 		.catalog = in->catalog,
 		.folder_fd = in->folder_fd,
 		.parent = in->parent_path,
@@ -144,6 +145,9 @@ static void find_parent(SnapIngest *in)
 		.uid = in->owner.uid == (uid_t)-1 ? geteuid() : in->owner.uid,
 	};
 
+	if (!in->increments || in->has_looked)
+		return;
+	in->has_looked = true;
 	in->parent =
 		snap_parent_find(&opts, &snap_parser_info(in->parser)->ram);
 	if (!in->parent)
@@ -159,7 +163,7 @@ static void space_decide(SnapIngest *in, enum space space)
 		in->state_base = snap_round_up(
 			snap_parser_info(in->parser)->ram.flat_size,
 			SNAP_REGION);
-	if (space == SPACE_SPLIT && in->increments)
+	if (space == SPACE_SPLIT)
 		find_parent(in);
 	snap_state_put(in, in->early, in->early_size);
 	g_clear_pointer(&in->early, g_free);
@@ -362,6 +366,10 @@ static ssize_t take_part(SnapIngest *in, const void *data, size_t size,
 	if (offset < in->preamble.begin)
 		return snap_preamble_write(&in->preamble, data, size, offset,
 					   error);
+	/* In a mapped-ram file that is copied from front to back, the pages of
+	 * a block come before the next block is listed. */
+	if (in->mapped && offset != in->at)
+		find_parent(in);
 	n = in->mapped
 		    ? snap_mapped_write(in->mapped, data, size, offset, error)
 		    : 0;

@@ -68,15 +68,16 @@ struct SnapParent {
 
 /* ---- what may be a parent ---- */
 
+/* `is_begun`: `ram` may hold only the first ones of its blocks. */
 static bool same_blocks(const struct snap_meta *meta,
-			const struct snap_ramlist *ram)
+			const struct snap_ramlist *ram, bool is_begun)
 {
 	guint n = 0;
 
 	for (guint i = 0; i < meta->n_blocks; i++) {
 		const struct snap_block *b = &meta->blocks[i];
 
-		if (b->kind != SNAP_BLOCK_RAM)
+		if (b->kind != SNAP_BLOCK_RAM || (is_begun && n == ram->n))
 			continue;
 		if (n >= ram->n || strcmp(b->name, ram->blocks[n].name) ||
 		    b->length != ram->blocks[n].length ||
@@ -110,6 +111,17 @@ static unsigned choose_layers(const struct snap_meta *meta)
 	return layers;
 }
 
+/* The regions of a snapshot's RAM. */
+static uint64_t ram_regions(const struct snap_meta *meta)
+{
+	uint64_t end = 0;
+
+	for (guint i = 0; i < meta->n_blocks; i++)
+		if (meta->blocks[i].kind == SNAP_BLOCK_RAM)
+			end = meta->blocks[i].base + meta->blocks[i].length;
+	return snap_div_up(end, SNAP_REGION);
+}
+
 /* Opens the snapshot of a folder as a candidate, if it can be one. */
 static int open_candidate(struct candidate *c,
 			  const struct snap_parent_opts *opts, int folder_fd,
@@ -120,14 +132,14 @@ static int open_candidate(struct candidate *c,
 
 	if (r < 0)
 		return r;
-	if (!same_blocks(snap_reader_meta(look), ram))
+	if (!same_blocks(snap_reader_meta(look), ram, opts->is_begun))
 		return snap_fail(error, EINVAL, "it has other RAM blocks");
 	r = snap_catalog_keep(opts->catalog, folder_fd, opts->uid, &c->reader,
 			      &c->kept, error);
 	if (r < 0)
 		return r;
 	/* Another one may have come in its place. */
-	if (same_blocks(snap_reader_meta(c->reader), ram))
+	if (same_blocks(snap_reader_meta(c->reader), ram, opts->is_begun))
 		return 0;
 	g_clear_pointer(&c->reader, snap_reader_free);
 	g_clear_pointer(&c->kept, snap_kept_free);
@@ -154,6 +166,7 @@ static int add(SnapParent *p, const struct snap_parent_opts *opts,
 		return r;
 	c->id = new_id();
 	c->layers = choose_layers(snap_reader_meta(c->reader));
+	p->regions = MAX(p->regions, ram_regions(snap_reader_meta(c->reader)));
 	p->n++;
 	return 0;
 }
@@ -285,7 +298,6 @@ SnapParent *snap_parent_find(const struct snap_parent_opts *opts,
 		add_named(p, opts, ram);
 	else if (add(p, opts, opts->folder_fd, ram, NULL) < 0)
 		add_newest(p, opts, ram);
-	p->regions = snap_div_up(ram->flat_size, SNAP_REGION);
 	p->whole = g_try_malloc0(p->regions / 8 + 1);
 	if (!p->n || !p->whole || (p->n == 1 && !choose(p))) {
 		snap_parent_free(p);

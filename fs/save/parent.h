@@ -19,12 +19,15 @@ struct snap_parent_opts {
 	/* the folder whose snapshot it is to be; NULL: any */
 	const char *parent;
 	uid_t uid; /* whose files may be used */
+	/* more RAM blocks may follow those that are known */
+	bool is_begun;
 };
 
 /* Finds the parent of a save whose guest has these RAM blocks: the one that was
  * asked for (the log says why it cannot be used), or that which the save
  * replaces, or one of the newest ones of the store. NULL: there is none, and
- * the snapshot stands alone. */
+ * the snapshot stands alone. To be called before the first page is submitted.
+ */
 SnapParent *snap_parent_find(const struct snap_parent_opts *opts,
 			     const struct snap_ramlist *ram);
 /* Gives up what was kept for the save; after the commit. */

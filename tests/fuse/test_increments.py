@@ -112,6 +112,18 @@ class SaveTest(IncrementCase):
             harness.wait_until(lambda: not self.layers(), 30, 'the layers to go')
             self.assertTrue(file.read() == expected)
 
+    def test_a_copy_within_the_mount_stores_what_differs_and_reads_right(self):
+        self.save('vm1', self.guest)
+        for number, names in enumerate((('devstate', 'ram'), ('ram', 'devstate'))):
+            copy = self.snaps(f'copy{number}')
+            os.mkdir(copy)
+            for name in names:
+                shutil.copyfile(self.snaps('vm1', name), os.path.join(copy, name))
+            self.check_snapshot(f'copy{number}')
+            self.assertIn(self.uuid('vm1'), self.parents(f'copy{number}'))
+            self.assertLess(self.size(f'copy{number}'), self.size('vm1') / 2)
+        self.assertEqual(tool('verify', self.store('')).returncode, 0)
+
     def test_a_copy_through_the_mount_is_whole(self):
         self.save('vm1', self.guest)
         self.save_changed('vm2', 20, 1)

@@ -558,6 +558,9 @@ static void no_parent_comes_after_the_first_extent(void **state)
 
 	assert_int_equal(model_put(&s.model, w, 0, pages, 1), 0);
 	assert_int_equal(snap_writer_layer(w, r, 0, &number), -EINVAL);
+	/* It is too late for that, too. */
+	snap_writer_expect_parents(w);
+	assert_int_equal(snap_writer_layer(w, r, 0, &number), -EINVAL);
 	end(&s, w);
 	check(&s);
 	shot_clear(&s);

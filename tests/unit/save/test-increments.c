@@ -114,6 +114,30 @@ static void a_second_save_stores_what_changed(void **state)
 	}
 }
 
+/* The pages of the first block come before the second block is listed. */
+static void a_mapped_file_that_is_copied_stores_what_differs(void **state)
+{
+	struct file f = { .page = SNAP_PAGE };
+	struct world w;
+	uint64_t first;
+
+	open_world(&w);
+	save_classic(&w);
+	first = saved_size(&w);
+	for (guint i = 0; i < 20; i++)
+		change_page(&w, 50 * i, 7000 + i);
+	g_clear_pointer(&w.stream, g_byte_array_unref);
+	w.stream = g_byte_array_new();
+	file_make(&w, &f);
+	begin_save(&w);
+	assert_int_equal(put_all(&w, w.stream->len, 65536), 0);
+	assert_int_equal(snap_save_wait(w.save, NULL), 0);
+	assert_saved(&w);
+	assert_int_equal(saved_parents(&w), 1);
+	assert_in_range(saved_size(&w), 1, first / 5);
+	world_close(&w);
+}
+
 static void pages_become_zero_and_come_back(void **state)
 {
 	struct world w;
@@ -410,6 +434,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_second_save_stores_what_changed),
+		cmocka_unit_test(
+			a_mapped_file_that_is_copied_stores_what_differs),
 		cmocka_unit_test(pages_become_zero_and_come_back),
 		cmocka_unit_test(pages_may_come_in_any_order_and_again),
 		cmocka_unit_test(a_region_of_too_many_runs_is_stored_whole),
