@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* snapfs: saves guests, reverts them, and looks after a store of snapshots. */
+#include "format/image/image.h"
+#include "format/store/store.h"
 #include "tools/cli/cli.h"
 #include "tools/guest/verbs.h"
 #include "tools/store/verbs.h"
@@ -12,7 +14,14 @@ static const struct snap_verb *const verbs[] = {
 	&snap_verb_flatten, NULL,
 };
 
+static snap_library *const libraries[] = {
+	snap_codec_library,
+	snap_file_library,
+	snap_json_library,
+	NULL,
+};
+
 int main(int argc, char **argv)
 {
-	return snap_cli_run(verbs, argc, argv);
+	return snap_cli_run(verbs, libraries, argc, argv);
 }

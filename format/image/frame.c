@@ -135,3 +135,8 @@ int snap_codec_decompress_trusted(SnapCodec *codec, const void *frame,
 {
 	return decompress(codec, frame, size, ret, pages, true);
 }
+
+char *snap_codec_library(void)
+{
+	return g_strconcat("zstd ", ZSTD_versionString(), NULL);
+}

@@ -128,6 +128,9 @@ uint64_t snap_meta_regions(const struct snap_meta *meta);
 #define SNAP_LEVEL_DEFAULT 1
 #define SNAP_LEVEL_MAX 19
 
+/* Tells zstd's version (format/base/version.h). */
+char *snap_codec_library(void);
+
 /* A compressor and decompressor; each thread needs its own. */
 typedef struct SnapCodec SnapCodec;
 SnapCodec *snap_codec_new(int level);

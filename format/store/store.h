@@ -66,6 +66,9 @@ struct SnapFile {
 /* Makes a file for reading of a descriptor, which it owns from then on. */
 SnapFile *snap_file_wrap(int fd);
 
+/* Tells liburing's version (format/base/version.h). */
+char *snap_file_library(void);
+
 /* How new files are written. */
 enum snap_file_driver {
 	SNAP_FILE_AUTO,	 /* io_uring where the kernel allows it */

@@ -303,3 +303,13 @@ int snap_uring_file_new(struct snap_plain_file *plain, SnapFile **ret_file)
 	*ret_file = &g_steal_pointer(&u)->plain.file;
 	return 0;
 }
+
+char *snap_file_library(void)
+{
+#ifdef IO_URING_VERSION_MAJOR
+	return g_strdup_printf("liburing %d.%d", io_uring_major_version(),
+			       io_uring_minor_version());
+#else
+	return g_strdup("liburing " SNAP_URING_VERSION " (when built)");
+#endif
+}

@@ -364,3 +364,8 @@ int snap_session_run(SnapSession *s, SnapTree *tree, GError **error)
 				       s->opts.point);
 	return 0;
 }
+
+char *snap_session_library(void)
+{
+	return g_strconcat("libfuse ", fuse_pkgversion(), NULL);
+}

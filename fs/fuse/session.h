@@ -29,6 +29,9 @@ struct snap_session_opts {
 	int (*unmount)(void);
 };
 
+/* Tells libfuse's version (format/base/version.h). */
+char *snap_session_library(void);
+
 /* Mounts. Requests wait until they are served. 0, -errno. */
 int snap_session_mount(const struct snap_session_opts *opts,
 		       SnapSession **ret_session, GError **error);

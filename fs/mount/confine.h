@@ -52,3 +52,6 @@ int snap_landlock_keep(int store_fd, bool read_only, int *ret_abi);
 /* Makes no system call but those in a list (seccomp.c). Others fail with
  * ENOSYS, and with `log` the kernel's log names them. */
 int snap_seccomp_keep(bool log);
+
+/* Tells libseccomp's version (format/base/version.h). */
+char *snap_seccomp_library(void);

@@ -13,6 +13,8 @@
 #include "format/base/error.h"
 #include "format/base/log.h"
 #include "format/base/start.h"
+#include "format/base/version.h"
+#include "format/image/image.h"
 #include "fs/catalog/catalog.h"
 #include "fs/fuse/session.h"
 #include "fs/load/pages.h"
@@ -36,6 +38,20 @@ struct mount {
 static void complain(int fd, const GError *error)
 {
 	dprintf(fd, "mount.snapfs: %s\n", error->message);
+}
+
+static void print_version(void)
+{
+	static snap_library *const libraries[] = {
+		snap_session_library,
+		snap_codec_library,
+		snap_file_library,
+		snap_seccomp_library,
+		NULL,
+	};
+	g_autofree char *text = snap_version("mount.snapfs", libraries);
+
+	fputs(text, stdout);
 }
 
 /* Checks the mount point: it must be a folder outside the store, or the mount
@@ -219,7 +235,7 @@ static int command(struct mount *m, int argc, char **argv, GError **error)
 		return SNAP_MOUNT_OK;
 	}
 	if (m->opts.version) {
-		printf("mount.snapfs %s\n", SNAPFS_VERSION);
+		print_version();
 		return SNAP_MOUNT_OK;
 	}
 	/* "mount -f" means: do everything except the mount itself. */

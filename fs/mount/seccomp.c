@@ -159,3 +159,11 @@ int snap_seccomp_keep(bool log)
 	seccomp_release(filter);
 	return r;
 }
+
+char *snap_seccomp_library(void)
+{
+	const struct scmp_version *v = seccomp_version();
+
+	return g_strdup_printf("libseccomp %u.%u.%u", v->major, v->minor,
+			       v->micro);
+}

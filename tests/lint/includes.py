@@ -36,15 +36,16 @@ TABLE = {
     'fs/tree': ['format/base', 'fs/catalog', 'fs/save', 'fs/load', 'fs/node',
                 'fs/plain', 'fs/hot', 'fs/view', 'fs/incoming'],
     'fs/fuse': ['format/base', 'fs/node', 'fs/tree'],
-    'fs/mount': ['format/base', 'format/store', 'fs/catalog', 'fs/save',
-                 'fs/load', 'fs/tree', 'fs/fuse'],
+    'fs/mount': ['format/base', 'format/store', 'format/image', 'fs/catalog',
+                 'fs/save', 'fs/load', 'fs/tree', 'fs/fuse'],
     'tools/cli': ['format/base'],
     'tools/store': ['tools/cli'] + BELOW_FUSE,
     # A devstate says where a RAM block lies in `ram`.
     'tools/guest': ['format/base', 'format/qemu', 'tools/cli', 'tools/store'],
     'tools/bridge': ['format/base', 'format/qemu'],
-    # The program on top, a file alone.
-    'tools/snapfs.c': ['tools/cli', 'tools/store', 'tools/guest'],
+    # The program on top, a file alone; it knows which libraries it has.
+    'tools/snapfs.c': ['format/store', 'format/image', 'tools/cli',
+                       'tools/store', 'tools/guest'],
 }
 
 # A dependency, by its headers, and the only rooms that know it.

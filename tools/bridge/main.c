@@ -6,6 +6,7 @@
 #include "format/base/error.h"
 #include "format/base/start.h"
 #include "format/base/units.h"
+#include "format/base/version.h"
 #include "tools/bridge/bridge.h"
 
 static struct bridge bridge = { .wait_mount = 300 };
@@ -110,7 +111,8 @@ static int run(struct bridge *b, const char *path, char **ret_said,
 int main(int argc, char **argv)
 {
 	g_autoptr(GError) error = NULL;
-	g_autofree char *said = NULL, *size = NULL;
+	snap_library *const libraries[] = { NULL };
+	g_autofree char *said = NULL, *size = NULL, *about = NULL;
 	int status = 2; /* wrong usage */
 
 	bridge.begin = g_get_monotonic_time();
@@ -124,7 +126,7 @@ int main(int argc, char **argv)
 	if (error)
 		fprintf(stderr, "snapfs-bridge: %s\n", error->message);
 	else if (version)
-		puts("snapfs-bridge " SNAPFS_VERSION);
+		fputs(about = snap_version("snapfs-bridge", libraries), stdout);
 	else if (!quiet)
 		fprintf(stderr, "snapfs-bridge: %s%s in %.3f s\n",
 			said ? said : "", size,

@@ -175,10 +175,12 @@ static const struct snap_verb *find_verb(const struct snap_verb *const *verbs,
 	return NULL;
 }
 
-int snap_cli_run(const struct snap_verb *const *verbs, int argc, char **argv)
+int snap_cli_run(const struct snap_verb *const *verbs,
+		 snap_library *const *libraries, int argc, char **argv)
 {
 	g_autoptr(GError) error = NULL;
 	const struct snap_verb *verb;
+	g_autofree char *version = NULL;
 	int r;
 
 	if (snap_start() < 0)
@@ -186,13 +188,12 @@ int snap_cli_run(const struct snap_verb *const *verbs, int argc, char **argv)
 	snap_log_keep();
 	if (!parse(NULL, main_options, TRUE, &argc, &argv, &error))
 		return fail(NULL, error);
-	if (want_help || want_version) {
-		if (want_help)
-			print_main_help(verbs);
-		else
-			printf("snapfs " SNAPFS_VERSION "\n");
+	if (want_help)
+		print_main_help(verbs);
+	else if (want_version)
+		fputs(version = snap_version("snapfs", libraries), stdout);
+	if (want_help || want_version)
 		return flush_output(0);
-	}
 	shift(&argc, &argv);
 	verb = find_verb(verbs, argc ? argv[0] : NULL, &error);
 	if (!verb)

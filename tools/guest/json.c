@@ -2,6 +2,7 @@
 #include "tools/guest/json.h"
 
 #include "format/base/error.h"
+#include "tools/guest/verbs.h"
 
 /* The parser recurses once for each level. */
 #define DEPTH_MAX 64
@@ -142,4 +143,10 @@ const char *snap_json_text_at(JsonArray *list, guint i)
 
 	return is_value(node, G_TYPE_STRING) ? json_node_get_string(node)
 					     : NULL;
+}
+
+/* The library that runs does not tell its version. */
+char *snap_json_library(void)
+{
+	return g_strdup("json-glib " JSON_VERSION_S " (when built)");
 }

@@ -4,5 +4,8 @@
 
 #include "tools/cli/verb.h"
 
+/* Tells json-glib's version (format/base/version.h). */
+char *snap_json_library(void);
+
 extern const struct snap_verb snap_verb_save;
 extern const struct snap_verb snap_verb_revert;
