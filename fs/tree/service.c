@@ -11,8 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The size of stats is a multiple of this, which all its lines fit in. */
-#define FILLED_TO 8192u
+#include "format/base/metrics.h"
 
 static const char *const count_names[SNAP_COUNTS] = {
 	[SNAP_COUNT_LOOKUP] = "lookup",	  [SNAP_COUNT_GETATTR] = "getattr",
@@ -22,106 +21,94 @@ static const char *const count_names[SNAP_COUNTS] = {
 	[SNAP_COUNT_SEEK] = "seek",	  [SNAP_COUNT_XATTR] = "xattr",
 };
 
-static void put(GString *text, const char *name, const char *type,
-		const char *help, uint64_t value)
-{
-	g_string_append_printf(text,
-			       "# HELP snapfs_%s %s\n# TYPE snapfs_%s %s\n"
-			       "snapfs_%s %" G_GUINT64_FORMAT "\n",
-			       name, help, name, type, name, value);
-}
-
 /* Only levels that were in use. */
-static void put_levels(GString *text, const struct snap_saver_levels *levels)
+static void put_levels(SnapMetrics *s, const struct snap_saver_levels *levels)
 {
-	g_string_append(text, "# HELP snapfs_save_level_bytes_total Bytes of "
-			      "pages compressed, by zstd's level.\n"
-			      "# TYPE snapfs_save_level_bytes_total counter\n");
-	for (guint i = 0; i < G_N_ELEMENTS(levels->bytes); i++)
+	snap_metrics_head(s, "save_level_bytes_total", "counter",
+			  "Bytes of pages compressed, by zstd's level.");
+	for (guint i = 0; i < G_N_ELEMENTS(levels->bytes); i++) {
+		g_autofree char *level = g_strdup_printf(
+			"level=\"%d\",", (int)i + SNAP_LEVEL_MIN);
+
 		if (levels->bytes[i])
-			g_string_append_printf(
-				text,
-				"snapfs_save_level_bytes_total{level=\"%d\"} "
-				"%" G_GUINT64_FORMAT "\n",
-				(int)i + SNAP_LEVEL_MIN, levels->bytes[i]);
+			snap_metrics_value(s, "save_level_bytes_total", level,
+					   levels->bytes[i]);
+	}
 }
 
-static void put_saver(GString *text, SnapSaver *saver)
+static void put_saver(SnapMetrics *m, SnapSaver *saver)
 {
 	struct snap_saver_stats s = snap_saver_stats(saver);
 
-	put(text, "saves_total", "counter", "Saves begun.", s.saves);
-	put(text, "saves_completed_total", "counter",
-	    "Saves that became a snapshot.", s.completed);
-	put(text, "saves_failed_total", "counter", "Saves that failed.",
-	    s.failed);
-	put(text, "saves_running", "gauge", "Saves under way.", s.running);
-	put(text, "save_in_bytes_total", "counter",
-	    "Bytes of streams received.", s.bytes_in);
-	put(text, "save_out_bytes_total", "counter",
-	    "Bytes of snapshot files written.", s.bytes_out);
-	put(text, "save_buffered_bytes", "gauge",
-	    "Bytes received and not yet written.", s.buffered);
-	put(text, "save_waits_total", "counter",
-	    "Writes that waited for the buffer.", s.waits);
-	put(text, "save_compactions_total", "counter",
-	    "Snapshot files written anew to drop pages sent again.",
-	    s.compactions);
-	put_levels(text, &s.levels);
+	snap_metrics_put(m, "saves_total", "counter", "Saves begun.", s.saves);
+	snap_metrics_put(m, "saves_completed_total", "counter",
+			 "Saves that became a snapshot.", s.completed);
+	snap_metrics_put(m, "saves_failed_total", "counter",
+			 "Saves that failed.", s.failed);
+	snap_metrics_put(m, "saves_running", "gauge", "Saves under way.",
+			 s.running);
+	snap_metrics_put(m, "save_in_bytes_total", "counter",
+			 "Bytes of streams received.", s.bytes_in);
+	snap_metrics_put(m, "save_out_bytes_total", "counter",
+			 "Bytes of snapshot files written.", s.bytes_out);
+	snap_metrics_put(m, "save_buffered_bytes", "gauge",
+			 "Bytes received and not yet written.", s.buffered);
+	snap_metrics_put(m, "save_waits_total", "counter",
+			 "Writes that waited for the buffer.", s.waits);
+	snap_metrics_put(
+		m, "save_compactions_total", "counter",
+		"Snapshot files written anew to drop pages sent again.",
+		s.compactions);
+	put_levels(m, &s.levels);
 }
 
-static void put_loader(GString *text, SnapLoader *loader)
+static void put_loader(SnapMetrics *m, SnapLoader *loader)
 {
 	struct snap_loader_stats s = snap_loader_stats(loader);
 
-	put(text, "cache_hits_total", "counter", "Frames found in the cache.",
-	    s.hits);
-	put(text, "cache_misses_total", "counter", "Frames loaded on demand.",
-	    s.misses);
-	put(text, "cache_waits_total", "counter",
-	    "Reads that waited for a frame another one was loading.", s.waits);
-	put(text, "cache_bytes", "gauge", "Bytes in the cache.", s.cached);
-	put(text, "readahead_frames_total", "counter", "Frames loaded ahead.",
-	    s.readahead);
-	put(text, "read_errors_total", "counter",
-	    "Frames that could not be read or were damaged.", s.errors);
-	put(text, "read_out_bytes_total", "counter",
-	    "Bytes of snapshots given to readers.", s.bytes_out);
-	put(text, "read_in_bytes_total", "counter",
-	    "Bytes read from snapshot files.", s.bytes_read);
-}
-
-/* A program that copies a file asks for its size, and then reads that many
- * bytes of a text that was made at another moment. So the size stays as the
- * numbers grow: a comment fills the text up. */
-static void fill(GString *text)
-{
-	gsize size = (text->len + 2 + FILLED_TO - 1) / FILLED_TO * FILLED_TO;
-
-	g_string_append_c(text, '#');
-	while (text->len < size - 1)
-		g_string_append_c(text, ' ');
-	g_string_append_c(text, '\n');
+	snap_metrics_put(m, "cache_hits_total", "counter",
+			 "Frames found in the cache.", s.hits);
+	snap_metrics_put(m, "cache_misses_total", "counter",
+			 "Frames loaded on demand.", s.misses);
+	snap_metrics_put(
+		m, "cache_waits_total", "counter",
+		"Reads that waited for a frame another one was loading.",
+		s.waits);
+	snap_metrics_put(m, "cache_bytes", "gauge", "Bytes in the cache.",
+			 s.cached);
+	snap_metrics_put(m, "readahead_frames_total", "counter",
+			 "Frames loaded ahead.", s.readahead);
+	snap_metrics_put(m, "read_errors_total", "counter",
+			 "Frames that could not be read or were damaged.",
+			 s.errors);
+	snap_metrics_put(m, "read_out_bytes_total", "counter",
+			 "Bytes of snapshots given to readers.", s.bytes_out);
+	snap_metrics_put(m, "read_in_bytes_total", "counter",
+			 "Bytes read from snapshot files.", s.bytes_read);
 }
 
 static void put_stats(GString *text, SnapTree *tree)
 {
-	g_string_append(text, "# HELP snapfs_operations_total Requests of the "
-			      "kernel.\n"
-			      "# TYPE snapfs_operations_total counter\n");
-	for (guint i = 0; i < SNAP_COUNTS; i++)
-		g_string_append_printf(text,
-				       "snapfs_operations_total{op=\"%s\"} "
-				       "%" G_GUINT64_FORMAT "\n",
-				       count_names[i],
-				       snap_nodes_counted(tree->nodes, i));
+	SnapMetrics *s =
+		snap_metrics_new("snapfs", "mountpoint", tree->opts.point);
+
+	snap_metrics_head(s, "operations_total", "counter",
+			  "Requests of the kernel.");
+	for (guint i = 0; i < SNAP_COUNTS; i++) {
+		g_autofree char *op =
+			g_strdup_printf("op=\"%s\",", count_names[i]);
+
+		snap_metrics_value(s, "operations_total", op,
+				   snap_nodes_counted(tree->nodes, i));
+	}
 	if (tree->opts.saver)
-		put_saver(text, tree->opts.saver);
-	put_loader(text, tree->opts.loader);
-	put(text, "hot_bytes_total", "counter",
-	    "Bytes given to the kernel before they were asked for.",
-	    snap_hot_pages_pushed(tree->hot));
-	fill(text);
+		put_saver(s, tree->opts.saver);
+	put_loader(s, tree->opts.loader);
+	snap_metrics_put(
+		s, "hot_bytes_total", "counter",
+		"Bytes given to the kernel before they were asked for.",
+		snap_hot_pages_pushed(tree->hot));
+	snap_metrics_end(s, text);
 }
 
 static void put_version(GString *text, SnapTree *tree)

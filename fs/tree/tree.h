@@ -28,6 +28,7 @@ struct snap_tree_opts {
 	SnapCatalog *catalog; /* all three are borrowed */
 	SnapSaver *saver;     /* NULL when the store is read-only */
 	SnapLoader *loader;
+	const char *point; /* where it is mounted, as its statistics say */
 	uid_t uid; /* shown as the owner of every file; -1: the true one */
 	gid_t gid;
 	mode_t umask; /* permission bits that no file shows */

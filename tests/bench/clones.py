@@ -10,6 +10,7 @@ import sys
 from figures import processor_seconds, progress, timed
 from guest import CountGuest
 from harness import build_path, die_with_parent
+from mount import statistics
 from qemu import Qemu
 from stage import MIB, Stage
 
@@ -20,8 +21,7 @@ CLONES = 8
 
 def bytes_loaded(mount):
     """What the daemon has read of snapshots, and decompressed, so far."""
-    with open(mount.path('.snapfs', 'stats')) as file:
-        return int(re.search(r'^snapfs_read_in_bytes_total (\d+)', file.read(), re.M)[1])
+    return statistics(mount.point)['snapfs_read_in_bytes_total']
 
 
 class Toucher:

@@ -8,6 +8,7 @@ from fusecase import LISTED, MIB, FuseCase, read_file, setUpModule, write_all  #
 from copycase import CopiedCase
 import harness
 from mappedram import LIBVIRT
+from mount import statistics
 
 
 def open_files_of(process, name):
@@ -59,15 +60,13 @@ class PartsTest(CopiedCase):
 
     def test_counters_count_no_save_of_one_part_alone(self):
         def counters():
-            with open(self.snaps('.snapfs', 'stats'), encoding='utf-8') as file:
-                lines = dict(line.split() for line in file if not line.startswith('#')
-                             and '{' not in line)
+            lines = statistics(self.snaps())
             return lines['snapfs_saves_total'], lines['snapfs_saves_failed_total']
         before = counters()
         self.run_ok('cp', '-a', self.saved('devstate'), self.snaps('vm1'))
         self.assertEqual(counters(), before)
         self.run_ok('cp', '-a', self.saved('ram'), self.snaps('vm1'))
-        self.assertEqual(counters(), (str(int(before[0]) + 1), before[1]))
+        self.assertEqual(counters(), (before[0] + 1, before[1]))
 
     def test_preamble_of_a_killed_copier_is_not_the_snapshots(self):
         for name in LISTED:

@@ -15,6 +15,7 @@ import time
 from fusecase import MIB, FuseCase, read_file, setUpModule  # noqa: F401
 import harness
 import makestream
+from mount import statistics
 
 PAGE = 4096
 PAGES = 16384                      # of RAM
@@ -115,8 +116,7 @@ class HotTest(FuseCase):
 
     def reads(self):
         """Reads of the kernel so far."""
-        stats = read_file(self.snaps('.snapfs', 'stats')).decode()
-        return int(re.search(r'^snapfs_operations_total{op="read"} (\d+)$', stats, re.M)[1])
+        return statistics(self.snaps())['snapfs_operations_total{op="read"}']
 
     def wait_hot(self):
         return harness.wait_until(lambda: harness.read_text(self.hot), 10, 'hot is written')
@@ -276,8 +276,7 @@ class HotTest(FuseCase):
         self.assertLess(self.reads() - begin[0], cold / 4)
 
     def pushed_bytes(self):
-        stats = read_file(self.snaps('.snapfs', 'stats')).decode()
-        return int(re.search(r'^snapfs_hot_bytes_total (\d+)$', stats, re.M)[1])
+        return statistics(self.snaps())['snapfs_hot_bytes_total']
 
     def test_the_mount_ends_while_pages_are_given(self):
         """The kernel may wait for an answer to a read while it is given the

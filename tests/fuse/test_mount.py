@@ -11,7 +11,7 @@ from fusecase import (LISTED, MIB, FuseCase, read_file, setUpModule, write_all, 
                       write_stream)
 import harness
 import makestream
-from mount import Mount, is_mounted
+from mount import Mount, is_mounted, statistics
 
 USAGE, FAILED = 1, 32
 
@@ -181,9 +181,8 @@ class AutoLevelTest(FuseCase):
 
     def levels(self):
         """{level: bytes of pages that were compressed at it}"""
-        text = read_file(self.snaps('.snapfs', 'stats')).decode()
-        found = re.findall(r'^snapfs_save_level_bytes_total{level="(-?\d+)"} (\d+)$', text, re.M)
-        return {int(level): int(size) for level, size in found}
+        return {int(name.split('"')[1]): size for name, size in statistics(self.snaps()).items()
+                if name.startswith('snapfs_save_level_bytes_total{')}
 
     def check_levels(self, chosen):
         """A guest that gives several threads work, and what it was packed at."""

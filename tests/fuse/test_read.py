@@ -10,6 +10,7 @@ import threading
 from fusecase import LISTED, MIB, VIEWS, FuseCase, read_file, setUpModule  # noqa: F401
 import harness
 import makestream
+from mount import statistics
 
 PAGE = 4096
 
@@ -238,20 +239,15 @@ class AttributesTest(FuseCase):
             self.assertEqual(getattr(ours, name), getattr(theirs, name), name)
         self.assertIn('snaps', self.run_ok('df', self.snaps()))
 
-    def stats(self):
-        text = read_file(self.snaps('.snapfs', 'stats')).decode()
-        return dict(line.rsplit(' ', 1) for line in text.splitlines()
-                    if not line.startswith('#'))
-
     def test_service_files(self):
         self.assertNotIn('.snapfs', os.listdir(self.snaps()))
         self.assertEqual(sorted(os.listdir(self.snaps('.snapfs'))), ['stats', 'version'])
         # It is counted a moment after the last write was answered.
-        harness.wait_until(lambda: self.stats()['snapfs_saves_completed_total'] == '1', 10,
+        harness.wait_until(lambda: statistics(self.snaps())['snapfs_saves_completed_total'] == 1, 10,
                            'the save is counted')
-        values = self.stats()
-        self.assertGreater(int(values['snapfs_save_in_bytes_total']), len(self.data) - 1)
-        self.assertGreater(int(values['snapfs_operations_total{op="lookup"}']), 0)
+        values = statistics(self.snaps())
+        self.assertGreater(values['snapfs_save_in_bytes_total'], len(self.data) - 1)
+        self.assertGreater(values['snapfs_operations_total{op="lookup"}'], 0)
         self.assertRegex(read_file(self.snaps('.snapfs', 'version')).decode(), r'^\d+\.\d+')
         self.assert_errno(errno.ENOENT, os.stat, self.snaps('vm1', '.snapfs'))
         self.assert_errno(errno.EPERM, os.unlink, self.snaps('.snapfs', 'stats'))

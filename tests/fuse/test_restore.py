@@ -152,14 +152,14 @@ class ServiceFilesTest(CopyCase):
                     self.assertEqual((len(data), os.stat(source).st_size), (size, size))
                     self.assertTrue(data.endswith(b'\n'))
                     self.assertNotIn(b'\0', data)
-                    self.assertIn({'version': b'.', 'stats': b'\nsnapfs_saves_total '}[name], data)
+                    self.assertIn({'version': b'.', 'stats': b'\nsnapfs_saves_total{'}[name], data)
 
     def test_a_copy_of_stats_is_brought_up_to_date(self):
         harness.need_program('rsync')
 
         def saves():
             self.run_ok('rsync', '-a', self.snaps('.snapfs', 'stats'), self.path('copy'))
-            return int(read_file(self.path('copy')).split(b'\nsnapfs_saves_total ')[1].split()[0])
+            return int(read_file(self.path('copy')).split(b'\nsnapfs_saves_total{')[1].split()[1])
         self.assertEqual(saves(), 0)
         self.save()
         # It is counted a moment after the last write was answered.

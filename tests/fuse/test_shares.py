@@ -5,12 +5,12 @@ stands still is ended."""
 import errno
 import multiprocessing
 import os
-import re
 import subprocess
 import time
 
-from fusecase import FuseCase, read_file, setUpModule, write_all  # noqa: F401
+from fusecase import FuseCase, setUpModule, write_all  # noqa: F401
 import harness
+from mount import statistics
 
 
 def begin_saves(uid, folder, beginning, pipe):
@@ -131,10 +131,7 @@ class SharesTest(FuseCase):
                 self.assertEqual(process.communicate(), (self.data[:10], b''))
 
     def wait_metric(self, name, value):
-        def now():
-            text = read_file(self.snaps('.snapfs', 'stats')).decode()
-            return float(re.search(rf'^{name} (\S+)$', text, re.M)[1]) == value
-        harness.wait_until(now, 20, f'{name} is {value}')
+        harness.wait_until(lambda: statistics(self.snaps())[name] == value, 20, f'{name} is {value}')
 
 
 class IdleCase(FuseCase):

@@ -7,22 +7,17 @@ LinuxGuest  Debian's cloud kernel with one program of our own
             (tests/guest/init.c) that holds checksummed data in RAM.
 
 Environment:
-  SNAPFS_GUEST_CACHE   where they are kept (default: ~/.cache/snapfs-guest)
   SNAPFS_GUEST_KERNEL  a kernel to use in place of Debian's
 """
-import contextlib
-import fcntl
 import glob
 import hashlib
 import os
 import re
-import shutil
 import struct
-import subprocess
-import tempfile
 from dataclasses import dataclass, fields
 
-from harness import ROOT, Missing, need_program
+from harness import ROOT, Missing
+from taken import cached, take, tool
 
 SOURCES = os.path.join(ROOT, 'tests', 'guest')
 KERNEL_PACKAGE = 'linux-image-cloud-amd64'
@@ -39,46 +34,6 @@ PANICS = (0x505, 1)                     # of pvpanic (docs/specs/pvpanic.rst)
 ENDS_WATCHDOG = (0x443, 15)             # of ib700: 0 seconds (hw/watchdog/wdt_ib700.c: time_map)
 
 
-def cache_folder():
-    path = os.environ.get('SNAPFS_GUEST_CACHE') or os.path.join(
-        os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'), 'snapfs-guest')
-    os.makedirs(path, exist_ok=True)
-    return path
-
-
-@contextlib.contextmanager
-def _locked(folder):
-    """One builder at a time; the others find what it made."""
-    with open(os.path.join(folder, '.lock'), 'w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _cached(name, make):
-    """The cached file `name`; make(path, folder) writes it if it is not there.
-
-    It gets its name by a rename, so whoever sees it sees all of it.
-    """
-    cache = cache_folder()
-    path = os.path.join(cache, name)
-    if os.path.exists(path):
-        return path
-    with _locked(cache), tempfile.TemporaryDirectory(dir=cache) as folder:
-        if not os.path.exists(path):
-            made = os.path.join(folder, 'made')
-            make(made, folder)
-            os.replace(made, path)
-    return path
-
-
-def _tool(*command):
-    need_program(command[0])
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Missing(f'{" ".join(command)}: {done.stderr.strip()}')
-    return done.stdout
-
-
 def _digest(source, *flags):
     with open(source, 'rb') as file:
         return hashlib.sha256(file.read() + repr(flags).encode()).hexdigest()[:16]
@@ -92,12 +47,12 @@ def boot_sector(**macros):
     def make(path, folder):
         # -m32 needs no 32-bit libraries as long as nothing is linked in.
         obj = os.path.join(folder, 'count.o')
-        _tool('gcc', '-m32', '-c', *flags, '-o', obj, source)
-        _tool('ld', '-m', 'elf_i386', '-Ttext=0x7c00', '-e', '_start',
+        tool('gcc', '-m32', '-c', *flags, '-o', obj, source)
+        tool('ld', '-m', 'elf_i386', '-Ttext=0x7c00', '-e', '_start',
               '--oformat=binary', '-o', path, obj)
         with open(path, 'r+b') as image:
             image.truncate(MIB)
-    return _cached(f'count-{_digest(source, *flags)}.img', make)
+    return cached(f'count-{_digest(source, *flags)}.img', make)
 
 
 def cpio_entry(number, name, mode, data=b'', device=(0, 0)):
@@ -113,7 +68,7 @@ def initramfs():
 
     def make(path, folder):
         program = os.path.join(folder, 'init')
-        _tool('gcc', '-O2', '-static', '-s', '-o', program, source)
+        tool('gcc', '-O2', '-static', '-s', '-o', program, source)
         with open(program, 'rb') as file:
             code = file.read()
         with open(path, 'wb') as archive:
@@ -122,25 +77,15 @@ def initramfs():
             archive.write(cpio_entry(3, 'proc', 0o040755))
             archive.write(cpio_entry(4, 'init', 0o100755, code))
             archive.write(cpio_entry(0, 'TRAILER!!!', 0))
-    return _cached(f'initramfs-{_digest(source)}.cpio', make)
+    return cached(f'initramfs-{_digest(source)}.cpio', make)
 
 
-def _download_kernel(path, folder):
-    """Takes the kernel out of Debian's package, without installing it."""
-    need_program('apt-get')
-    need_program('dpkg-deb')
-    depends = _tool('apt-cache', 'depends', KERNEL_PACKAGE)
+def _take_kernel(path, folder):
+    depends = tool('apt-cache', 'depends', KERNEL_PACKAGE)
     package = re.search(r'Depends: (linux-image-\S+)', depends)
     if not package:
         raise Missing(f'apt knows no {KERNEL_PACKAGE} (apt-get update?)')
-    done = subprocess.run(['apt-get', 'download', package[1]], cwd=folder,
-                          capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Missing(f'apt-get download {package[1]}: {done.stderr.strip()}')
-    (deb,) = glob.glob(os.path.join(folder, '*.deb'))
-    _tool('dpkg-deb', '-x', deb, os.path.join(folder, 'root'))
-    (kernel,) = glob.glob(os.path.join(folder, 'root', 'boot', 'vmlinuz-*'))
-    shutil.copyfile(kernel, path)
+    take(package[1], 'boot/vmlinuz-*', path, folder)
 
 
 def kernel():
@@ -151,7 +96,7 @@ def kernel():
             raise Missing(f'SNAPFS_GUEST_KERNEL={given} cannot be read')
         return given
     try:
-        return _cached('vmlinuz', _download_kernel)
+        return cached('vmlinuz', _take_kernel)
     except Missing as missing:
         for path in sorted(glob.glob('/boot/vmlinuz-*'), reverse=True):
             if os.access(path, os.R_OK):

@@ -34,8 +34,15 @@ def tool(*command, **options):
     return run(build_path('tools', 'snapfs'), *command, **options)
 
 
+def statistics(point):
+    """The counters of a mount, without the label that all of them have."""
+    with open(os.path.join(point, '.snapfs', 'stats'), encoding='utf-8') as file:
+        found = re.findall(r'^(\w+){(?:(.*),)?mountpoint="[^"]*"} (\d+)$', file.read(), re.M)
+    return {f'{name}{{{more}}}' if more else name: int(value) for name, more, value in found}
+
+
 def is_mounted(path):
-    path = os.path.realpath(path).replace(' ', '\\040')
+    path = re.sub(r'[ \t\n\\]', lambda found: f'\\{ord(found[0]):03o}', os.path.realpath(path))
     with open('/proc/self/mounts') as mounts:
         return any(line.split(' ')[1] == path for line in mounts)
 

@@ -11,6 +11,7 @@ import threading
 
 from guest import CountGuest, LinuxGuest
 from harness import build_path, die_with_parent, need_program, run, wait_until
+from mount import statistics
 from qemu import Qemu
 from qmp import Qmp
 from vmcase import VmCase
@@ -217,10 +218,7 @@ class VerbCase(VmCase):
 
     def wait_no_save(self):
         """The daemon ends a save a moment after the last close."""
-        def idle():
-            with open(self.mount.path('.snapfs', 'stats')) as file:
-                return 'snapfs_saves_running 0\n' in file.read()
-        wait_until(idle, 30, 'no save runs')
+        wait_until(lambda: statistics(self.mount.point)['snapfs_saves_running'] == 0, 30, 'no save runs')
 
     def assert_fails(self, done, pattern, status=1):
         """It failed, and its last line is one sentence that matches."""

@@ -3,7 +3,6 @@
 """Saves by libvirt that go wrong: the domain runs on, and what was there before
 is still there."""
 import os
-import re
 import subprocess
 import sys
 
@@ -13,7 +12,7 @@ import harness
 from guest import MIB, CountGuest
 from harness import need_program, wait_until
 from libvirt import LibvirtCase, VirshError
-from mount import need_views
+from mount import need_views, statistics
 from qemu import need_qemu
 from test_trouble import FullDiskCase
 
@@ -64,8 +63,7 @@ class Broken(Trouble):
         return process
 
     def bytes_in(self):
-        with open(self.mount.path('.snapfs', 'stats')) as file:
-            return int(re.search(r'^snapfs_save_in_bytes_total (\d+)$', file.read(), re.M)[1])
+        return statistics(self.mount.point)['snapfs_save_in_bytes_total']
 
     def slow_down(self):
         self.domain.virsh('destroy')

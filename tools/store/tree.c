@@ -29,7 +29,9 @@ int snap_open_tree_new(const SnapPlace *place,
 {
 	g_autoptr(SnapOpenTree) t = g_new0(SnapOpenTree, 1);
 	struct snap_loader_opts loader = { .cache = CACHE };
-	struct snap_tree_opts opts = { .uid = (uid_t)-1, .gid = (gid_t)-1 };
+	struct snap_tree_opts opts = { .point = "",
+				       .uid = (uid_t)-1,
+				       .gid = (gid_t)-1 };
 	int r = snap_catalog_open(place->store, !saver, holder, &t->catalog,
 				  error);
 
