@@ -110,8 +110,9 @@ class Completion(harness.Case):
 
     def test_a_verb_is_completed_from_its_first_letters(self):
         self.assertEqual(self.type(f'snapfs re{TAB}x'), ['revert', 'x'])
-        self.assertEqual(sorted(self.type(f'snapfs {ALL} .'))[-8:], sorted(
-            ['save', 'revert', 'ls', 'info', 'verify', 'export', 'import', 'flatten']))
+        self.assertEqual(sorted(self.type(f'snapfs {ALL} .'))[-9:], sorted(
+            ['save', 'revert', 'ls', 'info', 'verify', 'map', 'export', 'import',
+             'flatten']))
 
     def test_each_program_and_verb_has_the_options_of_its_help(self):
         help_of_all = harness.run(harness.build_path('tools', 'snapfs'), '--help').stdout
