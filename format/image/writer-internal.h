@@ -22,6 +22,8 @@ struct SnapWriter {
 	} sources[SNAP_LAYERS_MAX];
 	bool parents; /* the beginning of the file says that it may have some */
 	bool committed;
+	bool (*may_publish)(void *data); /* or NULL */
+	void *data;
 	int error; /* the first error; then the writer can only be freed */
 };
 

@@ -99,6 +99,8 @@ int snap_writer_new(const struct snap_writer_opts *opts,
 		opts->map_memory ? opts->map_memory : MAP_MEMORY_DEFAULT;
 
 	w->map = snap_map_new(opts->scratch, memory);
+	w->may_publish = opts->may_publish;
+	w->data = opts->data;
 	if (opts->uuid)
 		memcpy(w->uuid, opts->uuid, sizeof(w->uuid));
 	else
@@ -391,6 +393,9 @@ int snap_writer_commit(SnapWriter *w, struct snap_meta *meta, int dirfd,
 	if (r < 0)
 		return snap_fail_errno(error, -snap_writer_fail(w, r),
 				       "writing the snapshot to disk");
+	if (w->may_publish && !w->may_publish(w->data))
+		return snap_fail(error, ECANCELED,
+				 "the snapshot is not wanted any more");
 	r = w->file->ops->publish(w->file, dirfd, name);
 	if (r == -EUCLEAN)
 		return snap_fail(error, -snap_writer_fail(w, r),

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "fs/incoming/incoming-internal.h"
+#include "fs/calls/call.h"
 
 enum snap_part {
 	SNAP_PART_RAM,

@@ -82,6 +82,8 @@ void snap_parts_wait(SnapIncomingTable *table, SnapNode *folder)
 	struct snap_parts *p;
 	SNAP_LOCKED(&table->lock);
 
-	while ((p = g_hash_table_lookup(table->parts, folder)) && p->busy)
+	while ((p = g_hash_table_lookup(table->parts, folder)) && p->busy) {
+		snap_call_hush_mine(); /* it waits for a save */
 		g_cond_wait(&table->changed, &table->lock);
+	}
 }

@@ -469,8 +469,8 @@ struct snap_parts *snap_parts_hold(SnapIncomingTable *table, SnapNode *folder)
 	struct snap_parts *p = snap_parts_use(table, folder);
 	SNAP_LOCKED(&table->lock);
 
-	while (p->busy)
-		g_cond_wait(&table->changed, &table->lock);
+	for (; p->busy; g_cond_wait(&table->changed, &table->lock))
+		snap_call_hush_mine();
 	p->holds++;
 	return p;
 }

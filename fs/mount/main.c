@@ -24,6 +24,7 @@
 #include "fs/mount/process.h"
 #include "fs/save/save.h"
 #include "fs/tree/tree.h"
+#include "fs/calls/call.h"
 
 /* What main() knows of the mount. */
 struct mount {
@@ -124,7 +125,8 @@ static int serve(struct mount *m, SnapCatalog *catalog, SnapSession *session,
 					      .threads = (guint)o->threads,
 					      .level = (int)o->level,
 					      .increments = o->increments,
-					      .idle = (guint)o->idle };
+					      .idle = (guint)o->idle,
+					      .timeout = (guint)o->timeout };
 	struct snap_loader_opts loader_opts = { .cache = o->cache,
 						.threads = (guint)o->threads };
 	g_autoptr(SnapSaver) saver =
@@ -143,11 +145,13 @@ static int serve(struct mount *m, SnapCatalog *catalog, SnapSession *session,
 	g_autoptr(SnapTree) tree = NULL;
 	int r = snap_tree_new(&tree_opts, &tree, error);
 
+	snap_calls_start();
 	snap_catalog_collect_later(catalog);
 	if (r == 0)
 		r = snap_session_run(session, tree, error);
 	/* An unmount does not wait for a walk through the store. */
 	snap_catalog_collect_stop(catalog);
+	snap_calls_stop();
 	return r;
 }
 

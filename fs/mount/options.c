@@ -65,6 +65,8 @@ static const struct option_row table[] = {
 	  "store what differs from an older snapshot" },
 	{ "idle=", NUMBER, AT(idle), 0, 31536000, "SECONDS",
 	  "end a save into which nobody writes; 0: never (3600)" },
+	{ "timeout=", NUMBER, AT(timeout), 0, 31536000, "SECONDS",
+	  "fail a save that keeps its writer waiting; 0: never (0)" },
 	{ "log=", TEXT, AT(log), 0, 0, "FILE",
 	  "append log lines to a file (syslog; with -f, stderr)" },
 	{ "loglevel=", LEVEL, AT(log_level), 0, 0, "LEVEL",

@@ -34,8 +34,9 @@ struct snap_mount_opts {
 	uint64_t max_threads; /* threads that serve requests */
 	uint64_t max_read;    /* bytes; 0: the default */
 	uint64_t level;
-	uint64_t idle; /* seconds */
-	uint64_t uid;  /* UINT64_MAX: each file's own */
+	uint64_t idle;	  /* seconds */
+	uint64_t timeout; /* seconds */
+	uint64_t uid;	  /* UINT64_MAX: each file's own */
 	uint64_t gid;
 	uint64_t umask;
 	char *log; /* a file, or NULL */

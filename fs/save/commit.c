@@ -8,6 +8,7 @@
 
 #include "format/base/error.h"
 #include "fs/save/ingest-internal.h"
+#include "fs/calls/call.h"
 
 /* The preamble follows all other blocks. */
 static uint64_t preamble_size(const SnapIngest *in)
@@ -124,24 +125,13 @@ static void drop_stale_hot(int folder_fd, const SnapReader *former,
 		unlinkat(folder_fd, SNAP_CATALOG_HOT, 0);
 }
 
-int snap_ingest_commit(SnapIngest *in, int folder_fd,
-		       struct snap_ingest_result *ret_result, GError **error)
+/* Makes the snapshot of what is in the file. */
+static int publish(SnapIngest *in, int folder_fd, GError **error)
 {
 	g_autoptr(SnapReader) former = NULL;
 	struct snap_meta meta = { 0 };
-	int r = in->mapped ? snap_mapped_check(in->mapped, error) : 0;
+	int r = check_first(in, folder_fd, error);
 
-	if (r < 0)
-		return r;
-	snap_ingest_finish(in);
-	preamble_put(in);
-	snap_gather_flush(in->gather);
-	r = snap_lane_wait(in->lane);
-	if (r < 0)
-		return snap_fail_errno(error, -r, "writing the snapshot");
-	r = snap_ingest_compact(in, SNAP_DEAD_AT_END, error);
-	if (r == 0)
-		r = check_first(in, folder_fd, error);
 	if (r < 0)
 		return r;
 	r = in->parent ? snap_parent_sync(in->parent) : 0;
@@ -158,8 +148,32 @@ int snap_ingest_commit(SnapIngest *in, int folder_fd,
 	if (r == 0) {
 		drop_stale_hot(folder_fd, former, &meta);
 		result_fill(in, &meta);
-		*ret_result = in->result;
 	}
 	snap_meta_clear(&meta);
+	return r;
+}
+
+int snap_ingest_commit(SnapIngest *in, int folder_fd,
+		       struct snap_ingest_result *ret_result, GError **error)
+{
+	struct snap_call call = { .what = "commit", .path = in->path };
+	int r = in->mapped ? snap_mapped_check(in->mapped, error) : 0;
+
+	if (r < 0)
+		return r;
+	snap_ingest_finish(in);
+	preamble_put(in);
+	snap_gather_flush(in->gather);
+	r = snap_lane_wait(in->lane);
+	if (r < 0)
+		return snap_fail_errno(error, -r, "writing the snapshot");
+	r = snap_ingest_compact(in, SNAP_DEAD_AT_END, error);
+	if (r < 0)
+		return r;
+	snap_call_begin(&call);
+	r = publish(in, folder_fd, error);
+	snap_call_end(&call);
+	if (r == 0)
+		*ret_result = in->result;
 	return r;
 }

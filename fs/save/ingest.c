@@ -22,6 +22,7 @@
 
 #include "format/base/error.h"
 #include "fs/save/ingest-internal.h"
+#include "fs/calls/call.h"
 
 /* The largest state before the first page. QEMU's is a few KiB. */
 #define EARLY_MAX (4 * SNAP_MIB)
@@ -55,13 +56,17 @@ static int append_fills(SnapWriter *w, const struct snap_job *job)
 static int append_job(void *ctx, const struct snap_job *job)
 {
 	SnapIngest *in = ctx;
-	int r = job->fills_any ? append_fills(in->writer, job) : 0;
+	struct snap_call call = { .what = "write", .path = in->path };
+	int r;
 
+	snap_call_begin(&call);
+	r = job->fills_any ? append_fills(in->writer, job) : 0;
 	if (r == 0 && job->n)
 		r = snap_writer_extent(in->writer, job->region, job->pages,
 				       job->n, job->bytes, job->frame_size);
 	if (r == 0 && job->n_shared)
 		r = snap_parent_append(in->parent, in->writer, job);
+	snap_call_end(&call);
 	snap_ingest_note_stats(in);
 	return r;
 }
@@ -72,7 +77,9 @@ int snap_ingest_new(const struct snap_ingest_opts *opts,
 		    SnapIngest **ret_ingest, GError **error)
 {
 	g_autoptr(SnapIngest) in = g_new0(SnapIngest, 1);
-	struct snap_writer_opts w = { .map_memory = opts->map_memory };
+	struct snap_writer_opts w = { .map_memory = opts->map_memory,
+				      .may_publish = opts->may_publish,
+				      .data = opts->data };
 	int r;
 
 	g_mutex_init(&in->lock);
@@ -398,6 +405,11 @@ int snap_ingest_write(SnapIngest *in, const void *data, size_t size,
 bool snap_ingest_scattered(const SnapIngest *in)
 {
 	return snap_parser_info(in->parser)->mapped;
+}
+
+bool snap_ingest_looks(const SnapIngest *in)
+{
+	return in->increments && in->space == SPACE_UNDECIDED;
 }
 
 bool snap_ingest_begun(const SnapIngest *in)

@@ -24,6 +24,9 @@ struct snap_ingest_opts {
 	const char *parent;  /* the folder of the parent; NULL: any will do */
 	bool first;	     /* fail with -EEXIST if a snapshot is there */
 	uint64_t map_memory; /* bytes of memory that the map may take */
+	/* Asked before the snapshot gets its name. */
+	bool (*may_publish)(void *data);
+	void *data;
 };
 
 /* Begins: creates the new file. Returns 0 or -errno. */
@@ -56,6 +59,10 @@ bool snap_ingest_crowded(const SnapIngest *in);
 /* Copies the live extents to a new file if the dead bytes are more than
  * `percent` of the live ones (compact.c). Returns 0 or -errno. */
 int snap_ingest_compact(SnapIngest *in, unsigned percent, GError **error);
+
+/* True when the next bytes may make it look for a parent, which reads the
+ * store. */
+bool snap_ingest_looks(const SnapIngest *in);
 
 /* True when a byte of the stream has come. */
 bool snap_ingest_begun(const SnapIngest *in);

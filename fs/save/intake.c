@@ -30,7 +30,8 @@
 /* A write, or a check, which has no bytes, that waits. */
 struct parked {
 	GList link;
-	snap_save_answer answer;
+	gint64 since;
+	snap_save_answer answer; /* NULL: it was given */
 	void *answer_data;
 	ssize_t good; /* the answer to a write that went well: its size */
 	uint64_t offset;
@@ -48,20 +49,22 @@ struct SnapIntake {
 	bool owned;	    /* the thread owns the ingest */
 	SnapIngest *ingest; /* for its owner, or with the lock held */
 	GQueue parked;
-	struct parked *last; /* the request that ended the stream */
-	bool over;	     /* the stream is complete, or has failed: */
-	int result;	     /* 0 or -errno, */
-	GError *failure;     /* and why */
-	bool ended;	     /* no more writes will come */
-	bool idled;	     /* because none came for long */
-	bool asleep;	     /* the thread is to be woken by the next write */
-	bool moved;	     /* a write came while the thread waited */
-	bool refused;	     /* a refused write was logged */
-	guint parked_writes; /* in `parked`; the rest are checks */
-	bool scattered;	     /* atomic: changes with the lock held only */
-	uint64_t received;   /* atomic, too: a stat must not wait */
-	int error;	     /* once closed, the answer to writes */
-	int outcome;	     /* and to checks */
+	struct parked *last;   /* the request that ended the stream */
+	struct parked *served; /* that the thread takes now */
+	bool over;	       /* the stream is complete, or has failed: */
+	int result;	       /* 0 or -errno, */
+	GError *failure;       /* and why */
+	bool ended;	       /* no more writes will come */
+	bool idled;	       /* because none came for long */
+	bool late;	       /* because one waited for too long */
+	bool asleep;	       /* the thread is to be woken by the next write */
+	bool moved;	       /* a write came while the thread waited */
+	bool refused;	       /* a refused write was logged */
+	guint parked_writes;   /* in `parked`; the rest are checks */
+	bool scattered;	       /* atomic: changes with the lock held only */
+	uint64_t received;     /* atomic, too: a stat must not wait */
+	int error;	       /* once closed, the answer to writes */
+	int outcome;	       /* and to checks */
 };
 
 /* What a request that the ingest has seen gets. */
@@ -111,6 +114,7 @@ static struct parked *parked_new(SnapIntake *k, const void *data, size_t size,
 		return NULL;
 	memset(p, 0, sizeof(*p));
 	p->link.data = p;
+	p->since = g_get_monotonic_time();
 	p->answer = answer;
 	p->answer_data = answer_data;
 	p->good = (ssize_t)size;
@@ -126,7 +130,8 @@ static struct parked *parked_new(SnapIntake *k, const void *data, size_t size,
 static void parked_answer(SnapIntake *k, struct parked *p, ssize_t result)
 {
 	__atomic_sub_fetch(&k->stats->parked, p->size, __ATOMIC_RELAXED);
-	p->answer(p->answer_data, result);
+	if (p->answer)
+		p->answer(p->answer_data, result);
 	g_free(p);
 }
 
@@ -201,7 +206,7 @@ static void note_locked(SnapIntake *k, enum verdict verdict, size_t size,
 static bool claim_locked(SnapIntake *k, size_t size)
 {
 	if (k->owned || k->over || k->parked.head ||
-	    snap_ingest_crowded(k->ingest))
+	    snap_ingest_crowded(k->ingest) || snap_ingest_looks(k->ingest))
 		return false;
 	if (snap_pool_claim(k->pool, size, false))
 		return true;
@@ -371,9 +376,11 @@ static void serve_locked(SnapIntake *k)
 	ssize_t answer = 0;
 
 	k->parked_writes -= p->size > 0;
+	k->served = p;
 	g_mutex_unlock(&k->lock);
 	verdict = take_parked(k, p, &answer);
 	g_mutex_lock(&k->lock);
+	k->served = NULL;
 	/* Writes that came meanwhile may belong to a mapped-ram stream. */
 	if (verdict == LAST && k->result == 0 && k->parked_writes) {
 		if (!p->size) {
@@ -420,6 +427,9 @@ int snap_intake_run(SnapIntake *k, SnapIngest *ingest, GError **error)
 	}
 	if (!k->over)
 		k->result = end_locked(k);
+	if (k->late && k->result == 0)
+		k->result = snap_fail(&k->failure, ETIMEDOUT,
+				      "its writer has waited for too long");
 	g_mutex_unlock(&k->lock);
 	if (k->failure)
 		g_propagate_error(error, g_steal_pointer(&k->failure));
@@ -456,6 +466,53 @@ void snap_intake_close(SnapIntake *k, int error, int outcome)
 	}
 	if (last)
 		parked_answer(k, last, outcome < 0 ? outcome : last->good);
+}
+
+/* Takes over how a request is answered. */
+static void take_answer(struct parked *p, GArray *answers)
+{
+	struct parked taken;
+
+	if (!p || !p->answer)
+		return;
+	taken = *p;
+	g_array_append_val(answers, taken);
+	p->answer = NULL;
+}
+
+void snap_intake_give_up(SnapIntake *k)
+{
+	g_autoptr(GArray) answers =
+		g_array_new(FALSE, FALSE, sizeof(struct parked));
+
+	g_mutex_lock(&k->lock);
+	k->error = k->outcome = -ETIMEDOUT;
+	k->late = k->ended = true;
+	take_answer(k->served, answers);
+	take_answer(k->last, answers);
+	for (GList *l = k->parked.head; l; l = l->next)
+		take_answer(l->data, answers);
+	wake_locked(k);
+	g_mutex_unlock(&k->lock);
+	for (guint i = 0; i < answers->len; i++) {
+		struct parked *p = &g_array_index(answers, struct parked, i);
+
+		p->answer(p->answer_data, -ETIMEDOUT);
+	}
+}
+
+gint64 snap_intake_waits_since(SnapIntake *k)
+{
+	SNAP_LOCKED(&k->lock);
+	const GList *head = k->parked.head;
+	const struct parked *waiting[] = { k->last, k->served,
+					   head ? head->data : NULL };
+	gint64 since = 0;
+
+	for (guint i = 0; i < G_N_ELEMENTS(waiting); i++)
+		if (waiting[i] && (!since || waiting[i]->since < since))
+			since = waiting[i]->since;
+	return since;
 }
 
 uint64_t snap_intake_received(const SnapIntake *k)

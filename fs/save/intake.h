@@ -49,6 +49,15 @@ int snap_intake_run(SnapIntake *k, SnapIngest *ingest, GError **error);
  * `error` (-errno). */
 void snap_intake_close(SnapIntake *k, int error, int outcome);
 
+/* A request has waited for too long: answers it and all others, also later
+ * ones, with -ETIMEDOUT, whatever the thread is doing. snap_intake_run() fails
+ * when that is done. */
+void snap_intake_give_up(SnapIntake *k);
+
+/* Since when the oldest request waits for its answer (monotonic time); 0: none
+ * does. */
+gint64 snap_intake_waits_since(SnapIntake *k);
+
 /* The end of the file as written so far: the largest offset that a write
  * reached, in bytes. */
 uint64_t snap_intake_received(const SnapIntake *k);

@@ -288,10 +288,8 @@ void snap_lane_submit(SnapLane *lane, struct snap_job *job)
 	g_mutex_lock(&lane->lock);
 	g_queue_push_tail_link(&lane->order, &job->link);
 	g_mutex_unlock(&lane->lock);
-	if (!job->n) {
-		job_finish(job, 0);
-		return;
-	}
+	/* Also without a page to compress: to append it may wait for the store,
+	 * and the caller holds locks. */
 	g_mutex_lock(&pool->lock);
 	g_queue_push_tail(&pool->queue, job);
 	if (pool->idle)
@@ -369,7 +367,7 @@ static struct snap_job *pool_next(SnapPool *pool, int *ret_level)
 /* Takes out of a job what its lane need not store. */
 static void job_compare(struct snap_job *job, SnapCompare **compare)
 {
-	if (!job->lane->compare)
+	if (!job->n || !job->lane->compare)
 		return;
 	if (!*compare)
 		*compare = snap_compare_new();

@@ -21,6 +21,7 @@
 #include "format/base/error.h"
 #include "format/base/log.h"
 #include "fs/save/file.h"
+#include "fs/save/guard.h"
 #include "fs/save/ingest.h"
 #include "fs/save/intake.h"
 #include "fs/save/parts.h"
@@ -35,7 +36,9 @@ struct SnapSaver {
 	struct snap_intake_stats intake; /* atomic */
 	SnapPool *pool;
 	SnapSlots *slots;
-	guint idle; /* seconds */
+	SnapGuard *guard;
+	guint idle;    /* seconds */
+	guint timeout; /* seconds */
 	bool increments;
 	GMutex lock;
 	GCond finished;
@@ -59,12 +62,14 @@ struct SnapSave {
 	void *over_data;
 	uid_t uid;
 	bool lean;
+	struct snap_guarded guarded;
 	GMutex lock;
 	GCond changed;
 	guint refs;  /* references; protected by lock, like all fields below */
 	bool thread; /* the thread still runs */
 	enum snap_save_state state;
 	GError *error;
+	bool late; /* it has failed: its writer waited for too long */
 	bool aborted;
 	char *why; /* the reason of the abort; NULL: no message */
 };
@@ -92,6 +97,8 @@ SnapSaver *snap_saver_new(const struct snap_saver_opts *opts)
 	g_cond_init(&saver->finished);
 	saver->catalog = opts->catalog;
 	saver->idle = opts->idle;
+	saver->timeout = opts->timeout;
+	saver->guard = snap_guard_new(opts->timeout);
 	saver->increments = opts->increments;
 	saver->pool = snap_pool_new(threads, opts->level, opts->buffer);
 	saver->slots = snap_slots_new(saver->pool, opts->buffer);
@@ -113,6 +120,7 @@ void snap_saver_free(SnapSaver *saver)
 	if (!saver)
 		return;
 	snap_saver_wait(saver);
+	snap_guard_free(saver->guard);
 	snap_slots_free(saver->slots);
 	snap_pool_free(saver->pool);
 	g_cond_clear(&saver->finished);
@@ -237,6 +245,48 @@ static void save_done(SnapSave *save, const struct snap_ingest_result *res)
 	save_set_state(save, SNAP_SAVE_DONE, NULL);
 }
 
+/* ---- writers that wait for too long ---- */
+
+static void on_late(void *data)
+{
+	SnapSave *save = data;
+	GError *error = NULL;
+
+	snap_fail(&error, ETIMEDOUT,
+		  "its writer has waited for %u seconds (-o timeout=)",
+		  save->saver->timeout);
+	snap_log(SNAP_LOG_ERROR, "%s: not saved: %s", save->what,
+		 error->message);
+	g_mutex_lock(&save->lock);
+	save->late = true;
+	g_mutex_unlock(&save->lock);
+	save_set_state(save, SNAP_SAVE_FAILED, error);
+	snap_intake_give_up(save->intake);
+}
+
+/* Called right before the snapshot gets its name. */
+static bool may_publish(void *data)
+{
+	SnapSave *save = data;
+	SNAP_LOCKED(&save->lock);
+
+	return !save->late;
+}
+
+/* The store answers again. A name that it was asked for before it hung cannot
+ * be taken back. */
+static void late_over(SnapSave *save, bool saved)
+{
+	snap_catalog_note(save->folder_fd, saved ? NULL : save->error->message);
+	if (!saved)
+		return;
+	snap_catalog_preamble_drop(save->folder_fd);
+	snap_log(SNAP_LOG_WARNING,
+		 "%s: it was saved after all: the snapshot was getting its "
+		 "name when its writer had waited for too long",
+		 save->what);
+}
+
 /* ---- the thread ---- */
 
 /* True when the stream is not wanted, even if it is complete. */
@@ -273,6 +323,8 @@ static int save_run(SnapSave *save, struct snap_ingest_result *ret_result,
 		.parent = save->parent,
 		.first = save->parts != NULL,
 		.map_memory = save->lean ? LEAN_MAP_MEMORY : SAVE_MAP_MEMORY,
+		.may_publish = may_publish,
+		.data = save,
 	};
 	g_autoptr(SnapIngest) in = NULL;
 	int r = save->parts ? snap_parts_check(save->parts, error) : 0;
@@ -314,12 +366,16 @@ static gpointer save_thread(gpointer data)
 	int r;
 
 	r = save_run(save, &result, &error);
+	snap_guard_remove(saver->guard, &save->guarded);
 	quiet = r < 0 && is_quiet(save, error);
 	snap_slots_give(saver->slots, save->uid, save->lean);
-	if (r < 0)
-		save_failed(save, error);
+	if (save->late)
+		late_over(save, r == 0);
+	else if (r < 0)
+		save_failed(save, g_steal_pointer(&error));
 	else
 		save_done(save, &result);
+	g_clear_error(&error);
 	/* What the older snapshot used may be free now. */
 	if (r == 0 || saver->increments || save->parent)
 		snap_catalog_collect_later(saver->catalog);
@@ -394,11 +450,16 @@ int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 	save->lean = lean;
 	save->refs = 1;
 	save->thread = true;
+	save->guarded = (struct snap_guarded){ .intake = save->intake,
+					       .late = on_late,
+					       .data = save };
+	snap_guard_add(saver->guard, &save->guarded);
 	saver_begin(saver);
 	thread = g_thread_try_new("save", save_thread, save, NULL);
 	if (!thread) {
 		snap_slots_give(saver->slots, opts->uid, lean);
 		saver_end(saver, NULL, false);
+		snap_guard_remove(saver->guard, &save->guarded);
 		save_free(save);
 		return snap_fail(error, EAGAIN, "%s: cannot start a thread",
 				 opts->path);

@@ -39,6 +39,9 @@ struct snap_saver_opts {
 	int level;	 /* zstd level, or SNAP_LEVEL_AUTO */
 	/* seconds without a byte after which a save is ended; 0: never */
 	guint idle;
+	/* seconds that a writer waits for an answer at most; 0: as long as it
+	 * takes */
+	guint timeout;
 	/* saves store what differs from another snapshot (parent.c);
 	 * snap_catalog_can_link() has been asked */
 	bool increments;
@@ -176,7 +179,8 @@ typedef void (*snap_save_answer)(void *data, ssize_t result);
  * mapped-ram stream may be written at any offset, by several writers at once.
  * Any other stream is written in order: a write elsewhere is answered with
  * -EINVAL, and the save goes on without it. A save into which nobody writes for
- * long fails with -ETIMEDOUT. After a failure every write is answered with that
+ * long fails with -ETIMEDOUT, and so does one that keeps a writer waiting for
+ * longer than `timeout`. After a failure every write is answered with that
  * failure, and after the end of the stream with -EPROTO. */
 void snap_save_write(SnapSave *save, const void *data, size_t size,
 		     uint64_t offset, snap_save_answer answer,

@@ -4,6 +4,7 @@
  * `stats` (counters in the format of Prometheus) and `version`.
  */
 #include "fs/tree/tree-internal.h"
+#include "fs/calls/call.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -104,6 +105,10 @@ static void put_stats(GString *text, SnapTree *tree)
 	if (tree->opts.saver)
 		put_saver(s, tree->opts.saver);
 	put_loader(s, tree->opts.loader);
+	snap_metrics_put(
+		s, "store_wait_seconds", "gauge",
+		"For how long the oldest call of the store has been under way.",
+		snap_calls_seconds());
 	snap_metrics_put(
 		s, "hot_bytes_total", "counter",
 		"Bytes given to the kernel before they were asked for.",

@@ -14,6 +14,7 @@ sys.dont_write_bytecode = True
 import source  # noqa: E402
 
 BELOW_FUSE = ['format/base', 'format/store', 'format/image', 'format/qemu',
+              'fs/calls',
               'fs/catalog', 'fs/save', 'fs/load', 'fs/node', 'fs/plain',
               'fs/hot', 'fs/view', 'fs/incoming', 'fs/tree']
 
@@ -22,8 +23,10 @@ TABLE = {
     'format/store': ['format/base'],
     'format/image': ['format/base', 'format/store'],
     'format/qemu': ['format/base'],
+    'fs/calls': ['format/base'],
     'fs/catalog': ['format/base', 'format/store', 'format/image'],
-    'fs/save': ['format/base', 'format/image', 'format/qemu', 'fs/catalog'],
+    'fs/save': ['format/base', 'format/image', 'format/qemu', 'fs/calls',
+                'fs/catalog'],
     'fs/load': ['format/base', 'format/image'],
     'fs/node': ['format/base'],
     'fs/plain': ['format/base', 'fs/catalog', 'fs/node'],
@@ -31,12 +34,12 @@ TABLE = {
                'fs/node', 'fs/plain'],
     'fs/view': ['format/base', 'format/image', 'format/qemu', 'fs/catalog',
                 'fs/load', 'fs/node', 'fs/plain', 'fs/hot'],
-    'fs/incoming': ['format/base', 'fs/catalog', 'fs/save', 'fs/node',
-                    'fs/plain'],
-    'fs/tree': ['format/base', 'fs/catalog', 'fs/save', 'fs/load', 'fs/node',
+    'fs/incoming': ['format/base', 'fs/calls', 'fs/catalog', 'fs/save',
+                    'fs/node', 'fs/plain'],
+    'fs/tree': ['format/base', 'fs/calls', 'fs/catalog', 'fs/save', 'fs/load', 'fs/node',
                 'fs/plain', 'fs/hot', 'fs/view', 'fs/incoming'],
-    'fs/fuse': ['format/base', 'fs/node', 'fs/tree'],
-    'fs/mount': ['format/base', 'format/store', 'format/image', 'fs/catalog',
+    'fs/fuse': ['format/base', 'fs/calls', 'fs/node', 'fs/tree'],
+    'fs/mount': ['format/base', 'format/store', 'format/image', 'fs/calls', 'fs/catalog',
                  'fs/save', 'fs/load', 'fs/tree', 'fs/fuse'],
     'tools/cli': ['format/base'],
     'tools/store': ['tools/cli'] + BELOW_FUSE,

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/calls/call.h"
+
+#include "format/base/cleanup.h"
+#include "format/base/log.h"
+
+/* After how long the log says what is waited for. */
+#define TELL_US (5 * G_USEC_PER_SEC)
+/* How often the thread looks, and what it looks at. */
+#define LOOK_US G_USEC_PER_SEC
+
+static GMutex lock; /* protects all below */
+static GCond changed;
+static GQueue waits = G_QUEUE_INIT; /* the oldest first */
+static bool asleep;		    /* the thread, until it is woken */
+static bool ending;
+static gint64 told; /* since when the log says that the store hangs; 0: not */
+static gint64 returned;
+static GThread *thread;
+
+/* What the calling thread has begun last. */
+static __thread struct snap_call *mine;
+
+void snap_call_begin(struct snap_call *wait)
+{
+	SNAP_LOCKED(&lock);
+
+	wait->link.data = wait;
+	wait->since = g_get_monotonic_time();
+	wait->quiet = false;
+	g_queue_push_tail_link(&waits, &wait->link);
+	mine = wait;
+	/* A thread that does not sleep looks again soon enough. */
+	if (asleep)
+		g_cond_signal(&changed);
+	asleep = false;
+}
+
+void snap_call_end(struct snap_call *wait)
+{
+	SNAP_LOCKED(&lock);
+
+	g_queue_unlink(&waits, &wait->link);
+	returned = g_get_monotonic_time();
+	if (mine == wait)
+		mine = NULL;
+}
+
+void snap_call_hush(struct snap_call *wait)
+{
+	SNAP_LOCKED(&lock);
+
+	wait->quiet = true;
+}
+
+void snap_call_hush_mine(void)
+{
+	if (mine)
+		snap_call_hush(mine);
+}
+
+/* The oldest wait for the store, or NULL. */
+static const struct snap_call *oldest_locked(void)
+{
+	for (GList *l = waits.head; l; l = l->next)
+		if (!((struct snap_call *)l->data)->quiet)
+			return l->data;
+	return NULL;
+}
+
+static char *name_of(const struct snap_call *wait)
+{
+	if (wait->ops)
+		return wait->ops->name(wait);
+	return g_strdup_printf("%s of %s", wait->what, wait->path);
+}
+
+/* What the log is to say now, or NULL. */
+static char *news_locked(gint64 now)
+{
+	const struct snap_call *wait = oldest_locked();
+	bool hangs = wait && now - wait->since >= TELL_US;
+	g_autofree char *name = NULL;
+	gint64 since = told;
+
+	if (hangs == (told != 0))
+		return NULL;
+	told = hangs ? wait->since : 0;
+	if (!hangs)
+		return g_strdup_printf("the store answers again, after %u s",
+				       (guint)((now - since) / G_USEC_PER_SEC));
+	name = name_of(wait);
+	return g_strdup_printf("waiting for the store since %u s: %s",
+			       (guint)((now - told) / G_USEC_PER_SEC), name);
+}
+
+static void look_locked(gint64 now)
+{
+	for (GList *l = waits.head; l; l = l->next) {
+		struct snap_call *wait = l->data;
+
+		if (now - wait->since < LOOK_US)
+			return;
+		if (wait->ops && wait->ops->look)
+			wait->ops->look(wait);
+	}
+}
+
+static gpointer watch_thread(gpointer data)
+{
+	SNAP_LOCKED(&lock);
+
+	while (!ending) {
+		gint64 now = g_get_monotonic_time();
+		g_autofree char *news = news_locked(now);
+
+		if (news) {
+			g_mutex_unlock(&lock);
+			snap_log(SNAP_LOG_WARNING, "%s", news);
+			g_mutex_lock(&lock);
+		}
+		look_locked(now);
+		asleep = !waits.head && !told;
+		if (asleep)
+			g_cond_wait(&changed, &lock);
+		else
+			g_cond_wait_until(&changed, &lock, now + LOOK_US);
+	}
+	return NULL;
+}
+
+void snap_calls_start(void)
+{
+	ending = false;
+	thread = g_thread_new("watch", watch_thread, NULL);
+}
+
+void snap_calls_stop(void)
+{
+	g_mutex_lock(&lock);
+	ending = true;
+	g_cond_signal(&changed);
+	g_mutex_unlock(&lock);
+	g_thread_join(g_steal_pointer(&thread));
+}
+
+guint snap_calls_seconds(void)
+{
+	SNAP_LOCKED(&lock);
+	const struct snap_call *wait = oldest_locked();
+
+	return wait ? (guint)((g_get_monotonic_time() - wait->since) /
+			      G_USEC_PER_SEC)
+		    : 0;
+}
+
+gint64 snap_calls_returned(void)
+{
+	SNAP_LOCKED(&lock);
+
+	return returned;
+}

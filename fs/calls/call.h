@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What waits for the store, and since when.
+ *
+ * The store may lie on a file system that stops answering for a while: a
+ * cluster, a server. Then a call of ours does not return. Whoever makes such a
+ * call says so before and after. One thread looks at what is under way each
+ * second, logs what is waited for when that has lasted for some seconds, and
+ * logs that it goes on. While nothing is under way, it sleeps.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+
+struct snap_call;
+
+struct snap_call_ops {
+	/* What is waited for, as "read of vm1/ram"; g_free. */
+	char *(*name)(const struct snap_call *wait);
+	/* It has lasted for a second or more; called each second. May be
+	 * NULL. */
+	void (*look)(struct snap_call *wait);
+};
+
+/* Something that is under way. Both functions of `ops` are called with the
+ * lock of this room held: they begin and end no wait, and touch no file of the
+ * store. */
+struct snap_call {
+	const struct snap_call_ops *ops;
+	const char *what; /* with ops NULL: "what of path" */
+	const char *path;
+	/* the rest is this room's */
+	GList link;
+	gint64 since;
+	bool quiet;
+};
+
+/* It begins, and ends, in any thread. */
+void snap_call_begin(struct snap_call *wait);
+void snap_call_end(struct snap_call *wait);
+
+/* It goes on, but it is not for the store that it waits: the log does not name
+ * it. */
+void snap_call_hush(struct snap_call *wait);
+
+/* The same for what the calling thread has begun last. */
+void snap_call_hush_mine(void);
+
+/* Starts and stops the thread. Without it, nothing is looked at. */
+void snap_calls_start(void);
+void snap_calls_stop(void);
+
+/* For how many seconds the oldest call of the store has been under way; 0: none
+ * is, or not for long. */
+guint snap_calls_seconds(void);
+
+/* When the last call of the store returned; monotonic time. */
+gint64 snap_calls_returned(void);
