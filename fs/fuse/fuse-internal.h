@@ -40,6 +40,9 @@ void snap_inode_reply_result(fuse_req_t req, int r);
 
 /* ---- open files (ops-file.c) ---- */
 
+/* Answers a request that was kept, with 0 or an error. */
+void snap_answer_result(void *request, ssize_t result);
+
 /* Requests, as struct fuse_lowlevel_ops has them. */
 void snap_op_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 		    mode_t mode, struct fuse_file_info *fi);
@@ -75,6 +78,34 @@ void snap_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
  * when no save runs. */
 void snap_wait_begin(void);
 void snap_wait_end(void);
+
+/* ---- serving (serve.c) ---- */
+
+typedef struct SnapServer SnapServer;
+
+/* A server of a session with at most so many threads; both are borrowed. */
+SnapServer *snap_server_new(const struct snap_session_opts *opts,
+			    struct fuse_session *se, guint threads);
+/* Its threads must have ended. */
+void snap_server_free(SnapServer *server);
+
+/* Serves until the session ends and all threads have left. 0 or -errno. */
+int snap_server_run(SnapServer *server);
+
+/* Ends the session; from any thread. */
+void snap_server_end(SnapServer *server);
+
+/* A request that is answered when its function has returned: keeps it until
+ * snap_request_done(). For the thread that serves it. */
+struct snap_request *snap_request_keep(fuse_req_t req);
+fuse_req_t snap_request_req(const struct snap_request *request);
+void snap_request_done(struct snap_request *request);
+
+/* True when a thread of another process is about to die (dying.c). */
+bool snap_is_dying(const struct snap_session_opts *opts, pid_t thread);
+
+/* The same by the text of its /proc/PID/stat. */
+bool snap_dying_parse(const char *stat);
 
 /* ---- once mounted (ready.c) ---- */
 

@@ -73,12 +73,13 @@ void snap_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 static void answer_write(void *data, ssize_t result)
 {
-	fuse_req_t req = data;
+	fuse_req_t req = snap_request_req(data);
 
 	if (result < 0)
 		snap_inode_reply_result(req, (int)result);
 	else
 		fuse_reply_write(req, (size_t)result);
+	snap_request_done(data);
 }
 
 void snap_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size,
@@ -87,17 +88,19 @@ void snap_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size,
 	if (fi->lock_owner)
 		snap_handle_note_writer(handle_of(fi), fi->lock_owner);
 	snap_handle_write(handle_of(fi), buf, size, (uint64_t)off, answer_write,
-			  req);
+			  snap_request_keep(req));
 }
 
-static void answer_result(void *data, ssize_t result)
+void snap_answer_result(void *data, ssize_t result)
 {
-	snap_inode_reply_result(data, (int)result);
+	snap_inode_reply_result(snap_request_req(data), (int)result);
+	snap_request_done(data);
 }
 
 void snap_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	snap_handle_flush(handle_of(fi), fi->lock_owner, answer_result, req);
+	snap_handle_flush(handle_of(fi), fi->lock_owner, snap_answer_result,
+			  snap_request_keep(req));
 }
 
 void snap_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -109,7 +112,8 @@ void snap_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 void snap_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 		   struct fuse_file_info *fi)
 {
-	snap_handle_sync(handle_of(fi), datasync, answer_result, req);
+	snap_handle_sync(handle_of(fi), datasync, snap_answer_result,
+			 snap_request_keep(req));
 }
 
 void snap_op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,

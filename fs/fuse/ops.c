@@ -240,11 +240,6 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 		req, snap_tree_rmdir(snap_inode_tree(req), folder, name));
 }
 
-static void answer_result(void *data, ssize_t result)
-{
-	snap_inode_reply_result(data, (int)result);
-}
-
 static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 		      fuse_ino_t newparent, const char *newname, unsigned flags)
 {
@@ -256,7 +251,8 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 	if (!to_folder)
 		return;
 	snap_tree_rename(snap_inode_tree(req), folder, name, to_folder, newname,
-			 flags, &caller, answer_result, req);
+			 flags, &caller, snap_answer_result,
+			 snap_request_keep(req));
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)

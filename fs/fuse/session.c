@@ -12,7 +12,6 @@
 #include "fs/fuse/fuse-internal.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -35,7 +34,7 @@ struct SnapSession {
 	GThread *notifier;
 	GThread *signals;
 	GAsyncQueue *changes; /* of struct change */
-	pthread_t serving;    /* the thread of the loop */
+	SnapServer *server;   /* NULL: it does not serve */
 	gint ending;	      /* send no notification any more; atomic */
 	gint served;	      /* the loop has ended; atomic */
 };
@@ -261,31 +260,17 @@ static gpointer ready_thread(gpointer data)
 	return NULL;
 }
 
-static int session_serve(SnapSession *s)
+static SnapServer *make_server(SnapSession *s)
 {
-	struct fuse_loop_config *config = fuse_loop_cfg_create();
 	guint threads = s->opts.threads;
-	int r;
 
 	if (!threads)
 		threads = CLAMP(THREADS_A_PROCESSOR * g_get_num_processors(),
 				THREADS_MIN, THREADS_MAX);
-	fuse_loop_cfg_set_clone_fd(config, 0);
-	fuse_loop_cfg_set_max_threads(config, threads);
-	fuse_loop_cfg_set_idle_threads(config, threads);
-	r = fuse_session_loop_mt(s->se, config);
-	fuse_loop_cfg_destroy(config);
-	return r;
+	return snap_server_new(&s->opts, s->se, threads);
 }
 
 /* ---- signals ---- */
-
-/* Does no more than to wake the loop. */
-#define WAKE SIGUSR1
-
-static void on_wake(int signal)
-{
-}
 
 /* The signals that end the mount; one that is ignored (nohup) does not. They
  * are blocked in all threads. */
@@ -314,22 +299,8 @@ static gpointer signals_thread(gpointer data)
 		return NULL;
 	snap_tree_end_saves(s->opts.tree);
 	notifier_stop(s);
-	fuse_session_exit(s->se);
-	/* Again, as the loop may have looked just before and slept then. */
-	while (!g_atomic_int_get(&s->served)) {
-		pthread_kill(s->serving, WAKE);
-		g_usleep(10000);
-	}
+	snap_server_end(s->server);
 	return NULL;
-}
-
-static void signals_start(SnapSession *s)
-{
-	struct sigaction wake = { .sa_handler = on_wake };
-
-	sigaction(WAKE, &wake, NULL);
-	s->serving = pthread_self();
-	s->signals = g_thread_new("signals", signals_thread, s);
 }
 
 /* When the loop has ended. */
@@ -349,13 +320,15 @@ int snap_session_run(SnapSession *s, SnapTree *tree, GError **error)
 	snap_tree_mounted(tree, s->about.device);
 	snap_wait_begin();
 	notifier_start(s);
-	signals_start(s);
+	s->server = make_server(s);
+	s->signals = g_thread_new("signals", signals_thread, s);
 	s->ready = g_thread_new("ready", ready_thread, s);
-	r = session_serve(s);
+	r = snap_server_run(s->server);
 	signals_stop(s);
 	notifier_stop(s);
 	snap_tree_drain(tree);
 	snap_wait_end();
+	snap_server_free(g_steal_pointer(&s->server));
 	session_unmount(s);
 	g_thread_join(s->ready);
 	notifier_free(s);

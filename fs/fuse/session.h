@@ -23,6 +23,8 @@ struct snap_session_opts {
 	/* Called once, when the mount answers; from a thread of its own. */
 	void (*ready)(void *data);
 	void *data;
+	/* Opens /proc/THREAD/NAME: a descriptor, or -errno. */
+	int (*open_proc)(pid_t thread, const char *name);
 	/* Unmounts what has lost its program at `point`: called when libfuse
 	 * has closed the connection, and may not have been allowed to unmount.
 	 * Returns 0 or -errno. */

@@ -168,6 +168,7 @@ static int mount_store(struct mount *m, SnapCatalog *catalog, GError **error)
 		.max_read = (guint)o->max_read,
 		.ready = on_ready,
 		.data = m,
+		.open_proc = snap_outside_open_proc,
 		.unmount = snap_outside_unmount,
 	};
 	struct snap_confine_opts confine = {

@@ -46,10 +46,11 @@ enum what {
 	OPEN_STATUS,
 	OPEN_MAPS,
 	OPEN_PAGEMAP,
+	OPEN_STAT,
 	UNMOUNT,
 };
 
-static const char *const opened[] = { "status", "maps", "pagemap" };
+static const char *const opened[] = { "status", "maps", "pagemap", "stat" };
 
 struct request {
 	enum what what;

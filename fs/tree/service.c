@@ -105,10 +105,9 @@ static void put_stats(GString *text, SnapTree *tree)
 	if (tree->opts.saver)
 		put_saver(s, tree->opts.saver);
 	put_loader(s, tree->opts.loader);
-	snap_metrics_put(
-		s, "store_wait_seconds", "gauge",
-		"For how long the oldest call of the store has been under way.",
-		snap_calls_seconds());
+	snap_metrics_put(s, "store_wait_seconds", "gauge",
+			 "Age of the oldest call of the store.",
+			 snap_calls_seconds());
 	snap_metrics_put(
 		s, "hot_bytes_total", "counter",
 		"Bytes given to the kernel before they were asked for.",

@@ -37,7 +37,8 @@ void snap_tickets_free(SnapTickets *tickets)
 	g_free(tickets);
 }
 
-/* The ticket of a thread for a folder, or NULL. */
+/* The ticket of a thread for a folder; with NULL, one that is not out. NULL:
+ * there is none. */
 static struct ticket *find_locked(SnapTickets *tickets, const SnapNode *folder,
 				  pid_t thread)
 {
@@ -45,23 +46,10 @@ static struct ticket *find_locked(SnapTickets *tickets, const SnapNode *folder,
 
 	for (guint i = 0; i < TICKETS; i++) {
 		struct ticket *t = &tickets->tickets[i];
+		bool out = t->folder && t->until >= now;
 
-		if (t->folder == folder && t->thread == thread &&
-		    t->until >= now)
-			return t;
-	}
-	return NULL;
-}
-
-/* A ticket that is not out, or NULL. */
-static struct ticket *free_locked(SnapTickets *tickets)
-{
-	gint64 now = g_get_monotonic_time();
-
-	for (guint i = 0; i < TICKETS; i++) {
-		struct ticket *t = &tickets->tickets[i];
-
-		if (!t->folder || t->until < now)
+		if (folder ? out && t->folder == folder && t->thread == thread
+			   : !out)
 			return t;
 	}
 	return NULL;
@@ -77,7 +65,7 @@ bool snap_tickets_issue(SnapTickets *tickets, const SnapNode *folder,
 		t->folder = NULL;
 		return false;
 	}
-	t = free_locked(tickets);
+	t = find_locked(tickets, NULL, 0);
 	if (t)
 		*t = (struct ticket){ folder, thread,
 				      g_get_monotonic_time() + TICKET_US };

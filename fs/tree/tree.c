@@ -72,6 +72,22 @@ void snap_tree_forget(SnapTree *tree, uint64_t number, uint64_t n)
 	snap_nodes_forget(tree->nodes, number, n);
 }
 
+char *snap_tree_path(SnapTree *tree, uint64_t number)
+{
+	g_autoptr(SnapNode) node = snap_nodes_get(tree->nodes, number);
+	SnapIncoming *in = node ? snap_incoming_of(node) : NULL;
+	struct snap_view_of view;
+
+	if (in)
+		return snap_folder_path(snap_incoming_folder(in),
+					snap_incoming_name(in));
+	if (node && snap_view_of(node, &view))
+		return snap_folder_path(view.folder, snap_view_name(view.view));
+	return node && node->ops->clear == snap_store_clear
+		       ? snap_store_path(node)
+		       : g_strdup("a file");
+}
+
 int snap_tree_statfs(SnapTree *tree, struct statvfs *ret)
 {
 	int fd = snap_catalog_fd(tree->opts.catalog);

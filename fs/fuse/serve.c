@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Threads that take requests from the kernel and serve them, one at a time
+ * each. One more is started when none is left to take the next.
+ *
+ * libfuse has such a loop. This one also knows what each thread is at, and
+ * since when: the store may let a thread wait for as long as it likes. The
+ * process that waits for the answer could not even be killed then: the kernel
+ * waits for an answer to a request that was taken (request_wait_answer() in its
+ * fs/fuse/dev.c). So a request whose process is about to die is answered here,
+ * in the thread's place. The kernel takes the first answer to a request, and
+ * ENOENT is what the thread gets for its own (fuse_dev_do_write()).
+ */
+#include "fs/fuse/fuse-internal.h"
+
+#include <errno.h>
+#include <linux/fuse.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "format/base/cleanup.h"
+#include "fs/calls/call.h"
+
+struct SnapServer {
+	const struct snap_session_opts *opts;
+	struct fuse_session *se;
+	guint most; /* threads */
+	GMutex lock;
+	GCond changed;
+	GQueue workers; /* protected by lock, as the rest */
+	guint waiting;	/* of them, for a request */
+	int error;	/* the first one that ended a thread, or 0 */
+};
+
+struct worker {
+	GList link;
+	SnapServer *server;
+	pthread_t thread;
+	bool waits; /* for a request */
+};
+
+/* ---- requests under way ---- */
+
+struct snap_request {
+	struct snap_call call; /* first */
+	SnapServer *server;
+	uint64_t unique;
+	uint64_t node;
+	uint32_t opcode;
+	pid_t thread;	/* that waits for the answer; 0: nobody */
+	fuse_req_t req; /* if it is answered later */
+	gint refs;	/* atomic */
+};
+
+/* What the calling thread serves. */
+static __thread struct snap_request *present;
+
+static const char *const names[] = {
+	[FUSE_LOOKUP] = "lookup",     [FUSE_GETATTR] = "stat",
+	[FUSE_SETATTR] = "change",    [FUSE_READLINK] = "readlink",
+	[FUSE_SYMLINK] = "symlink",   [FUSE_MKNOD] = "mknod",
+	[FUSE_MKDIR] = "mkdir",	      [FUSE_UNLINK] = "unlink",
+	[FUSE_RMDIR] = "rmdir",	      [FUSE_RENAME] = "rename",
+	[FUSE_LINK] = "link",	      [FUSE_OPEN] = "open",
+	[FUSE_READ] = "read",	      [FUSE_WRITE] = "write",
+	[FUSE_STATFS] = "statfs",     [FUSE_RELEASE] = "close",
+	[FUSE_FSYNC] = "fsync",	      [FUSE_SETXATTR] = "setxattr",
+	[FUSE_GETXATTR] = "getxattr", [FUSE_LISTXATTR] = "listxattr",
+	[FUSE_FLUSH] = "close",	      [FUSE_OPENDIR] = "list",
+	[FUSE_READDIR] = "list",      [FUSE_FSYNCDIR] = "fsync",
+	[FUSE_CREATE] = "create",     [FUSE_FALLOCATE] = "fallocate",
+	[FUSE_RENAME2] = "rename",    [FUSE_LSEEK] = "seek",
+};
+
+/* Those that name something in the folder that they are about. */
+static bool is_in_folder(uint32_t opcode)
+{
+	switch (opcode) {
+	case FUSE_LOOKUP:
+	case FUSE_SYMLINK:
+	case FUSE_MKNOD:
+	case FUSE_MKDIR:
+	case FUSE_UNLINK:
+	case FUSE_RMDIR:
+	case FUSE_RENAME:
+	case FUSE_RENAME2:
+	case FUSE_LINK:
+	case FUSE_CREATE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static char *request_name(const struct snap_call *call)
+{
+	const struct snap_request *r = (const struct snap_request *)call;
+	g_autofree char *path = snap_tree_path(r->server->opts->tree, r->node);
+	const char *name =
+		r->opcode < G_N_ELEMENTS(names) ? names[r->opcode] : NULL;
+
+	return g_strdup_printf("%s %s %s", name ? name : "a request",
+			       is_in_folder(r->opcode) ? "in" : "of",
+			       *path ? path : "the top folder");
+}
+
+/* Called while the store does not answer: lets a process go that is to die. */
+static void request_look(struct snap_call *call)
+{
+	struct snap_request *r = (struct snap_request *)call;
+	struct fuse_out_header answer = { .len = sizeof(answer),
+					  .error = -EINTR,
+					  .unique = r->unique };
+
+	if (!r->thread || !snap_is_dying(r->server->opts, r->thread))
+		return;
+	r->thread = 0;
+	/* If it is answered already, that is as well. */
+	if (write(fuse_session_fd(r->server->se), &answer, sizeof(answer)) < 0)
+		errno = 0;
+}
+
+static const struct snap_call_ops request_ops = {
+	.name = request_name,
+	.look = request_look,
+};
+
+/* A request was taken. */
+static void request_begin(struct snap_request *r,
+			  const struct fuse_in_header *in)
+{
+	r->call.ops = &request_ops;
+	r->unique = in->unique;
+	r->node = in->nodeid;
+	r->opcode = in->opcode;
+	r->thread = (pid_t)in->pid;
+	r->refs = 1;
+	present = r;
+	snap_call_begin(&r->call);
+}
+
+static bool request_unref(struct snap_request *r)
+{
+	if (!g_atomic_int_dec_and_test(&r->refs))
+		return false;
+	snap_call_end(&r->call);
+	return true;
+}
+
+/* The thread is done with a request; returns what it takes for the next. */
+static struct snap_request *request_leave(struct snap_request *r)
+{
+	/* It waits for a save, which says by itself what that waits for. */
+	if (g_atomic_int_get(&r->refs) > 1)
+		snap_call_hush(&r->call);
+	return request_unref(r) ? r : g_new0(struct snap_request, 1);
+}
+
+struct snap_request *snap_request_keep(fuse_req_t req)
+{
+	struct snap_request *r = present;
+
+	r->req = req;
+	g_atomic_int_inc(&r->refs);
+	return r;
+}
+
+fuse_req_t snap_request_req(const struct snap_request *r)
+{
+	return r->req;
+}
+
+void snap_request_done(struct snap_request *r)
+{
+	if (request_unref(r))
+		g_free(r);
+}
+
+/* ---- threads ---- */
+
+static gpointer worker_thread(gpointer data);
+
+/* Starts one more thread; false where there is none to be had. */
+static bool start_locked(SnapServer *s)
+{
+	struct worker *w = g_new0(struct worker, 1);
+	GThread *thread;
+
+	w->link.data = w;
+	w->server = s;
+	w->waits = true;
+	thread = g_thread_try_new("serve", worker_thread, w, NULL);
+	if (!thread) {
+		g_free(w);
+		return false;
+	}
+	g_thread_unref(thread);
+	s->waiting++;
+	g_queue_push_tail_link(&s->workers, &w->link);
+	return true;
+}
+
+static void set_waits(struct worker *w, bool waits)
+{
+	SnapServer *s = w->server;
+	SNAP_LOCKED(&s->lock);
+
+	w->waits = waits;
+	s->waiting += waits ? 1 : -1u;
+	if (!s->waiting && s->workers.length < s->most)
+		start_locked(s);
+}
+
+/* Waits for a request: its size; 0 or -errno at the end. */
+static int receive(struct worker *w, struct fuse_buf *buf)
+{
+	int r = -EINTR;
+
+	while (r == -EINTR && !fuse_session_exited(w->server->se))
+		r = fuse_session_receive_buf(w->server->se, buf);
+	return r == -EINTR ? 0 : r;
+}
+
+/* The thread ends, and with it all others. */
+static void leave(struct worker *w, int error)
+{
+	SnapServer *s = w->server;
+	SNAP_LOCKED(&s->lock);
+
+	fuse_session_exit(s->se);
+	if (!s->error)
+		s->error = error;
+	s->waiting--;
+	g_queue_unlink(&s->workers, &w->link);
+	g_cond_broadcast(&s->changed);
+	g_free(w);
+}
+
+static gpointer worker_thread(gpointer data)
+{
+	struct worker *w = data;
+	SnapServer *s = w->server;
+	struct snap_request *request = g_new0(struct snap_request, 1);
+	struct fuse_buf buf = { 0 };
+	int r;
+
+	g_mutex_lock(&s->lock);
+	w->thread = pthread_self();
+	g_mutex_unlock(&s->lock);
+	request->server = s;
+	while ((r = receive(w, &buf)) > 0) {
+		set_waits(w, false);
+		request_begin(request, buf.mem);
+		fuse_session_process_buf(s->se, &buf);
+		request = request_leave(request);
+		request->server = s;
+		set_waits(w, true);
+	}
+	free(buf.mem);
+	g_free(request);
+	leave(w, r);
+	return NULL;
+}
+
+/* ---- the server ---- */
+
+SnapServer *snap_server_new(const struct snap_session_opts *opts,
+			    struct fuse_session *se, guint threads)
+{
+	SnapServer *s = g_new0(SnapServer, 1);
+
+	s->opts = opts;
+	s->se = se;
+	s->most = threads;
+	g_mutex_init(&s->lock);
+	g_cond_init(&s->changed);
+	return s;
+}
+
+void snap_server_free(SnapServer *s)
+{
+	g_cond_clear(&s->changed);
+	g_mutex_clear(&s->lock);
+	g_free(s);
+}
+
+/* Does no more than to end a wait for a request. */
+#define WAKE SIGUSR1
+
+static void on_wake(int signal)
+{
+}
+
+/* Ends the waits for requests. A thread that serves one is left alone. */
+static void wake_locked(SnapServer *s)
+{
+	for (GList *l = s->workers.head; l; l = l->next) {
+		struct worker *w = l->data;
+
+		if (w->waits && w->thread)
+			pthread_kill(w->thread, WAKE);
+	}
+}
+
+int snap_server_run(SnapServer *s)
+{
+	struct sigaction wake = { .sa_handler = on_wake };
+	SNAP_LOCKED(&s->lock);
+
+	sigaction(WAKE, &wake, NULL);
+	if (!start_locked(s))
+		return -EAGAIN;
+	while (!fuse_session_exited(s->se))
+		g_cond_wait(&s->changed, &s->lock);
+	/* Again and again, as a thread may have looked just before, and wait
+	 * then. */
+	while (s->workers.head) {
+		wake_locked(s);
+		g_cond_wait_until(&s->changed, &s->lock,
+				  g_get_monotonic_time() + 10000);
+	}
+	return s->error;
+}
+
+void snap_server_end(SnapServer *s)
+{
+	SNAP_LOCKED(&s->lock);
+
+	fuse_session_exit(s->se);
+	g_cond_broadcast(&s->changed);
+}
