@@ -89,8 +89,9 @@ SnapServer *snap_server_new(const struct snap_session_opts *opts,
 /* Its threads must have ended. */
 void snap_server_free(SnapServer *server);
 
-/* Serves until the session ends and all threads have left. 0 or -errno. */
-int snap_server_run(SnapServer *server);
+/* Serves until the session ends and all threads have left. Calls `ends` before
+ * it waits for them. 0 or -errno. */
+int snap_server_run(SnapServer *server, void (*ends)(void *data), void *data);
 
 /* Ends the session; from any thread. */
 void snap_server_end(SnapServer *server);

@@ -303,7 +303,7 @@ static void wake_locked(SnapServer *s)
 	}
 }
 
-int snap_server_run(SnapServer *s)
+int snap_server_run(SnapServer *s, void (*ends)(void *data), void *data)
 {
 	struct sigaction wake = { .sa_handler = on_wake };
 	SNAP_LOCKED(&s->lock);
@@ -313,6 +313,7 @@ int snap_server_run(SnapServer *s)
 		return -EAGAIN;
 	while (!fuse_session_exited(s->se))
 		g_cond_wait(&s->changed, &s->lock);
+	ends(data);
 	/* Again and again, as a thread may have looked just before, and wait
 	 * then. */
 	while (s->workers.head) {

@@ -19,6 +19,7 @@
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "format/base/log.h"
+#include "fs/calls/call.h"
 
 /* Threads that serve requests. Reads decompress in them, so there are more than
  * processors; but not many more, as each holds buffers of some 2 MiB. */
@@ -37,6 +38,7 @@ struct SnapSession {
 	SnapServer *server;   /* NULL: it does not serve */
 	gint ending;	      /* send no notification any more; atomic */
 	gint served;	      /* the loop has ended; atomic */
+	gint limited;	      /* limit_end() was called; atomic */
 };
 
 /* ---- pages before they are asked for ---- */
@@ -248,6 +250,44 @@ void snap_session_free(SnapSession *s)
 	g_free(s);
 }
 
+/* ---- an end without the store ---- */
+
+/* The mount ends; when no call of the store has returned for so long, the end
+ * does not wait for it any longer. */
+#define LAST_US (10 * G_USEC_PER_SEC)
+
+static void (*give_up)(void);
+
+static gpointer last_thread(gpointer data)
+{
+	gint64 since = g_get_monotonic_time(), now = since;
+
+	while (now < since + LAST_US) {
+		g_usleep((gulong)(since + LAST_US - now));
+		now = g_get_monotonic_time();
+		since = MAX(since, snap_calls_returned());
+	}
+	snap_log(SNAP_LOG_ERROR,
+		 "the store does not answer: the mount ends without it");
+	give_up();
+	return NULL;
+}
+
+/* The end begins; may be called again. The thread is still there when the
+ * process ends, if all goes well. */
+static void limit_end(void *data)
+{
+	SnapSession *s = data;
+	GThread *thread;
+
+	if (!g_atomic_int_compare_and_exchange(&s->limited, 0, 1))
+		return;
+	give_up = s->opts.give_up;
+	thread = g_thread_try_new("last", last_thread, NULL, NULL);
+	if (thread)
+		g_thread_unref(thread);
+}
+
 /* ---- serving ---- */
 
 static gpointer ready_thread(gpointer data)
@@ -297,6 +337,7 @@ static gpointer signals_thread(gpointer data)
 		;
 	if (g_atomic_int_get(&s->served))
 		return NULL;
+	limit_end(s);
 	snap_tree_end_saves(s->opts.tree);
 	notifier_stop(s);
 	snap_server_end(s->server);
@@ -323,7 +364,7 @@ int snap_session_run(SnapSession *s, SnapTree *tree, GError **error)
 	s->server = make_server(s);
 	s->signals = g_thread_new("signals", signals_thread, s);
 	s->ready = g_thread_new("ready", ready_thread, s);
-	r = snap_server_run(s->server);
+	r = snap_server_run(s->server, limit_end, s);
 	signals_stop(s);
 	notifier_stop(s);
 	snap_tree_drain(tree);

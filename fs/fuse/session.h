@@ -29,6 +29,9 @@ struct snap_session_opts {
 	 * has closed the connection, and may not have been allowed to unmount.
 	 * Returns 0 or -errno. */
 	int (*unmount)(void);
+	/* The mount is to end, and the store has not answered for long: ends
+	 * the process, whatever its threads wait for. */
+	void (*give_up)(void);
 };
 
 /* Tells libfuse's version (format/base/version.h). */
@@ -40,7 +43,8 @@ int snap_session_mount(const struct snap_session_opts *opts,
 
 /* Serves the tree until it is unmounted, or until SIGINT, SIGTERM or SIGHUP,
  * which all other threads must have blocked. Then ends the saves that run, and
- * unmounts it. 0; -errno when it cannot be served. */
+ * unmounts it. 0; -errno when it cannot be served. While the store does not
+ * answer, `give_up` is called instead, also after this has returned. */
 int snap_session_run(SnapSession *session, SnapTree *tree, GError **error);
 
 /* Unmounts, unless that is done. */

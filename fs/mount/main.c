@@ -115,6 +115,14 @@ static void on_ready(void *data)
 		snap_process_detach(m->tell, m->errors, m->opts.log != NULL);
 }
 
+/* The mount is to end, and cannot: ends the process. The one outside unmounts.
+ */
+static void give_up(void)
+{
+	snap_outside_unmount_later();
+	_exit(SNAP_MOUNT_SYSTEM);
+}
+
 /* Connects the rooms for an open store, and serves until the mount ends. */
 static int serve(struct mount *m, SnapCatalog *catalog, SnapSession *session,
 		 GError **error)
@@ -170,6 +178,7 @@ static int mount_store(struct mount *m, SnapCatalog *catalog, GError **error)
 		.data = m,
 		.open_proc = snap_outside_open_proc,
 		.unmount = snap_outside_unmount,
+		.give_up = give_up,
 	};
 	struct snap_confine_opts confine = {
 		.store_fd = snap_catalog_fd(catalog),
@@ -187,6 +196,7 @@ static int mount_store(struct mount *m, SnapCatalog *catalog, GError **error)
 		r = snap_session_mount(&session_opts, &session, error);
 	if (r < 0)
 		return r;
+	snap_outside_mounted();
 	snap_confine(&confine);
 	return serve(m, catalog, session, error);
 }

@@ -10,22 +10,30 @@
  * look into a process when maps and pagemap are opened (proc_mem_open() in its
  * fs/proc/base.c), not when they are read.
  *
- * Requests and answers are messages over a pair of sockets. The end of the
- * mount's process closes its socket, and ends this process.
+ * Requests and answers are messages over a pair of sockets.
+ *
+ * The mount's main thread holds a lock as long as it lives. When it was killed,
+ * others of its threads may stay, and wait in the kernel: for the store, or for
+ * a lock of a folder whose holder waits for an answer of the mount. Their files
+ * stay open then, the kernel's connection to the mount among them, and whoever
+ * uses the mount waits for ever. So this process ends the connection.
  */
 #include "fs/mount/outside.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -47,6 +55,7 @@ enum what {
 	OPEN_MAPS,
 	OPEN_PAGEMAP,
 	OPEN_STAT,
+	MOUNTED,
 	UNMOUNT,
 };
 
@@ -63,7 +72,50 @@ union control {
 	char room[CMSG_SPACE(sizeof(int))];
 };
 
+/* What both processes have. */
+static struct shared {
+	pthread_mutex_t alive; /* the main thread of the mount holds it */
+	gint unmount;	       /* when it has ended; atomic */
+} * shared;
+
 /* ---- the process outside ---- */
+
+static gint mounted = -1; /* device_of() the mount; -1: not yet; atomic */
+
+/* The minor number of the file system at `point`, without asking its program;
+ * -1 for one that has a major number, as FUSE has not. Until *ret_fd is closed,
+ * the mount is busy. */
+static gint device_of(const char *point, int *ret_fd)
+{
+	struct statx st;
+
+	*ret_fd = snap_open_named(point, O_PATH | O_NOFOLLOW, 0);
+	if (*ret_fd < 0 ||
+	    statx(*ret_fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, &st) < 0)
+		return -1;
+	return st.stx_dev_major ? -1 : (gint)st.stx_dev_minor;
+}
+
+/* Ends the connection of the mount, if it is still there: all that waits for an
+ * answer gets an error. */
+static void end_connection(const char *point)
+{
+	snap_autofd int point_fd = -1, fd = -1;
+	gint device = device_of(point, &point_fd);
+	char path[64];
+
+	if (device < 0 || device != g_atomic_int_get(&mounted))
+		return;
+	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%d/abort",
+		 device);
+	fd = snap_open_named(path, O_WRONLY, 0);
+	if (fd >= 0 && write(fd, "1", 1) == 1)
+		return;
+	/* That is not mounted everywhere. This ends the connection first
+	 * (do_umount() in fs/namespace.c of Linux), and then does not unmount,
+	 * for the mount is busy. */
+	(void)umount2(point, MNT_FORCE | UMOUNT_NOFOLLOW);
+}
 
 static int open_proc(const struct request *request)
 {
@@ -100,6 +152,8 @@ static int unmount(const char *point)
 {
 	struct statfs fs;
 
+	/* The next mount may have the same number. */
+	g_atomic_int_set(&mounted, -1);
 	if (statfs(point, &fs) == 0 || errno != ENOTCONN)
 		return 0;
 	if (umount2(point, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
@@ -124,7 +178,15 @@ static int answer(int sock, int r, int fd)
 	return sendmsg(sock, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-/* Serves until the mount's process has ended. */
+static int note_mounted(const char *point)
+{
+	snap_autofd int fd = -1;
+
+	g_atomic_int_set(&mounted, device_of(point, &fd));
+	return 0;
+}
+
+/* Serves until the mount's process has closed its socket. */
 static void serve(int sock, const char *point)
 {
 	struct request request;
@@ -133,7 +195,9 @@ static void serve(int sock, const char *point)
 		snap_autofd int fd = -1;
 		int r = -EINVAL;
 
-		if (request.what == UNMOUNT)
+		if (request.what == MOUNTED)
+			r = note_mounted(point);
+		else if (request.what == UNMOUNT)
 			r = unmount(point);
 		else if (request.what < G_N_ELEMENTS(opened))
 			r = fd = open_proc(&request);
@@ -142,11 +206,18 @@ static void serve(int sock, const char *point)
 	}
 }
 
+static gpointer serve_thread(gpointer point)
+{
+	serve(SOCKET, point);
+	return NULL;
+}
+
 /* Holds nothing of the mount's process: neither its files, with the lock of the
  * store, nor its terminal, nor its working folder. */
 static void G_GNUC_NORETURN run_outside(int sock, const char *point)
 {
 	int null = snap_open_named("/dev/null", O_RDWR, 0);
+	GThread *thread;
 
 	for (int fd = 0; fd <= STDERR_FILENO && null >= 0; fd++)
 		dup2(null, fd);
@@ -162,7 +233,14 @@ static void G_GNUC_NORETURN run_outside(int sock, const char *point)
 		(void)snap_caps_keep((uint64_t)1 << CAP_SYS_ADMIN |
 				     (uint64_t)1 << CAP_SYS_PTRACE |
 				     (uint64_t)1 << CAP_DAC_READ_SEARCH);
-	serve(SOCKET, point);
+	thread = g_thread_try_new("outside", serve_thread, (gpointer)point,
+				  NULL);
+	/* It is never released, but the end of its holder is told. */
+	if (!thread || pthread_mutex_lock(&shared->alive) != EOWNERDEAD)
+		_exit(1);
+	end_connection(point);
+	if (g_atomic_int_get(&shared->unmount))
+		unmount(point);
 	_exit(0);
 }
 
@@ -171,12 +249,31 @@ static void G_GNUC_NORETURN run_outside(int sock, const char *point)
 static int outside = -1; /* the socket; stays open until the process ends */
 static GMutex lock;	 /* of requests: one at a time, with its answer */
 
+/* Makes what is shared, and takes the lock for this thread. */
+static int share(void)
+{
+	pthread_mutexattr_t attr;
+
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (shared == MAP_FAILED)
+		return -errno;
+	pthread_mutexattr_init(&attr);
+	pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+	pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+	pthread_mutex_init(&shared->alive, &attr);
+	pthread_mutexattr_destroy(&attr);
+	return -pthread_mutex_lock(&shared->alive);
+}
+
 int snap_outside_start(const char *point, GError **error)
 {
 	struct timeval wait = { .tv_sec = ANSWER_SECONDS };
 	int pair[2];
 	pid_t pid;
 
+	if (!shared && share() < 0)
+		return snap_fail_errno(error, errno, "memory to share");
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return snap_fail_errno(error, errno, "socketpair");
 	pid = fork();
@@ -241,6 +338,16 @@ int snap_outside_open_proc(pid_t pid, const char *name)
 			fd = ask((enum what)i, pid);
 	/* The answer 0 comes without a descriptor: no file is open by it. */
 	return fd ? fd : -EPROTO;
+}
+
+void snap_outside_mounted(void)
+{
+	(void)ask(MOUNTED, 0);
+}
+
+void snap_outside_unmount_later(void)
+{
+	g_atomic_int_set(&shared->unmount, 1);
 }
 
 int snap_outside_unmount(void)
