@@ -3,8 +3,8 @@
  * A file system that goes away when it is told to, as a cluster does: it shows
  * the folder SOURCE at POINT. While the file ORDER exists, calls do not return;
  * if it holds names of calls ("write fsync"), only those. The first one that
- * hangs makes the file ORDER.hangs. Signals end no call, as with most of those
- * that are file systems of the network.
+ * hangs makes the file ORDER.hangs. Signals end no call, as with ceph-fuse,
+ * unless "interruptible" is among the names.
  */
 #define FUSE_USE_VERSION 312
 #include <errno.h>
@@ -40,13 +40,14 @@ static bool ordered(const char *call)
 	n = fread(text + 1, 1, sizeof(text) - 3, file);
 	fclose(file);
 	if (!n)
-		return true;
+		return strcmp(call, "interruptible");
 	text[n + 1] = ' ';
 	snprintf(word, sizeof(word), " %s ", call);
 	return strstr(text, word);
 }
 
-static void wait_for(const char *call)
+/* 0, or -EINTR. */
+static int wait_for(const char *call)
 {
 	bool told = false;
 
@@ -59,7 +60,10 @@ static void wait_for(const char *call)
 		}
 		told = true;
 		usleep(10000);
+		if (ordered("interruptible") && fuse_interrupted())
+			return -EINTR;
 	}
+	return 0;
 }
 
 /* The result of a call of the kernel, as libfuse wants it. */
@@ -76,12 +80,20 @@ static const char *at(char buf[4096], const char *path)
 	return buf;
 }
 
+/* Waits, and returns what ended that, but for the order. */
+#define WAIT(call)                                                             \
+	do {                                                                   \
+		int waited = wait_for(call);                                   \
+		if (waited < 0)                                                \
+			return waited;                                         \
+	} while (0)
+
 /* Waits, then has the path in `p`. */
 #define BEGIN(call, path)                                                      \
 	char buf[4096];                                                        \
 	const char *p = at(buf, path);                                         \
                                                                                \
-	wait_for(call)
+	WAIT(call)
 
 /* ---- names ---- */
 
@@ -252,27 +264,27 @@ static int on_create(const char *path, mode_t mode, struct fuse_file_info *fi)
 static int on_read(const char *path, char *data, size_t size, off_t offset,
 		   struct fuse_file_info *fi)
 {
-	wait_for("read");
+	WAIT("read");
 	RESULT(pread((int)fi->fh, data, size, offset));
 }
 
 static int on_write(const char *path, const char *data, size_t size,
 		    off_t offset, struct fuse_file_info *fi)
 {
-	wait_for("write");
+	WAIT("write");
 	RESULT(pwrite((int)fi->fh, data, size, offset));
 }
 
 static int on_fsync(const char *path, int data_only, struct fuse_file_info *fi)
 {
-	wait_for("fsync");
+	WAIT("fsync");
 	RESULT(data_only ? fdatasync((int)fi->fh) : fsync((int)fi->fh));
 }
 
 static int on_fsyncdir(const char *path, int data_only,
 		       struct fuse_file_info *fi)
 {
-	wait_for("fsyncdir");
+	WAIT("fsyncdir");
 	return 0;
 }
 

@@ -12,6 +12,7 @@ import sys
 from fusecase import FuseCase, read_file, setUpModule, write_all, write_stream  # noqa: F401
 import harness
 from away import AwayStore
+from mount import is_mounted
 
 
 class AwayCase(FuseCase):
@@ -146,6 +147,100 @@ class Waiting(AwayCase):
             reader.send_signal(signal.SIGINT)
         for reader in readers:
             self.assertEqual(reader.wait(20), -signal.SIGINT)
+
+
+class Ending(AwayCase):
+    """Mounts that end while their store is away. The process may stay until it is
+    back, for the kernel ends no call of this store; nobody waits for it."""
+
+    def setUp(self):
+        super().setUp()
+        self.save()
+
+    def start_waiting(self):
+        process = self.start_process('stat', self.snaps('new'), stdout=subprocess.DEVNULL,
+                                     stderr=subprocess.PIPE, text=True)
+        self.away.wait_hanging()
+        return process
+
+    def wait_unmounted(self):
+        harness.wait_until(lambda: not is_mounted(self.mount.point), 40, 'it is unmounted')
+
+    def check_ends(self, *codes):
+        """The daemon ends when the store is back, if it has not by itself."""
+        self.away.come_back()
+        self.assertIn(self.mount.process.wait(20), codes)
+        self.mount.process = None
+
+    def check_error(self, process):
+        self.assertEqual(process.wait(40), 1, process.stderr.read())
+
+    def test_sigterm_ends_the_mount_and_fails_who_waits(self):
+        self.away.go_away()
+        reader = self.start_waiting()
+        self.mount.process.send_signal(signal.SIGTERM)
+        self.wait_log('the store does not answer: the mount ends without it')
+        self.check_error(reader)
+        self.wait_unmounted()
+        self.check_ends(2)
+
+    def test_sigterm_in_a_save_without_timeout_ends_the_mount(self):
+        fd = os.open(self.snaps('vm1', 'stream'), os.O_WRONLY | os.O_CREAT, 0o600)
+        self.addCleanup(self.close, fd)
+        write_all(fd, self.data[:-1])
+        self.away.go_away('fsync')
+        source = self.path('last')
+        with open(source, 'wb') as file:
+            file.write(self.data[-1:])
+        writer = self.start_process('dd', f'if={source}', 'status=none', stdout=fd,
+                                    stderr=subprocess.PIPE, text=True)
+        self.away.wait_hanging()
+        self.mount.process.send_signal(signal.SIGTERM)
+        self.check_error(writer)
+        self.wait_unmounted()
+        self.check_ends(2)
+
+    def test_umount_returns_at_once(self):
+        self.away.go_away()
+        reader = self.start_waiting()
+        reader.kill()
+        reader.wait(20)
+        self.run_ok('umount', self.mount.point, timeout=20)
+        self.check_ends(0, 2)
+
+    def test_a_forced_umount_fails_who_waits(self):
+        self.away.go_away()
+        reader = self.start_waiting()
+        harness.run('umount', '-f', self.mount.point, timeout=20)
+        self.check_error(reader)
+        harness.run('umount', self.mount.point, timeout=20)
+        self.wait_unmounted()
+        self.check_ends(0, 2)
+
+    def test_a_lazy_umount_returns_at_once(self):
+        self.away.go_away()
+        reader = self.start_waiting()
+        self.run_ok('umount', '-l', self.mount.point, timeout=20)
+        self.away.come_back()
+        self.check_error(reader)
+        self.check_ends(0)
+
+    def test_nobody_waits_for_a_daemon_that_was_killed(self):
+        self.away.go_away()
+        reader = self.start_waiting()
+        self.mount.process.kill()
+        self.check_error(reader)
+        self.run_ok('umount', self.mount.point, timeout=20)
+        self.check_ends(-signal.SIGKILL)
+
+    def test_a_tool_that_reads_the_store_can_be_interrupted(self):
+        tool = harness.build_path('tools', 'snapfs')
+        self.away.go_away('read', 'readdir', 'interruptible')
+        process = self.start_process(tool, 'ls', self.mount.store, stdout=subprocess.DEVNULL,
+                                     stderr=subprocess.DEVNULL)
+        self.away.wait_hanging()
+        process.send_signal(signal.SIGINT)
+        self.assertNotEqual(process.wait(20), 0)
 
 
 if __name__ == '__main__':
