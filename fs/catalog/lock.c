@@ -176,7 +176,9 @@ int snap_lock_take(const char *store, int store_fd, int private_fd,
 	r = lock_folder(store, store_fd, error);
 	if (r < 0)
 		return r;
-	text = g_strdup_printf("%s (process %d)\n", holder, (int)getpid());
+	/* A store may be shared by several hosts. */
+	text = g_strdup_printf("%s (process %d on %s)\n", holder, (int)getpid(),
+			       g_get_host_name());
 	/* The lock holds without the text. */
 	if (ftruncate(fd, 0) == 0)
 		snap_pwrite_all(fd, text, strlen(text), 0);

@@ -56,10 +56,13 @@ class FuseCase(harness.Case):
         super().setUp()
         # Runs when the daemon has ended: a leak is told only then.
         self.addCleanup(self.check_log)
-        self.mount = self.enter(Mount(self.path('store'), self.path('snaps'), self.options))
+        self.mount = self.enter(Mount(self.store_folder(), self.path('snaps'), self.options))
         self.guest = makestream.Guest({'pc.ram': 4 * MIB, 'vga.vram': MIB}, seed=1)
         self.data = makestream.stream(self.guest)
         self.addCleanup(self.check_healthy)
+
+    def store_folder(self):
+        return self.path('store')
 
     def close(self, fd):
         """Closes a file at the end of a test, which may have closed it, or left

@@ -1,0 +1,23 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A store on a CephFS that two hosts mount."""
+import os
+import signal
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from clustercase import Shared
+import harness
+from dying import Dying  # noqa: F401
+from guests import Guests  # noqa: F401
+from sharing import Layers, Sharing  # noqa: F401
+
+
+if __name__ == '__main__':
+    # So that the cluster ends as well: a CephFS without one hangs whoever looks at it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        harness.main()
+    finally:
+        Shared.end()
