@@ -6,6 +6,7 @@ import subprocess
 
 import harness
 import makestream
+from ceph import SESSION_TIMEOUT
 from clustercase import ClusterCase
 from fusecase import MIB, write_stream
 
@@ -76,6 +77,24 @@ class Dying(ClusterCase):
         self.crash()
         self.cluster.evict(self.host)
         self.take_over()
+
+    def test_the_host_dies_in_a_save_and_b_takes_over_by_itself_after_a_while(self):
+        self.save()
+        self.begin_save('vm2')
+        self.crash()
+        second = self.mount_on(self.b)
+        self.addCleanup(second.kill)
+
+        def mounts():
+            try:
+                return second.start()
+            except (RuntimeError, TimeoutError) as error:
+                self.assertRegex(str(error), 'in use|answers')
+                os.truncate(second.log_path, 0)
+                return None
+        harness.wait_until(mounts, 4 * SESSION_TIMEOUT, 'B takes over', step=1)
+        self.check_on(second)
+        self.assertEqual(os.listdir(second.path('vm2')), [])
 
     def test_a_host_that_was_taken_for_dead_can_do_no_harm_when_it_comes_back(self):
         self.save()
