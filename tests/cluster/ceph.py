@@ -50,6 +50,7 @@ osd objectstore = memstore
 memstore device bytes = 4294967296
 [mds]
 mds data = {folder}/mds
+mds reconnect timeout = 10
 [client]
 log file =
 admin socket =

@@ -8,12 +8,16 @@ from verbs import VerbCase
 MAPPED = {'mapped-ram': True, 'multifd': True}
 
 
-class Guests(OnCluster, VerbCase):
+class OnClusterVerbs(OnCluster, VerbCase):
+    """`self.mount` is that of host A."""
+
     def new_mount(self, store, point, options=()):
         mount = Mount(self.a.path(self.name), self.path(point), options)
         self.addCleanup(lambda: self.assertEqual(mount.suspicious(), []))
         return self.enter(mount)
 
+
+class Guests(OnClusterVerbs):
     def saved(self):
         """Saves a guest on A and ends it; what its pages hold."""
         qemu = self.boot()

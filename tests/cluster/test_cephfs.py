@@ -12,6 +12,8 @@ import harness
 from dying import Dying  # noqa: F401
 from guests import Guests  # noqa: F401
 from sharing import Layers, Sharing  # noqa: F401
+from waiting import Waiting, WaitingGuests  # noqa: F401
+
 
 
 if __name__ == '__main__':

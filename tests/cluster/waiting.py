@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A cluster that does not answer for a while."""
+import os
+import signal
+import subprocess
+import threading
+
+import harness
+import makestream
+from clustercase import ClusterCase
+from fusecase import MIB, read_file
+from guests import OnClusterVerbs
+from qemu import MigrationFailed
+
+WAITING = 'waiting for the store since '
+AGAIN = 'the store answers again'
+
+
+class Away:
+    """For a case of a cluster, some of whose daemons stand still. They go on when the test ends."""
+
+    def stop(self, daemon):
+        daemon.stop()
+        self.addCleanup(daemon.cont)
+
+    def wait_said(self, mount, text):
+        harness.wait_until(lambda: text in mount.log(), 60, f'the log says "{text}"')
+
+
+class Waiting(Away, ClusterCase):
+    def setUp(self):
+        super().setUp()
+        self.guest = makestream.Guest({'pc.ram': 32 * MIB}, seed=4)
+        self.data = makestream.stream(self.guest)
+
+    def in_background(self, function):
+        """Calls it in a thread; wait() ends the wait for it and returns what it did."""
+        returned = []
+        thread = threading.Thread(target=lambda: returned.append(function()), daemon=True)
+        thread.start()
+
+        def wait():
+            thread.join(120)
+            self.assertTrue(returned, 'it still waits')
+            return returned[0]
+        return wait
+
+    def begin_save(self):
+        """A process that has written half of a stream."""
+        os.makedirs(self.snaps('vm1'))
+        writer = self.start_process('dd', 'bs=64k', 'iflag=fullblock', 'status=none',
+                                    f'of={self.snaps("vm1", "stream")}', stdin=subprocess.PIPE)
+        writer.stdin.write(self.data[:len(self.data) // 2])
+        writer.stdin.flush()
+        harness.wait_until(lambda: os.listdir(self.store('.snapfs', 'tmp')), 20, 'the save begins')
+        return writer
+
+    def end_save(self, writer):
+        writer.stdin.write(self.data[len(self.data) // 2:])
+        writer.stdin.close()
+
+    def check_saved(self, writer):
+        self.assertEqual(writer.wait(120), 0)
+        self.check_snapshot()
+
+    def test_a_read_waits_for_the_data_and_goes_on(self):
+        self.save()
+        other = self.read_on(self.b)
+        with open(other.path('vm1', 'ram'), 'rb') as file:
+            self.stop(self.cluster.osd)
+            wait = self.in_background(file.read)
+            self.wait_said(other, WAITING)
+            self.cluster.osd.cont()
+            self.assertTrue(wait() == self.guest.flat())
+        self.wait_said(other, AGAIN)
+
+    def test_a_save_waits_for_the_data_and_goes_on(self):
+        writer = self.begin_save()
+        self.stop(self.cluster.osd)
+        self.end_save(writer)
+        self.wait_said(self.mount, WAITING)
+        self.cluster.osd.cont()
+        self.check_saved(writer)
+        self.wait_said(self.mount, AGAIN)
+
+    def test_a_monitor_that_is_away_stops_neither_reads_nor_saves(self):
+        self.stop(self.cluster.mon)
+        self.save()
+        self.check_on(self.mount)
+        with open(self.b.path(self.name, 'vm1', 'snapshot.zst'), 'rb') as file:
+            self.assertTrue(file.read(4))
+
+    def test_a_save_goes_on_when_the_metadata_server_was_killed_and_another_one_came(self):
+        writer = self.begin_save()
+        self.cluster.mds.kill()
+        self.end_save(writer)
+        self.wait_said(self.mount, WAITING)
+        self.cluster.mds.start()
+        self.check_saved(writer)
+        # The new one knows who writes.
+        with self.assertRaisesRegex(RuntimeError, 'in use: mounted at'):
+            self.mount_on(self.b).start()
+
+    def test_what_waits_in_the_mount_can_be_interrupted(self):
+        self.save()
+        other = self.read_on(self.b)
+        self.stop(self.cluster.mds)
+        for command in (['ls', '-l', other.path('vm1')], ['umount', other.point]):
+            with self.subTest(command[0]):
+                process = self.start_process(*command, stdout=subprocess.DEVNULL,
+                                             stderr=subprocess.DEVNULL)
+                self.wait_said(other, WAITING)
+                os.truncate(other.log_path, 0)
+                process.send_signal(signal.SIGINT)
+                process.wait(30)
+        self.cluster.mds.cont()
+        self.check_snapshot()
+
+
+class WaitingGuests(Away, OnClusterVerbs):
+    options = ('timeout=5',)
+
+    def saves_running(self):
+        return b'snapfs_saves_running 1\n' in read_file(self.mount.path('.snapfs', 'stats'))
+
+    def test_a_save_that_waits_too_long_fails_and_the_guest_runs_on(self):
+        qemu = self.boot()
+        caps = self.background(qemu)
+        uri = f'file:{self.stream()}'
+        qemu.start_migrate(uri, caps, {'max-bandwidth': 4 * MIB})
+        harness.wait_until(self.saves_running, 20, 'the save runs')
+        self.stop(self.cluster.osd)
+        qemu.set_parameters({'max-bandwidth': 0})
+        with self.assertRaises(MigrationFailed):
+            qemu.wait_migrated(120)
+        self.assert_runs_on(qemu)
+        self.cluster.osd.cont()
+        self.wait_said(self.mount, 'vm1/stream: not saved: its writer has waited for 5 seconds')
+        self.wait_no_save()
+        qemu.migrate(uri, caps)
+        qemu.kill()
+        self.assert_loads()
