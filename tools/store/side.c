@@ -148,7 +148,7 @@ static int read_extent(SnapSide *s, const struct snap_segment *run,
 int snap_side_page(SnapSide *s, const struct snap_segment *run, guint page,
 		   const void **ret_bytes, GError **error)
 {
-	const uint8_t *bytes;
+	const uint8_t *bytes = NULL;
 	int r;
 
 	if (run->kind != SNAP_SEGMENT_EXTENT) {
