@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The package of one release of Debian (SNAPFS_RELEASE): built in a system that
+has what debian/control asks for, and installed in one that has nothing."""
+import glob
+import os
+import shutil
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+
+import harness
+from chroot import Chroot, mirror, need_chroots
+from harness import ROOT, need_fuse, need_program, run
+
+RELEASE = os.environ.get('SNAPFS_RELEASE', 'trixie')
+NOBODY = 65534
+SOURCE = '/build/snapfs'
+
+
+def keep_mounts_private():
+    """Goes on in a mount namespace of its own, which ends with this process."""
+    if os.geteuid() == 0 and not os.environ.get('SNAPFS_UNSHARED'):
+        os.environ['SNAPFS_UNSHARED'] = 'yes'
+        need_program('unshare')
+        os.execvp('unshare', ['unshare', '--mount', sys.executable, *sys.argv])
+
+
+def copy_source(folder):
+    """The files of the source tree, without what git leaves out."""
+    listed = run('git', '-c', 'safe.directory=*', 'ls-files', '-coz', '--exclude-standard',
+                 cwd=ROOT)
+    if listed.returncode:
+        raise RuntimeError(f'git cannot list the source: {listed.stderr}')
+    names = [name for name in listed.stdout.split('\0')
+             if name and os.path.isfile(os.path.join(ROOT, name))]
+    for name in names:
+        path = os.path.join(folder, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        shutil.copy2(os.path.join(ROOT, name), path)
+
+
+def own(folder, user):
+    subprocess.run(['chown', '-R', f'{user}:{user}', folder], check=True)
+
+
+class Package(harness.Case):
+    @classmethod
+    def setUpClass(cls):
+        need_chroots()
+        need_fuse()
+        uri = mirror()
+        cls.top = '/run/snapfs-package'
+        os.makedirs(cls.top, exist_ok=True)
+        # A disk would be slow, and this one goes with the namespace.
+        subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=4g,mode=755', 'tmpfs', cls.top],
+                       check=True)
+        cls.fresh = Chroot.fresh(cls.top + '/fresh', RELEASE, uri)
+        cls.builder = cls.build()
+
+    @classmethod
+    def build(cls):
+        """A system with the package, built there by a user who may do nothing else."""
+        builder = cls.fresh.copy(cls.top + '/builder')
+        copy_source(builder.inside('build', 'snapfs'))
+        builder.apt('build-dep', SOURCE)
+        own(builder.inside('build'), NOBODY)
+        cls.said = builder.run('env', f'DEB_BUILD_OPTIONS=parallel={os.cpu_count()}',
+                               'dpkg-buildpackage', '-us', '-uc', folder=SOURCE, user=NOBODY)
+        return builder
+
+    @classmethod
+    def package(cls):
+        (path,) = glob.glob(cls.builder.inside('build', 'snapfs_*.deb'))
+        return path
+
+    def test_the_build_runs_the_unit_tests(self):
+        self.assertRegex(self.said, r'snapfs:unit / base +OK')
+        self.assertRegex(self.said, r'snapfs:golden / golden image +OK')
+
+    def test_lintian_has_nothing_to_say(self):
+        self.builder.apt('install', 'lintian')
+        (changes,) = glob.glob(self.builder.inside('build', '*.changes'))
+        said = self.builder.run('lintian', '--fail-on=error,warning', os.path.basename(changes),
+                                folder='/build', user=NOBODY)
+        self.assertEqual(said, '')
+
+    def test_it_installs_and_works_and_leaves_nothing_behind(self):
+        system = self.fresh.copy(self.top + '/installed')
+        shutil.copy(self.package(), system.inside('snapfs.deb'))
+        copy_source(system.inside('build', 'snapfs'))
+        system.apt('install', './snapfs.deb', 'mount')
+        version = run('dpkg-deb', '--field', self.package(), 'Version').stdout.strip()
+        for program in ('mount.snapfs', 'mount.fuse.snapfs', 'snapfs', 'snapfs-bridge'):
+            self.assertIn(version, system.run(program, '--version'))
+        for page in ('man1/snapfs.1', 'man1/snapfs-bridge.1', 'man5/snapfs-format.5',
+                     'man7/snapfs-tree.7', 'man8/mount.snapfs.8', 'man8/mount.fuse.snapfs.8'):
+            system.run('gzip', '-t', f'/usr/share/man/{page}.gz')
+        system.run('debian/tests/mount', folder=SOURCE)
+
+        files = [path for path in system.run('dpkg', '-L', 'snapfs').split('\n')
+                 if path and not os.path.isdir(system.inside(path.lstrip('/')))]
+        self.assertIn('/usr/sbin/mount.snapfs', files)
+        system.apt('purge', 'snapfs')
+        left = [path for path in files if os.path.lexists(system.inside(path.lstrip('/')))]
+        self.assertEqual(left, [])
+        found = system.run('find', '/', '-xdev', '-name', '*snapfs*', '-not', '-path', '/build*',
+                           '-not', '-path', '/snapfs.deb', '-not', '-path', '/proc/*')
+        self.assertEqual(found, '')
+
+
+if __name__ == '__main__':
+    keep_mounts_private()
+    harness.main()
