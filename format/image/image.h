@@ -232,6 +232,15 @@ int snap_reader_set_layer(SnapReader *r, guint i, SnapFile *file,
 int snap_reader_identify(const SnapReader *r, guint layer,
 			 struct snap_file_id *ret_id);
 
+/* Gives a file to read in the place of `file`, which it owns from then on; it
+ * may be the same. `which` says what snapshot file it is. */
+typedef SnapFile *(*snap_reader_wrapper)(void *data, SnapFile *file,
+					 const struct snap_layer *which);
+/* Replaces the file of a layer so, before other threads read. Does nothing
+ * where it was not handed over. */
+void snap_reader_wrap(SnapReader *r, guint layer, snap_reader_wrapper wrap,
+		      void *data);
+
 /* The snapshot as the parent of another one. */
 struct snap_layer snap_reader_as_layer(const SnapReader *r);
 

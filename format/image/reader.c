@@ -44,6 +44,12 @@ static int read_named(SnapReader *r, guint layer, const struct snap_entry *e,
 	ret_code = snap_reader_read(r, layer, ret, e->length, e->offset);
 	if (ret_code < 0)
 		return ret_code;
+	if (snap_crc32c(0, ret, e->length) == e->crc32c)
+		return 0;
+	/* What is wrong may be a copy of it. */
+	ret_code = snap_file_reread(r->files[layer], ret, e->length, e->offset);
+	if (ret_code < 0)
+		return ret_code;
 	return snap_crc32c(0, ret, e->length) == e->crc32c ? 0 : -EBADMSG;
 }
 
@@ -252,6 +258,17 @@ int snap_reader_set_layer(SnapReader *r, guint i, SnapFile *file,
 		r->files[i + 1] = NULL;
 	}
 	return ret;
+}
+
+void snap_reader_wrap(SnapReader *r, guint layer, snap_reader_wrapper wrap,
+		      void *data)
+{
+	struct snap_layer own = snap_reader_as_layer(r);
+
+	if (r->files[layer])
+		r->files[layer] =
+			wrap(data, r->files[layer],
+			     layer ? &r->meta.layers[layer - 1] : &own);
 }
 
 /* ---- properties ---- */

@@ -92,11 +92,22 @@ uint64_t snap_file_on_disk(SnapFile *f)
 	return f->ops->on_disk ? f->ops->on_disk(f) : 0;
 }
 
-int snap_file_read(SnapFile *f, void *buf, size_t size, uint64_t offset)
+/* What a read of exactly `size` bytes came to. */
+static int whole(ssize_t n, size_t size)
 {
-	ssize_t n = f->ops->pread(f, buf, size, offset);
-
 	if (n < 0)
 		return (int)n;
 	return (size_t)n < size ? -EBADMSG : 0;
+}
+
+int snap_file_read(SnapFile *f, void *buf, size_t size, uint64_t offset)
+{
+	return whole(f->ops->pread(f, buf, size, offset), size);
+}
+
+int snap_file_reread(SnapFile *f, void *buf, size_t size, uint64_t offset)
+{
+	if (!f->ops->reread)
+		return -EBADMSG;
+	return whole(f->ops->reread(f, buf, size, offset), size);
 }

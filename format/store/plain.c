@@ -91,6 +91,7 @@ static int plain_identify(SnapFile *f, struct snap_file_id *ret_id)
 		return -errno;
 	ret_id->device = st.st_dev;
 	ret_id->inode = st.st_ino;
+	ret_id->owner = st.st_uid;
 	return 0;
 }
 

@@ -23,6 +23,7 @@ typedef struct SnapFile SnapFile;
 struct snap_file_id {
 	uint64_t device;
 	uint64_t inode;
+	uint32_t owner; /* the user; does not tell files apart */
 };
 
 /* Offsets and sizes are in bytes. What returns int returns 0 or -errno. pread
@@ -33,6 +34,10 @@ struct snap_file_ops {
 	/* Reads up to `size` bytes at `offset`. Returns the number of bytes,
 	 * less than `size` only at the end of the file, or -errno. */
 	ssize_t (*pread)(SnapFile *f, void *buf, size_t size, uint64_t offset);
+	/* Reads once more what pread gave, because the bytes have a wrong
+	 * checksum, and this time from where they rest. NULL: pread keeps no
+	 * copies. */
+	ssize_t (*reread)(SnapFile *f, void *buf, size_t size, uint64_t offset);
 	/* Writes `size` bytes at `offset`, or copies them to be written later;
 	 * then a later call may return the error. */
 	int (*pwrite)(SnapFile *f, const void *buf, size_t size,
@@ -107,3 +112,7 @@ uint64_t snap_file_on_disk(SnapFile *f);
 /* Reads exactly `size` bytes at `offset`. Returns 0, -EBADMSG where the file
  * ends earlier, or -errno. */
 int snap_file_read(SnapFile *f, void *buf, size_t size, uint64_t offset);
+
+/* Reads the same bytes once more, past all copies. -EBADMSG where there are
+ * none: a second read would give the same. */
+int snap_file_reread(SnapFile *f, void *buf, size_t size, uint64_t offset);

@@ -11,6 +11,7 @@
 struct SnapLoader {
 	SnapCache *cache;
 	SnapFiles *files;
+	SnapNear *near; /* or NULL */
 	GThreadPool *ahead;
 	uint64_t window;   /* of readahead, in bytes */
 	uint64_t map_most; /* of a map, what is brought ahead, in bytes */

@@ -134,6 +134,7 @@ SnapLoader *snap_loader_new(const struct snap_loader_opts *opts)
 
 	loader->cache = snap_cache_new(opts->cache);
 	loader->files = snap_files_new(loader->cache);
+	loader->near = opts->near;
 	loader->window = MIN(SNAP_READAHEAD_WINDOW, opts->cache / 4);
 	loader->map_most = opts->cache / MAP_PART;
 	g_mutex_init(&loader->lock);
@@ -158,6 +159,11 @@ void snap_loader_free(SnapLoader *loader)
 	snap_files_free(loader->files);
 	snap_cache_free(loader->cache);
 	g_free(loader);
+}
+
+SnapNear *snap_loader_near(SnapLoader *loader)
+{
+	return loader->near;
 }
 
 struct snap_loader_stats snap_loader_stats(SnapLoader *loader)

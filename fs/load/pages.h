@@ -12,6 +12,7 @@
 
 #include "format/base/vec.h"
 #include "format/image/image.h"
+#include "fs/near/near.h"
 
 #define SNAP_CACHE_DEFAULT (256 * SNAP_MIB)
 #define SNAP_CACHE_MIN (4 * SNAP_MIB)
@@ -21,6 +22,7 @@ typedef struct SnapLoader SnapLoader;
 struct snap_loader_opts {
 	uint64_t cache; /* bytes of decompressed pages and map to keep */
 	guint threads;	/* readahead threads; 0: one per processor */
+	SnapNear *near; /* the disk cache, borrowed; or NULL */
 };
 
 /* Makes a loader and its threads. */
@@ -41,6 +43,9 @@ struct snap_loader_stats {
 	uint64_t cached;     /* bytes held now */
 };
 struct snap_loader_stats snap_loader_stats(SnapLoader *loader);
+
+/* The disk cache, or NULL. */
+SnapNear *snap_loader_near(SnapLoader *loader);
 
 /* A snapshot that is read. Reference counted; all functions may be called from
  * any thread. */

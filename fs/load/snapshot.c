@@ -11,8 +11,12 @@ SnapPages *snap_pages_new(SnapLoader *loader, SnapReader *reader,
 	pages->loader = loader;
 	pages->reader = reader;
 	pages->id = snap_files_number(loader->files);
-	for (guint i = 0; i <= snap_reader_meta(reader)->n_layers; i++)
+	for (guint i = 0; i <= snap_reader_meta(reader)->n_layers; i++) {
 		pages->files[i] = snap_files_take(loader->files, reader, i);
+		if (loader->near)
+			snap_reader_wrap(reader, i, snap_near_wrap,
+					 loader->near);
+	}
 	pages->name = g_strdup(name);
 	pages->top = snap_reader_top(reader, &pages->n_nodes);
 	pages->n_regions = snap_meta_regions(snap_reader_meta(reader));

@@ -72,7 +72,7 @@ void snap_confine(const struct snap_confine_opts *opts)
 	} else {
 		if (!opts->no_landlock) {
 			r = snap_landlock_keep(opts->store_fd, opts->read_only,
-					       &abi);
+					       opts->cache_fd, &abi);
 			tell(r,
 			     "all files but those of the store (Landlock, "
 			     "version %d)",

@@ -28,7 +28,8 @@
 struct snap_confine_opts {
 	int store_fd; /* the store's folder */
 	bool read_only;
-	bool debug; /* the kernel's log names system calls that fail */
+	int cache_fd; /* the folder of the disk cache, or -1 */
+	bool debug;   /* the kernel's log names system calls that fail */
 	/* What not to give up. */
 	bool keep_caps;
 	bool keep_new_privs;
@@ -44,10 +45,12 @@ void snap_confine(const struct snap_confine_opts *opts);
 /* Drops all capabilities but those in a set of bits (caps.c). */
 int snap_caps_keep(uint64_t caps);
 
-/* Opens no file but those of the folder `store_fd`, or only to read
- * (landlock.c). *ret_abi is the version of Landlock. -EOPNOTSUPP where the
- * kernel has none that we can use. */
-int snap_landlock_keep(int store_fd, bool read_only, int *ret_abi);
+/* Opens no file but those of the folder `store_fd`, or only to read, and those
+ * of the folder `cache_fd` unless it is -1 (landlock.c). *ret_abi is the
+ * version of Landlock. -EOPNOTSUPP where the kernel has none that we can use.
+ */
+int snap_landlock_keep(int store_fd, bool read_only, int cache_fd,
+		       int *ret_abi);
 
 /* Makes no system call but those in a list (seccomp.c). Others fail with
  * ENOSYS, and with `log` the kernel's log names them. */

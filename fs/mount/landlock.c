@@ -88,7 +88,7 @@ static int allow_devices(int ruleset)
 				    LANDLOCK_ACCESS_FS_READ_FILE);
 }
 
-int snap_landlock_keep(int store_fd, bool read_only, int *ret_abi)
+int snap_landlock_keep(int store_fd, bool read_only, int cache_fd, int *ret_abi)
 {
 	int abi = (int)syscall(SYS_landlock_create_ruleset, NULL, 0,
 			       LANDLOCK_CREATE_RULESET_VERSION);
@@ -117,6 +117,8 @@ int snap_landlock_keep(int store_fd, bool read_only, int *ret_abi)
 		return -errno;
 	r = allow(ruleset, store_fd,
 		  read_only ? FILES_READ : FILES_READ | write);
+	if (r == 0 && cache_fd >= 0)
+		r = allow(ruleset, cache_fd, FILES_READ | write);
 	if (r == 0)
 		r = allow_devices(ruleset);
 	if (r == 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)

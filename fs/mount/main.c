@@ -19,6 +19,7 @@
 #include "fs/fuse/session.h"
 #include "fs/load/pages.h"
 #include "fs/mount/confine.h"
+#include "fs/mount/disk-cache.h"
 #include "fs/mount/options.h"
 #include "fs/mount/outside.h"
 #include "fs/mount/process.h"
@@ -29,10 +30,12 @@
 /* What main() knows of the mount. */
 struct mount {
 	struct snap_mount_opts opts;
-	char *store; /* absolute */
-	char *point; /* absolute, as the kernel will list it */
-	int tell;    /* a pipe to the parent process, or -1 */
-	int errors;  /* a descriptor for errors during the start */
+	char *store;	/* absolute */
+	char *point;	/* absolute, as the kernel will list it */
+	SnapNear *near; /* the disk cache, or NULL */
+	int near_fd;	/* its folder (borrowed), or -1 */
+	int tell;	/* a pipe to the parent process, or -1 */
+	int errors;	/* a descriptor for errors during the start */
 };
 
 /* Prints why the start failed. */
@@ -136,7 +139,8 @@ static int serve(struct mount *m, SnapCatalog *catalog, SnapSession *session,
 					      .idle = (guint)o->idle,
 					      .timeout = (guint)o->timeout };
 	struct snap_loader_opts loader_opts = { .cache = o->cache,
-						.threads = (guint)o->threads };
+						.threads = (guint)o->threads,
+						.near = m->near };
 	g_autoptr(SnapSaver) saver =
 		o->read_only ? NULL : snap_saver_new(&saver_opts);
 	g_autoptr(SnapLoader) loader = snap_loader_new(&loader_opts);
@@ -183,6 +187,7 @@ static int mount_store(struct mount *m, SnapCatalog *catalog, GError **error)
 	struct snap_confine_opts confine = {
 		.store_fd = snap_catalog_fd(catalog),
 		.read_only = o->read_only,
+		.cache_fd = m->near_fd,
 		.debug = o->log_level == SNAP_LOG_DEBUG,
 		.keep_caps = o->keep_caps,
 		.keep_new_privs = o->keep_new_privs,
@@ -219,6 +224,9 @@ static int run(struct mount *m, GError **error)
 			      error);
 	if (r == 0 && m->opts.increments && !m->opts.read_only)
 		r = snap_catalog_can_link(catalog, error);
+	if (r == 0 && m->opts.disk_cache)
+		r = snap_disk_cache_open(&m->opts, m->store, &m->near_fd,
+					 &m->near, error);
 	if (r == 0 && m->opts.ns)
 		r = snap_process_enter(m->opts.ns, error);
 	if (r == 0 && m->opts.ns)
@@ -262,7 +270,7 @@ static int command(struct mount *m, int argc, char **argv, GError **error)
 
 int main(int argc, char **argv)
 {
-	struct mount m = { .tell = -1, .errors = 2 };
+	struct mount m = { .tell = -1, .errors = 2, .near_fd = -1 };
 	g_autoptr(GError) error = NULL;
 	int code;
 
@@ -272,6 +280,7 @@ int main(int argc, char **argv)
 
 	if (error)
 		complain(m.errors, error);
+	snap_near_free(m.near);
 	g_free(m.store);
 	g_free(m.point);
 	snap_options_clear(&m.opts);

@@ -17,6 +17,7 @@
 #include "format/base/error.h"
 #include "format/base/units.h"
 #include "fs/load/pages.h"
+#include "fs/near/near.h"
 #include "fs/save/save.h"
 
 /* What an option does. */
@@ -53,6 +54,10 @@ static const struct option_row table[] = {
 	  "memory for streams being saved, such as 256m (64m)" },
 	{ "cache=", SIZE, AT(cache), SNAP_CACHE_MIN, 0, "SIZE",
 	  "memory for pages being read (256m)" },
+	{ "disk-cache=", TEXT, AT(disk_cache), 0, 0, "DIR",
+	  "keep what is read of a far STORE in a folder here" },
+	{ "disk-cache-size=", SIZE, AT(disk_cache_size), SNAP_NEAR_SIZE_MIN,
+	  INT64_MAX, "SIZE", "the most that it may take there (10g)" },
 	{ "threads=", NUMBER, AT(threads), 1, 1024, "N",
 	  "threads that compress, and that read ahead (one per CPU)" },
 	{ "max_threads=", NUMBER, AT(max_threads), 1, 1024, "N",
@@ -200,11 +205,11 @@ static int parse_size(const struct option_row *row, const char *value,
 	if (n < row->min)
 		return snap_fail(error, EINVAL, "-o %s%s: the least is %s",
 				 row->name, value, min);
-	if (n > memory())
-		return snap_fail(
-			error, EINVAL,
-			"-o %s%s: more than the memory of this machine",
-			row->name, value);
+	if (n > (row->max ? row->max : memory()))
+		return snap_fail(error, EINVAL, "-o %s%s: more than %s",
+				 row->name, value,
+				 row->max ? "a file can have"
+					  : "the memory of this machine");
 	*to = n;
 	return 0;
 }
@@ -440,6 +445,12 @@ int snap_options_parse(int argc, char **argv, struct snap_mount_opts *ret_opts,
 				  "DIR (see --help)");
 	ret_opts->store = argv[optind];
 	ret_opts->point = argv[optind + 1];
+	if (ret_opts->disk_cache_size && !ret_opts->disk_cache)
+		return snap_fail(error, EINVAL,
+				 "-o disk-cache-size=: there is no "
+				 "disk-cache=DIR beside it");
+	if (!ret_opts->disk_cache_size)
+		ret_opts->disk_cache_size = SNAP_NEAR_SIZE_DEFAULT;
 	if (ret_opts->read_only)
 		pass(ret_opts->passed, "ro");
 	return 0;
@@ -448,6 +459,7 @@ int snap_options_parse(int argc, char **argv, struct snap_mount_opts *ret_opts,
 void snap_options_clear(struct snap_mount_opts *opts)
 {
 	g_free(opts->log);
+	g_free(opts->disk_cache);
 	g_string_free(opts->passed, TRUE);
 }
 

@@ -29,6 +29,8 @@ struct snap_mount_opts {
 	const char *ns; /* the path of a mount namespace, or NULL */
 	uint64_t buffer;
 	uint64_t cache;
+	char *disk_cache; /* a folder, or NULL */
+	uint64_t disk_cache_size;
 	/* threads that compress, and threads that read ahead */
 	uint64_t threads;
 	uint64_t max_threads; /* threads that serve requests */

@@ -63,6 +63,28 @@ static void put_saver(SnapMetrics *m, SnapSaver *saver)
 	put_levels(m, &s.levels);
 }
 
+static void put_near(SnapMetrics *m, SnapNear *near)
+{
+	struct snap_near_stats s = snap_near_stats(near);
+
+	snap_metrics_put(
+		m, "disk_cache_hits_total", "counter",
+		"Reads of snapshot files that the disk cache answered.",
+		s.hits);
+	snap_metrics_put(m, "disk_cache_hit_bytes_total", "counter",
+			 "Bytes of snapshot files read from the disk cache.",
+			 s.hit_bytes);
+	snap_metrics_put(m, "disk_cache_misses_total", "counter",
+			 "Reads of snapshot files that the store answered.",
+			 s.misses);
+	snap_metrics_put(
+		m, "disk_cache_rejected_total", "counter",
+		"Reads with a wrong checksum, which the store answered then.",
+		s.rejected);
+	snap_metrics_put(m, "disk_cache_bytes", "gauge",
+			 "Bytes of the disk cache on its disk.", s.bytes);
+}
+
 static void put_loader(SnapMetrics *m, SnapLoader *loader)
 {
 	struct snap_loader_stats s = snap_loader_stats(loader);
@@ -105,6 +127,8 @@ static void put_stats(GString *text, SnapTree *tree)
 	if (tree->opts.saver)
 		put_saver(s, tree->opts.saver);
 	put_loader(s, tree->opts.loader);
+	if (snap_loader_near(tree->opts.loader))
+		put_near(s, snap_loader_near(tree->opts.loader));
 	snap_metrics_put(s, "store_wait_seconds", "gauge",
 			 "Age of the oldest call of the store.",
 			 snap_calls_seconds());

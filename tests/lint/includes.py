@@ -14,9 +14,9 @@ sys.dont_write_bytecode = True
 import source  # noqa: E402
 
 BELOW_FUSE = ['format/base', 'format/store', 'format/image', 'format/qemu',
-              'fs/calls',
-              'fs/catalog', 'fs/save', 'fs/load', 'fs/node', 'fs/plain',
-              'fs/hot', 'fs/view', 'fs/incoming', 'fs/tree']
+              'fs/calls', 'fs/catalog', 'fs/save', 'fs/near', 'fs/load',
+              'fs/node', 'fs/plain', 'fs/hot', 'fs/view', 'fs/incoming',
+              'fs/tree']
 
 TABLE = {
     'format/base': [],
@@ -27,7 +27,8 @@ TABLE = {
     'fs/catalog': ['format/base', 'format/store', 'format/image'],
     'fs/save': ['format/base', 'format/image', 'format/qemu', 'fs/calls',
                 'fs/catalog'],
-    'fs/load': ['format/base', 'format/image'],
+    'fs/near': ['format/base', 'format/store', 'format/image'],
+    'fs/load': ['format/base', 'format/image', 'fs/near'],
     'fs/node': ['format/base'],
     'fs/plain': ['format/base', 'fs/catalog', 'fs/node'],
     'fs/hot': ['format/base', 'format/qemu', 'fs/catalog', 'fs/load',
@@ -36,11 +37,13 @@ TABLE = {
                 'fs/load', 'fs/node', 'fs/plain', 'fs/hot'],
     'fs/incoming': ['format/base', 'fs/calls', 'fs/catalog', 'fs/save',
                     'fs/node', 'fs/plain'],
-    'fs/tree': ['format/base', 'fs/calls', 'fs/catalog', 'fs/save', 'fs/load', 'fs/node',
-                'fs/plain', 'fs/hot', 'fs/view', 'fs/incoming'],
+    'fs/tree': ['format/base', 'fs/calls', 'fs/catalog', 'fs/save', 'fs/near',
+                'fs/load', 'fs/node', 'fs/plain', 'fs/hot', 'fs/view',
+                'fs/incoming'],
     'fs/fuse': ['format/base', 'fs/calls', 'fs/node', 'fs/tree'],
-    'fs/mount': ['format/base', 'format/store', 'format/image', 'fs/calls', 'fs/catalog',
-                 'fs/save', 'fs/load', 'fs/tree', 'fs/fuse'],
+    'fs/mount': ['format/base', 'format/store', 'format/image', 'fs/calls',
+                 'fs/catalog', 'fs/save', 'fs/near', 'fs/load', 'fs/tree',
+                 'fs/fuse'],
     'tools/cli': ['format/base'],
     'tools/store': ['tools/cli'] + BELOW_FUSE,
     # A devstate says where a RAM block lies in `ram`.

@@ -21,7 +21,7 @@ LONG_SHARE = 0.10
 ROOMS = [
     ('fs/save/', None),
     ('fs/incoming/', 3150),   # streams and parts, which meet in one folder
-    ('fs/tree/', 2500),
+    ('fs/tree/', 2550),
     ('fs/', 2400),
     ('tools/bridge/', 1400),
 ]

@@ -125,7 +125,7 @@ static int files_child(const struct place *p)
 	int abi, r;
 
 	MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-	r = prepare(snap_landlock_keep(p->store_fd, false, &abi));
+	r = prepare(snap_landlock_keep(p->store_fd, false, -1, &abi));
 	if (r == -LACKING)
 		return r;
 	MUST(r == 0);
@@ -166,7 +166,7 @@ static int read_only_child(const struct place *p)
 	int abi, r;
 
 	MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-	r = prepare(snap_landlock_keep(p->store_fd, true, &abi));
+	r = prepare(snap_landlock_keep(p->store_fd, true, -1, &abi));
 	if (r == -LACKING)
 		return r;
 	MUST(r == 0);
@@ -180,6 +180,28 @@ static int read_only_child(const struct place *p)
 static void a_read_only_mount_cannot_write(void **state)
 {
 	run_child(*state, read_only_child);
+}
+
+static int disk_cache_child(const struct place *p)
+{
+	int abi, r, fd = open("outside", O_RDONLY | O_DIRECTORY);
+
+	MUST(fd >= 0);
+	MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	r = prepare(snap_landlock_keep(p->store_fd, true, fd, &abi));
+	if (r == -LACKING)
+		return r;
+	MUST(r == 0);
+	MUST_FAIL(EACCES, open("store/a/file", O_WRONLY));
+	MUST(open("outside/new", O_RDWR | O_CREAT | O_EXCL, 0600) >= 0);
+	MUST(truncate("outside/new", 4096) == 0);
+	MUST(unlink("outside/new") == 0);
+	return 0;
+}
+
+static void a_read_only_mount_writes_to_its_disk_cache(void **state)
+{
+	run_child(*state, disk_cache_child);
 }
 
 /* ---- seccomp ---- */
@@ -272,7 +294,8 @@ static gpointer try_in_thread(gpointer data)
 
 static int all_child(const struct place *p)
 {
-	struct snap_confine_opts opts = { .store_fd = p->store_fd };
+	struct snap_confine_opts opts = { .store_fd = p->store_fd,
+					  .cache_fd = -1 };
 
 	snap_confine(&opts);
 	MUST(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 || errno == ENOSYS);
@@ -291,13 +314,14 @@ static void later_threads_are_confined_too(void **state)
 static int old_kernel_child(const struct place *p)
 {
 	struct snap_confine_opts opts = { .store_fd = p->store_fd,
+					  .cache_fd = -1,
 					  .no_seccomp = true };
 	struct __user_cap_data_struct caps[2];
 	int abi;
 
 	MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
 	MUST(snap_seccomp_keep(false) == 0);
-	MUST(snap_landlock_keep(p->store_fd, false, &abi) == -ENOSYS);
+	MUST(snap_landlock_keep(p->store_fd, false, -1, &abi) == -ENOSYS);
 	snap_confine(&opts);
 	MUST(open("outside/file", O_RDONLY) >= 0);
 	MUST(get_caps(caps));
@@ -313,6 +337,7 @@ static void what_the_kernel_lacks_stops_nothing(void **state)
 static int nothing_child(const struct place *p)
 {
 	struct snap_confine_opts opts = { .store_fd = p->store_fd,
+					  .cache_fd = -1,
 					  .keep_caps = true,
 					  .keep_new_privs = true,
 					  .no_landlock = true,
@@ -348,6 +373,9 @@ int main(void)
 			tear_down),
 		cmocka_unit_test_setup_teardown(a_read_only_mount_cannot_write,
 						set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			a_read_only_mount_writes_to_its_disk_cache, set_up,
+			tear_down),
 		cmocka_unit_test_setup_teardown(
 			only_listed_system_calls_can_be_made, set_up,
 			tear_down),
