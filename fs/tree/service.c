@@ -4,7 +4,6 @@
  * `stats` (counters in the format of Prometheus) and `version`.
  */
 #include "fs/tree/tree-internal.h"
-#include "fs/calls/call.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -13,6 +12,7 @@
 #include <unistd.h>
 
 #include "format/base/metrics.h"
+#include "fs/calls/call.h"
 
 static const char *const count_names[SNAP_COUNTS] = {
 	[SNAP_COUNT_LOOKUP] = "lookup",	  [SNAP_COUNT_GETATTR] = "getattr",
