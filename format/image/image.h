@@ -306,8 +306,8 @@ struct snap_writer_opts {
 	SnapFile *scratch;
 	uint64_t map_memory; /* bytes of memory for the map; 0: 4 MiB */
 	const uint8_t *uuid; /* 16 bytes; NULL: a random one */
-	/* Asked when all is on disk, right before the file gets its name; false:
-	 * it shall not. NULL: it always may. */
+	/* Asked when all is on disk, right before the file gets its name;
+	 * false: it shall not. NULL: it always may. */
 	bool (*may_publish)(void *data);
 	void *data;
 };
