@@ -102,6 +102,11 @@ struct snap_request *snap_request_keep(fuse_req_t req);
 fuse_req_t snap_request_req(const struct snap_request *request);
 void snap_request_done(struct snap_request *request);
 
+/* What the calling thread was asked for: attributes of the top folder, and the
+ * numbers of statfs. They are answered when the store does not answer. */
+void snap_request_note_top(const struct stat *st);
+void snap_request_note_fs(const struct statvfs *st);
+
 /* True when a thread of another process is about to die (dying.c). */
 bool snap_is_dying(const struct snap_session_opts *opts, pid_t thread);
 

@@ -96,6 +96,8 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino,
 		snap_inode_reply_result(req, r);
 	else
 		fuse_reply_attr(req, &attr.st, snap_inode_attr_timeout(&attr));
+	if (r == 0 && ino == FUSE_ROOT_ID)
+		snap_request_note_top(&attr.st);
 }
 
 /* Translates the attributes to set; times that are now become UTIME_NOW. */
@@ -264,6 +266,8 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 		snap_inode_reply_result(req, r);
 	else
 		fuse_reply_statfs(req, &st);
+	if (r == 0)
+		snap_request_note_fs(&st);
 }
 
 /* Answers getxattr and listxattr with a size or with the bytes. */

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -82,11 +83,13 @@ void snap_ready_prepare(const char *point, struct snap_ready *ret)
 int snap_ready_wait(const char *point, struct snap_ready *ready)
 {
 	snap_autofd int fd = snap_steal_fd(&ready->readahead_fd);
-	struct statfs st;
+	struct statfs fs;
+	struct stat st;
 	char text[16];
 	int n = snprintf(text, sizeof(text), "%u\n", SNAP_REQUEST_MAX / 1024);
 
-	if (statfs(point, &st) < 0)
+	/* The server notes both (snap_request_note_top()). */
+	if (statfs(point, &fs) < 0 || stat(point, &st) < 0)
 		return -errno;
 	if (fd >= 0 && write(fd, text, (size_t)n) < 0)
 		return 0; /* best effort */

@@ -9,7 +9,10 @@
  * waits for an answer to a request that was taken (request_wait_answer() in its
  * fs/fuse/dev.c). So a request whose process is about to die is answered here,
  * in the thread's place. The kernel takes the first answer to a request, and
- * ENOENT is what the thread gets for its own (fuse_dev_do_write()).
+ * ENOENT is what the thread gets for its own (fuse_dev_do_write()). In the same
+ * way the attributes of the top folder, and the numbers of df(1), are answered
+ * as they were last: umount(8) asks for them first, and must not wait for the
+ * store.
  */
 #include "fs/fuse/fuse-internal.h"
 
@@ -17,10 +20,15 @@
 #include <linux/fuse.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "format/base/cleanup.h"
 #include "fs/calls/call.h"
+
+/* So many more threads, one by one, while all others wait for the store: for
+ * what can be answered without it. */
+#define MORE_THREADS 16u
 
 struct SnapServer {
 	const struct snap_session_opts *opts;
@@ -31,6 +39,10 @@ struct SnapServer {
 	GQueue workers; /* protected by lock, as the rest */
 	guint waiting;	/* of them, for a request */
 	int error;	/* the first one that ended a thread, or 0 */
+	/* answers, as they were last */
+	struct fuse_attr_out top; /* of the top folder */
+	struct fuse_statfs_out fs;
+	bool has_top, has_fs;
 };
 
 struct worker {
@@ -49,6 +61,7 @@ struct snap_request {
 	uint64_t node;
 	uint32_t opcode;
 	pid_t thread;	/* that waits for the answer; 0: nobody */
+	bool answered;	/* in the place of who serves it */
 	fuse_req_t req; /* if it is answered later */
 	gint refs;	/* atomic */
 };
@@ -105,20 +118,42 @@ static char *request_name(const struct snap_call *call)
 			       *path ? path : "the top folder");
 }
 
-/* Called while the store does not answer: lets a process go that is to die. */
+/* Answers a request in the place of the thread that serves it. */
+static void answer(struct snap_request *r, int error, const void *body,
+		   size_t size)
+{
+	struct fuse_out_header head = { .len = (uint32_t)(sizeof(head) + size),
+					.error = error,
+					.unique = r->unique };
+	struct iovec parts[] = { { &head, sizeof(head) },
+				 { (void *)(uintptr_t)body, size } };
+
+	r->answered = true;
+	/* If it is answered already, that is as well. */
+	if (writev(fuse_session_fd(r->server->se), parts, size ? 2 : 1) < 0)
+		errno = 0;
+}
+
+static bool start_locked(SnapServer *s);
+
+/* Called while the store does not answer. */
 static void request_look(struct snap_call *call)
 {
 	struct snap_request *r = (struct snap_request *)call;
-	struct fuse_out_header answer = { .len = sizeof(answer),
-					  .error = -EINTR,
-					  .unique = r->unique };
+	SnapServer *s = r->server;
+	SNAP_LOCKED(&s->lock);
 
-	if (!r->thread || !snap_is_dying(r->server->opts, r->thread))
+	if (!s->waiting && s->workers.length < s->most + MORE_THREADS)
+		start_locked(s);
+	if (r->answered)
 		return;
-	r->thread = 0;
-	/* If it is answered already, that is as well. */
-	if (write(fuse_session_fd(r->server->se), &answer, sizeof(answer)) < 0)
-		errno = 0;
+	if (r->opcode == FUSE_STATFS && s->has_fs)
+		answer(r, 0, &s->fs, sizeof(s->fs));
+	else if (r->opcode == FUSE_GETATTR && r->node == FUSE_ROOT_ID &&
+		 s->has_top)
+		answer(r, 0, &s->top, sizeof(s->top));
+	else if (r->thread && snap_is_dying(s->opts, r->thread))
+		answer(r, -EINTR, NULL, 0);
 }
 
 static const struct snap_call_ops request_ops = {
@@ -135,6 +170,7 @@ static void request_begin(struct snap_request *r,
 	r->node = in->nodeid;
 	r->opcode = in->opcode;
 	r->thread = (pid_t)in->pid;
+	r->answered = false;
 	r->refs = 1;
 	present = r;
 	snap_call_begin(&r->call);
@@ -155,6 +191,48 @@ static struct snap_request *request_leave(struct snap_request *r)
 	if (g_atomic_int_get(&r->refs) > 1)
 		snap_call_hush(&r->call);
 	return request_unref(r) ? r : g_new0(struct snap_request, 1);
+}
+
+void snap_request_note_top(const struct stat *st)
+{
+	SnapServer *s = present->server;
+	SNAP_LOCKED(&s->lock);
+
+	s->has_top = true;
+	s->top.attr = (struct fuse_attr){
+		.ino = st->st_ino,
+		.size = (uint64_t)st->st_size,
+		.blocks = (uint64_t)st->st_blocks,
+		.atime = (uint64_t)st->st_atim.tv_sec,
+		.mtime = (uint64_t)st->st_mtim.tv_sec,
+		.ctime = (uint64_t)st->st_ctim.tv_sec,
+		.atimensec = (uint32_t)st->st_atim.tv_nsec,
+		.mtimensec = (uint32_t)st->st_mtim.tv_nsec,
+		.ctimensec = (uint32_t)st->st_ctim.tv_nsec,
+		.mode = st->st_mode,
+		.nlink = (uint32_t)st->st_nlink,
+		.uid = st->st_uid,
+		.gid = st->st_gid,
+		.blksize = (uint32_t)st->st_blksize,
+	};
+}
+
+void snap_request_note_fs(const struct statvfs *st)
+{
+	SnapServer *s = present->server;
+	SNAP_LOCKED(&s->lock);
+
+	s->has_fs = true;
+	s->fs.st = (struct fuse_kstatfs){
+		.blocks = st->f_blocks,
+		.bfree = st->f_bfree,
+		.bavail = st->f_bavail,
+		.files = st->f_files,
+		.ffree = st->f_ffree,
+		.bsize = (uint32_t)st->f_bsize,
+		.namelen = (uint32_t)st->f_namemax,
+		.frsize = (uint32_t)st->f_frsize,
+	};
 }
 
 struct snap_request *snap_request_keep(fuse_req_t req)
