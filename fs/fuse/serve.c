@@ -43,6 +43,7 @@ struct SnapServer {
 	struct fuse_attr_out top; /* of the top folder */
 	struct fuse_statfs_out fs;
 	bool has_top, has_fs;
+	guint remembered; /* threads that still wait to know better */
 };
 
 struct worker {
@@ -60,8 +61,10 @@ struct snap_request {
 	uint64_t unique;
 	uint64_t node;
 	uint32_t opcode;
-	pid_t thread;	/* that waits for the answer; 0: nobody */
-	bool answered;	/* in the place of who serves it */
+	pid_t thread;	 /* that waits for the answer; 0: nobody */
+	bool answered;	 /* in the place of who serves it */
+	bool remembered; /* from memory */
+	bool served;
 	fuse_req_t req; /* if it is answered later */
 	gint refs;	/* atomic */
 };
@@ -134,6 +137,22 @@ static void answer(struct snap_request *r, int error, const void *body,
 		errno = 0;
 }
 
+/* Answers a request as it was answered last; false where that is not known. */
+static bool from_memory_locked(struct snap_request *r)
+{
+	SnapServer *s = r->server;
+	bool is_fs = !r->served && r->opcode == FUSE_STATFS && s->has_fs;
+	bool is_top = !r->served && r->opcode == FUSE_GETATTR &&
+		      r->node == FUSE_ROOT_ID && s->has_top;
+
+	if (is_fs)
+		answer(r, 0, &s->fs, sizeof(s->fs));
+	else if (is_top)
+		answer(r, 0, &s->top, sizeof(s->top));
+	r->remembered = is_fs || is_top;
+	return r->remembered;
+}
+
 static bool start_locked(SnapServer *s);
 
 /* Called while the store does not answer. */
@@ -147,11 +166,8 @@ static void request_look(struct snap_call *call)
 		start_locked(s);
 	if (r->answered)
 		return;
-	if (r->opcode == FUSE_STATFS && s->has_fs)
-		answer(r, 0, &s->fs, sizeof(s->fs));
-	else if (r->opcode == FUSE_GETATTR && r->node == FUSE_ROOT_ID &&
-		 s->has_top)
-		answer(r, 0, &s->top, sizeof(s->top));
+	if (from_memory_locked(r))
+		s->remembered++;
 	else if (r->thread && snap_is_dying(s->opts, r->thread))
 		answer(r, -EINTR, NULL, 0);
 }
@@ -170,7 +186,7 @@ static void request_begin(struct snap_request *r,
 	r->node = in->nodeid;
 	r->opcode = in->opcode;
 	r->thread = (pid_t)in->pid;
-	r->answered = false;
+	r->answered = r->remembered = r->served = false;
 	r->refs = 1;
 	present = r;
 	snap_call_begin(&r->call);
@@ -315,6 +331,25 @@ static void leave(struct worker *w, int error)
 	g_free(w);
 }
 
+/* Serves a request. One thread that waits for the store is enough for what is
+ * answered from memory meanwhile. */
+static void serve(struct snap_request *r, const struct fuse_buf *buf)
+{
+	SnapServer *s = r->server;
+	bool done;
+
+	g_mutex_lock(&s->lock);
+	done = s->remembered && from_memory_locked(r);
+	g_mutex_unlock(&s->lock);
+	if (done)
+		return;
+	fuse_session_process_buf(s->se, buf);
+	g_mutex_lock(&s->lock);
+	s->remembered -= r->remembered;
+	r->served = true;
+	g_mutex_unlock(&s->lock);
+}
+
 static gpointer worker_thread(gpointer data)
 {
 	struct worker *w = data;
@@ -330,7 +365,7 @@ static gpointer worker_thread(gpointer data)
 	while ((r = receive(w, &buf)) > 0) {
 		set_waits(w, false);
 		request_begin(request, buf.mem);
-		fuse_session_process_buf(s->se, &buf);
+		serve(request, &buf);
 		request = request_leave(request);
 		request->server = s;
 		set_waits(w, true);

@@ -138,27 +138,30 @@ class Waiting(AwayCase):
         self.away.come_back()
         self.assertEqual(reader.communicate(timeout=20)[0], b'ordinary\n')
 
-    def start_many(self, count):
+    def test_all_can_be_killed_when_no_thread_is_left(self):
         self.away.go_away()
         readers = [self.start_process('stat', self.snaps(f'new{i}'), stdout=subprocess.DEVNULL,
-                                      stderr=subprocess.DEVNULL) for i in range(count)]
+                                      stderr=subprocess.DEVNULL) for i in range(60)]
         self.away.wait_hanging()
-        return readers
-
-    def test_all_can_be_killed_when_no_thread_is_left(self):
-        readers = self.start_many(60)
         for reader in readers:
             reader.send_signal(signal.SIGINT)
         for reader in readers:
             self.assertEqual(reader.wait(20), -signal.SIGINT)
 
     def test_other_requests_are_served_while_many_wait(self):
-        readers = self.start_many(20)
+        for i in range(20):
+            with open(self.snaps(f'file{i}'), 'w') as file:
+                file.write('ordinary')
+        self.away.go_away('read', 'statfs')
+        readers = [self.start_process('cat', self.snaps(f'file{i}'), stdout=subprocess.PIPE)
+                   for i in range(20)]
+        self.away.wait_hanging()
         self.assertEqual(self.stat('saves_completed_total'), 1)
-        os.statvfs(self.mount.point)
+        for _ in range(30):
+            os.statvfs(self.mount.point)
         self.away.come_back()
         for reader in readers:
-            self.assertEqual(reader.wait(20), 1)
+            self.assertEqual(reader.communicate(timeout=20)[0], b'ordinary')
 
 
 class Ending(AwayCase):
