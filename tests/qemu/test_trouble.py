@@ -7,6 +7,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 
 import harness
+from away import AwayStore
 from guest import MIB, CountGuest
 from harness import need_program, need_root
 from mount import need_views
@@ -215,6 +216,37 @@ class FullDisk(FullDiskCase):
         self.save_small('vm2')
         self.assert_loads('vm2', SMALL)
         self.assert_loads('old', SMALL)
+
+
+class Away(TroubleCase):
+    """The store lies on a file system that goes away."""
+    options = ('timeout=2',)
+
+    def new_mount(self, store, point, options=()):
+        need_root()
+        self.away = self.enter(AwayStore(self.work))
+        mount = super().new_mount(store, point, options)
+        self.addCleanup(self.away.come_back)
+        return mount
+
+    def check_fails(self, caps=None):
+        qemu = self.boot()
+        self.away.go_away('write', 'fsync')
+        with self.assertRaises(MigrationFailed) as failed:
+            qemu.migrate(f'file:{self.stream()}', caps, {'max-bandwidth': 0, **LIVE})
+        self.assertIn('timed out', str(failed.exception))
+        self.assert_runs_on(qemu)
+        self.away.come_back()
+        self.assert_torn()
+        qemu.migrate(f'file:{self.stream()}', params=LIVE)
+        qemu.kill()
+        self.assert_loads()
+
+    def test_a_save_fails_in_time_when_the_store_goes_away_and_the_guest_runs_on(self):
+        self.check_fails()
+
+    def test_a_mapped_save_does_so_too_and_can_close_its_channels(self):
+        self.check_fails({'mapped-ram': True, 'multifd': True})
 
 
 if __name__ == '__main__':
