@@ -9,6 +9,8 @@ import makestream
 from clustercase import ClusterCase
 from fusecase import MIB, read_file, write_stream
 
+# What snapfs-cluster(7) puts into /etc/fstab.
+FSTAB = ('allow_other', '_netdev', 'nofail', 'x-systemd.requires-mounts-for=/cluster')
 XATTRS = ('form', 'uuid', 'created', 'machine', 'ram', 'pages', 'pages_zero', 'physical')
 
 
@@ -115,7 +117,7 @@ class Sharing(ClusterCase):
 
     def test_a_second_host_may_not_write_and_is_told_who_does(self):
         host = os.uname().nodename
-        second = self.mount_on(self.b)
+        second = self.mount_on(self.b, *FSTAB)
         with self.assertRaisesRegex(RuntimeError, f'in use: mounted at {self.mount.point} '
                                                   rf'\(process {self.mount.pid} on {host}\)'):
             second.start()
