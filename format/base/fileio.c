@@ -244,6 +244,19 @@ int snap_rename_durably(int from, const char *old, int to, const char *name)
 
 /* ---- holes ---- */
 
+/* A call brings no more than the device's read_ahead_kb, or the most that the
+ * device takes at once (Linux, force_page_cache_ra() in mm/readahead.c); 128
+ * KiB is the usual value. */
+#define EXPECT_STEP (128u << 10)
+
+void snap_expect(int fd, uint64_t offset, uint64_t size)
+{
+	for (uint64_t end = offset + size; offset < end; offset += EXPECT_STEP)
+		(void)posix_fadvise(fd, (off_t)offset,
+				    (off_t)MIN(EXPECT_STEP, end - offset),
+				    POSIX_FADV_WILLNEED);
+}
+
 void snap_next_data(int fd, uint64_t at, uint64_t end, uint64_t *ret_from,
 		    uint64_t *ret_to)
 {

@@ -20,6 +20,10 @@ ssize_t snap_pread_all(int fd, void *buf, size_t size, uint64_t offset);
  * ends earlier, or -errno; then the content of `buf` is undefined. */
 int snap_pread_exact(int fd, void *buf, size_t size, uint64_t offset);
 
+/* Bytes of a file will be read soon: the kernel reads them in the background,
+ * several requests at a time. */
+void snap_expect(int fd, uint64_t offset, uint64_t size);
+
 /* Writes all `size` bytes at `offset`. Returns 0, or -errno; then a part may
  * have been written. */
 int snap_pwrite_all(int fd, const void *buf, size_t size, uint64_t offset);

@@ -288,6 +288,10 @@ guint snap_entry_segments(const struct snap_entry *entry);
 /* No leaf in the file is longer, in bytes. */
 #define SNAP_LEAF_MAX (16 * SNAP_KIB)
 
+/* Says that these bytes of the file of a layer will be read soon. */
+void snap_reader_expect(SnapReader *r, guint layer, uint64_t offset,
+			uint64_t size);
+
 /* Reads and decompresses the extent of a segment: all its pages, into `ret`.
  * Returns 0, -EBADMSG, -ENOLINK where it lies in a parent whose file was not
  * handed over, or -errno. */

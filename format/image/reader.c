@@ -390,6 +390,13 @@ int snap_reader_leaf_at(SnapReader *r, const struct snap_stretch *at,
 				  ret_leaf);
 }
 
+void snap_reader_expect(SnapReader *r, guint layer, uint64_t offset,
+			uint64_t size)
+{
+	if (r->files[layer])
+		snap_file_expect(r->files[layer], offset, size);
+}
+
 int snap_reader_extent(SnapReader *r, const struct snap_segment *segment,
 		       SnapCodec *codec, void *ret)
 {

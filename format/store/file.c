@@ -105,6 +105,12 @@ int snap_file_read(SnapFile *f, void *buf, size_t size, uint64_t offset)
 	return whole(f->ops->pread(f, buf, size, offset), size);
 }
 
+void snap_file_expect(SnapFile *f, uint64_t offset, uint64_t size)
+{
+	if (f->ops->expect)
+		f->ops->expect(f, offset, size);
+}
+
 int snap_file_reread(SnapFile *f, void *buf, size_t size, uint64_t offset)
 {
 	if (!f->ops->reread)

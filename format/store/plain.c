@@ -28,6 +28,11 @@ ssize_t snap_plain_pread(SnapFile *f, void *buf, size_t size, uint64_t offset)
 	return snap_pread_all(plain(f)->fd, buf, size, offset);
 }
 
+static void plain_expect(SnapFile *f, uint64_t offset, uint64_t size)
+{
+	snap_expect(plain(f)->fd, offset, size);
+}
+
 /* Opens the file once more for the thread that writes back. Without that, the
  * kernel writes when it wants to. */
 static void writeback_begin(struct snap_plain_file *p)
@@ -137,6 +142,7 @@ void snap_plain_close(SnapFile *f)
 static const struct snap_file_ops plain_ops = {
 	.name = "plain",
 	.pread = snap_plain_pread,
+	.expect = plain_expect,
 	.pwrite = plain_pwrite,
 	.drain = plain_drain,
 	.sync = plain_sync,

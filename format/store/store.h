@@ -34,6 +34,9 @@ struct snap_file_ops {
 	/* Reads up to `size` bytes at `offset`. Returns the number of bytes,
 	 * less than `size` only at the end of the file, or -errno. */
 	ssize_t (*pread)(SnapFile *f, void *buf, size_t size, uint64_t offset);
+	/* pread will want these bytes soon: begins to read them, and does not
+	 * wait. NULL: they are read when pread wants them. */
+	void (*expect)(SnapFile *f, uint64_t offset, uint64_t size);
 	/* Reads once more what pread gave, because the bytes have a wrong
 	 * checksum, and this time from where they rest. NULL: pread keeps no
 	 * copies. */
@@ -112,6 +115,9 @@ uint64_t snap_file_on_disk(SnapFile *f);
 /* Reads exactly `size` bytes at `offset`. Returns 0, -EBADMSG where the file
  * ends earlier, or -errno. */
 int snap_file_read(SnapFile *f, void *buf, size_t size, uint64_t offset);
+
+/* Says that these bytes will be read soon. */
+void snap_file_expect(SnapFile *f, uint64_t offset, uint64_t size);
 
 /* Reads the same bytes once more, past all copies. -EBADMSG where there are
  * none: a second read would give the same. */

@@ -12,6 +12,8 @@
 
 /* Units that are given at once. */
 #define PUSH_UNITS 4u
+/* So many units before it is their turn, the store begins to read them. */
+#define PUSH_SOON 32u
 /* Threads that give the pages of one snapshot, and snapshots at a time. */
 #define PUSH_THREADS 3u
 #define PUSHES_MAX 4u
@@ -50,8 +52,10 @@ static GArray *units_of(const GArray *runs, const struct snap_ramlist *ram)
 	return units;
 }
 
-/* Takes the next units that follow one another; false at the end. */
-static bool push_take(struct push *p, uint64_t *ret_at, size_t *ret_size)
+/* Takes the next units that follow one another; false at the end. *ret_first is
+ * the place of the first one in the list. */
+static bool push_take(struct push *p, guint *ret_first, uint64_t *ret_at,
+		      size_t *ret_size)
 {
 	SnapHotPages *hot = p->hot;
 	const uint64_t *units = (const uint64_t *)p->units->data;
@@ -63,6 +67,7 @@ static bool push_take(struct push *p, uint64_t *ret_at, size_t *ret_size)
 	while (n < PUSH_UNITS && p->next + n < p->units->len &&
 	       units[p->next + n] == units[p->next] + n)
 		n++;
+	*ret_first = p->next;
 	*ret_at = units[p->next] * SNAP_HOT_UNIT;
 	*ret_size = n * SNAP_HOT_UNIT;
 	p->next += n;
@@ -107,16 +112,29 @@ static void push_ended(struct push *p, guint n)
 	g_mutex_unlock(&hot->lock);
 }
 
+/* The units that will be taken a while later: the store begins with them. */
+static void push_soon(const struct push *p, guint first, guint n)
+{
+	const uint64_t *units = (const uint64_t *)p->units->data;
+
+	for (guint i = first; i < first + n && i < p->units->len; i++)
+		snap_pages_soon(p->pages, units[i] * SNAP_HOT_UNIT,
+				SNAP_HOT_UNIT);
+}
+
 static gpointer push_thread(gpointer data)
 {
 	struct push *p = data;
 	g_autofree uint8_t *buf = g_malloc(PUSH_UNITS * SNAP_HOT_UNIT);
 	uint64_t at;
 	size_t size;
+	guint first;
 
-	while (push_take(p, &at, &size))
+	while (push_take(p, &first, &at, &size)) {
+		push_soon(p, first + PUSH_SOON, (guint)(size / SNAP_HOT_UNIT));
 		if (push_units(p, at, size, buf) < 0)
 			break;
+	}
 	push_ended(p, 1);
 	return NULL;
 }

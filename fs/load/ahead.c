@@ -226,22 +226,60 @@ static void extents_run(struct snap_ahead *ahead)
 	extents_end(a);
 }
 
+/* The store begins to read all of a window before a thread waits for the first
+ * part of it. */
+static void soon_run(struct snap_ahead *ahead)
+{
+	struct extents_ahead *a = (struct extents_ahead *)ahead;
+
+	snap_pages_soon(a->pages, a->region * SNAP_REGION + a->from,
+			a->to - a->from);
+	extents_end(a);
+}
+
+void snap_pages_soon(SnapPages *pages, uint64_t offset, uint64_t size)
+{
+	for (uint64_t end = offset + size; offset < end;) {
+		uint64_t region = offset / SNAP_REGION;
+		uint64_t begin = region * SNAP_REGION;
+		uint64_t to = MIN(end, begin + SNAP_REGION);
+		struct snap_held_leaf held;
+
+		if (snap_pages_get_leaf(pages, region, &held) < 0)
+			return;
+		if (held.leaf)
+			snap_pages_extents_soon(pages, held.leaf,
+						offset - begin, to - begin);
+		snap_pages_put_leaf(pages, &held);
+		offset = to;
+	}
+}
+
+static void push_ahead(SnapPages *pages, void (*run)(struct snap_ahead *ahead),
+		       uint64_t from, uint64_t to)
+{
+	struct extents_ahead *a = g_new0(struct extents_ahead, 1);
+	uint64_t region = from / SNAP_REGION;
+
+	*a = (struct extents_ahead){ { run },
+				     snap_pages_ref(pages),
+				     region,
+				     from - region * SNAP_REGION,
+				     to - region * SNAP_REGION };
+	if (!snap_loader_ahead(pages->loader, &a->ahead))
+		extents_end(a);
+}
+
 static void extents_ahead(SnapPages *pages, uint64_t from, uint64_t to)
 {
+	if (from < to && !snap_loader_busy(pages->loader))
+		push_ahead(pages, soon_run, from, to);
 	while (from < to && !snap_loader_busy(pages->loader)) {
-		uint64_t region = from / SNAP_REGION;
 		uint64_t end = MIN(from / AHEAD_STRETCH * AHEAD_STRETCH +
 					   AHEAD_STRETCH,
 				   to);
-		struct extents_ahead *a = g_new(struct extents_ahead, 1);
 
-		*a = (struct extents_ahead){ { extents_run },
-					     snap_pages_ref(pages),
-					     region,
-					     from - region * SNAP_REGION,
-					     end - region * SNAP_REGION };
-		if (!snap_loader_ahead(pages->loader, &a->ahead))
-			extents_end(a);
+		push_ahead(pages, extents_run, from, end);
 		from = end;
 	}
 }

@@ -256,6 +256,58 @@ int snap_pages_find_extent(SnapPages *pages, const struct snap_segment *segment,
 	return snap_cache_find(pages->loader->cache, &key, ret_frame);
 }
 
+/* Bytes of one file that follow one another. */
+struct stretch {
+	guint layer, extents;
+	uint64_t begin, end;
+};
+
+/* True for an extent that is in the stretch: an extent has several segments
+ * where pages between are zero. */
+static bool in_stretch(const struct stretch *now, const struct snap_segment *s)
+{
+	return now->layer == s->layer && now->begin <= s->offset &&
+	       s->offset + s->length <= now->end;
+}
+
+static void expect(SnapPages *pages, const struct stretch *s)
+{
+	if (s->extents)
+		snap_reader_expect(pages->reader, s->layer, s->begin,
+				   s->end - s->begin);
+}
+
+void snap_pages_extents_soon(SnapPages *pages, const struct snap_leaf *leaf,
+			     uint64_t from, uint64_t to)
+{
+	struct stretch now = { 0 };
+
+	for (guint i = 0; i < leaf->n; i++) {
+		const struct snap_segment *s = &leaf->segments[i];
+		uint64_t begin = (uint64_t)s->page * SNAP_PAGE;
+		struct snap_cache_key key;
+
+		if (s->kind != SNAP_SEGMENT_EXTENT ||
+		    begin + (uint64_t)s->count * SNAP_PAGE <= from)
+			continue;
+		if (begin >= to)
+			break;
+		key = extent_key(pages, s);
+		if (in_stretch(&now, s) ||
+		    snap_cache_has(pages->loader->cache, &key))
+			continue;
+		if (now.layer != s->layer || now.end != s->offset ||
+		    now.end + s->length - now.begin > SNAP_EXPECT_MAX) {
+			expect(pages, &now);
+			now = (struct stretch){ .layer = s->layer,
+						.begin = s->offset };
+		}
+		now.extents++;
+		now.end = s->offset + s->length;
+	}
+	expect(pages, &now);
+}
+
 int snap_pages_extent_ahead(SnapPages *pages,
 			    const struct snap_segment *segment)
 {

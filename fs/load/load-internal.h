@@ -105,6 +105,14 @@ int snap_pages_get_extent(SnapPages *pages, const struct snap_segment *segment,
 int snap_pages_find_extent(SnapPages *pages, const struct snap_segment *segment,
 			   const struct snap_cached **ret_frame);
 
+/* The most bytes that the store is asked for at a time. */
+#define SNAP_EXPECT_MAX (1 * SNAP_MIB)
+
+/* Says to the store which of the bytes [from, to) of a region will be read
+ * soon: those of extents that are not cached, neighbours together. */
+void snap_pages_extents_soon(SnapPages *pages, const struct snap_leaf *leaf,
+			     uint64_t from, uint64_t to);
+
 /* Loads the extent of a segment ahead. Returns 0 or -errno. */
 int snap_pages_extent_ahead(SnapPages *pages,
 			    const struct snap_segment *segment);

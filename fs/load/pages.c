@@ -144,6 +144,8 @@ static int read_region(struct sink *sink, uint64_t region, uint64_t from,
 		return r;
 	if (!held.leaf)
 		r = sink_fill(sink, 0, to - from);
+	else if (to - from > SNAP_EXTENT_BYTES)
+		snap_pages_extents_soon(sink->pages, held.leaf, from, to);
 	for (guint i = 0; r == 0 && held.leaf && i < held.leaf->n; i++) {
 		const struct snap_segment *s = &held.leaf->segments[i];
 		uint64_t begin = (uint64_t)s->page * SNAP_PAGE;

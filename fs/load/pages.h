@@ -86,6 +86,10 @@ int snap_pages_read(SnapPages *pages, void *buf, size_t size, uint64_t offset,
 int snap_pages_give(SnapPages *pages, SnapVec *vec, size_t size,
 		    uint64_t offset, struct snap_pages_hint *hint);
 
+/* Says that bytes of the page space will be read soon: the store begins to read
+ * what it takes. May wait for a part of the map. */
+void snap_pages_soon(SnapPages *pages, uint64_t offset, uint64_t size);
+
 /* Sets bit i % 64 of ret[i / 64] for each page i of `region` that is not zero,
  * and clears the others. Returns 0 or -errno. */
 int snap_pages_stored(SnapPages *pages, uint64_t region,

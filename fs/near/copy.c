@@ -144,12 +144,8 @@ void snap_copy_put(struct snap_copy *copy)
 
 /* ---- reading ---- */
 
-bool snap_copy_read(struct snap_copy *copy, void *buf, size_t size,
-		    uint64_t offset)
+static bool has(const struct snap_copy *copy, uint64_t offset, uint64_t size)
 {
-	uint64_t clock = SNAP_NEAR_COUNT(copy->near, clock, 1);
-
-	__atomic_store_n(&copy->used, clock, __ATOMIC_RELAXED);
 	if (copy->fd < 0 || !size || offset > copy->size ||
 	    size > copy->size - offset)
 		return false;
@@ -157,7 +153,25 @@ bool snap_copy_read(struct snap_copy *copy, void *buf, size_t size,
 	     i * SNAP_NEAR_PIECE < offset + size; i++)
 		if (piece_get(copy, i) != PIECE_THERE)
 			return false;
-	return snap_pread_all(copy->fd, buf, size, offset) == (ssize_t)size;
+	return true;
+}
+
+bool snap_copy_expect(struct snap_copy *copy, uint64_t offset, uint64_t size)
+{
+	if (!has(copy, offset, size))
+		return false;
+	snap_expect(copy->fd, offset, size);
+	return true;
+}
+
+bool snap_copy_read(struct snap_copy *copy, void *buf, size_t size,
+		    uint64_t offset)
+{
+	uint64_t clock = SNAP_NEAR_COUNT(copy->near, clock, 1);
+
+	__atomic_store_n(&copy->used, clock, __ATOMIC_RELAXED);
+	return has(copy, offset, size) &&
+	       snap_pread_all(copy->fd, buf, size, offset) == (ssize_t)size;
 }
 
 /* ---- room ---- */

@@ -67,6 +67,10 @@ void snap_copy_put(struct snap_copy *copy);
 bool snap_copy_read(struct snap_copy *copy, void *buf, size_t size,
 		    uint64_t offset);
 
+/* Says that these bytes will be read soon; false where the copy lacks a part.
+ */
+bool snap_copy_expect(struct snap_copy *copy, uint64_t offset, uint64_t size);
+
 /* Adds a piece, whose bytes these are. Other copies may go for it, the least
  * recently read first. Only the thread of fill.c calls it. */
 void snap_copy_add(struct snap_copy *copy, uint64_t piece, const void *data,

@@ -114,6 +114,14 @@ static ssize_t near_pread(SnapFile *file, void *buf, size_t size,
 	return read_below(f, buf, size, offset);
 }
 
+static void near_expect(SnapFile *file, uint64_t offset, uint64_t size)
+{
+	struct snap_near_file *f = near_file(file);
+
+	if (!snap_copy_expect(f->copy, offset, size))
+		snap_file_expect(f->below, offset, size);
+}
+
 static ssize_t near_reread(SnapFile *file, void *buf, size_t size,
 			   uint64_t offset)
 {
@@ -144,6 +152,7 @@ static void near_close(SnapFile *file)
 static const struct snap_file_ops near_ops = {
 	.name = "disk cache",
 	.pread = near_pread,
+	.expect = near_expect,
 	.reread = near_reread,
 	.size = near_size,
 	.identify = near_identify,

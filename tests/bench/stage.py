@@ -31,8 +31,9 @@ def fresh_memory(mib):
 class Place:
     """A store and its mount, for one snapshot named vm."""
 
-    def __init__(self, work):
-        self.mount = Mount(os.path.join(work, 'store'), os.path.join(work, 'snaps'))
+    def __init__(self, work, store=None, options=()):
+        self.mount = Mount(store or os.path.join(work, 'store'), os.path.join(work, 'snaps'),
+                           options)
         self.folder = self.mount.path('vm')
         self.stream = self.mount.path('vm', 'stream')
         self.ram = self.mount.path('vm', 'ram')

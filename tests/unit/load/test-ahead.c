@@ -27,6 +27,13 @@ struct gate_file {
 	bool shut; /* this and the rest: protected by lock */
 	guint waiting;
 	guint reads;
+	size_t hanging;	  /* bytes of the last read that had to wait */
+	GArray *expected; /* struct range */
+};
+
+struct range {
+	uint64_t offset;
+	uint64_t size;
 };
 
 static ssize_t gate_pread(SnapFile *f, void *buf, size_t size, uint64_t offset)
@@ -37,11 +44,23 @@ static ssize_t gate_pread(SnapFile *f, void *buf, size_t size, uint64_t offset)
 	g->reads++;
 	g->waiting++;
 	g_cond_broadcast(&g->changed);
+	if (g->shut && g_thread_self() != g->own)
+		g->hanging = size;
 	while (g->shut && g_thread_self() != g->own)
 		g_cond_wait(&g->changed, &g->lock);
 	g->waiting--;
 	g_mutex_unlock(&g->lock);
 	return g->below->ops->pread(g->below, buf, size, offset);
+}
+
+static void gate_expect(SnapFile *f, uint64_t offset, uint64_t size)
+{
+	struct gate_file *g = (struct gate_file *)f;
+	struct range range = { offset, size };
+
+	g_mutex_lock(&g->lock);
+	g_array_append_val(g->expected, range);
+	g_mutex_unlock(&g->lock);
 }
 
 static int gate_size(SnapFile *f, uint64_t *ret_size)
@@ -56,6 +75,7 @@ static void gate_close(SnapFile *f)
 	struct gate_file *g = (struct gate_file *)f;
 
 	snap_file_close(g->below);
+	g_array_unref(g->expected);
 	g_mutex_clear(&g->lock);
 	g_cond_clear(&g->changed);
 	g_free(g);
@@ -64,6 +84,7 @@ static void gate_close(SnapFile *f)
 static const struct snap_file_ops gate_ops = {
 	.name = "gate",
 	.pread = gate_pread,
+	.expect = gate_expect,
 	.size = gate_size,
 	.close = gate_close,
 };
@@ -84,6 +105,7 @@ static void world_open(struct world *w, uint64_t cache)
 	image_fixture_make(&w->f, PAGES, 42);
 	gate->file.ops = &gate_ops;
 	gate->own = g_thread_self();
+	gate->expected = g_array_new(FALSE, FALSE, sizeof(struct range));
 	gate->below = snap_file_wrap(
 		openat(w->f.fd, "snapshot.zst", O_RDONLY | O_CLOEXEC));
 	w->gate = gate;
@@ -216,6 +238,7 @@ static void nobody_waits_for_the_queue_of_readahead(void **state)
 {
 	struct snap_pages_hint hint = { 0 };
 	g_autofree uint8_t *buf = g_malloc(SNAP_REGION);
+	uint64_t most = 0, hanging;
 	struct world w;
 
 	world_open(&w, SNAP_CACHE_DEFAULT);
@@ -233,6 +256,18 @@ static void nobody_waits_for_the_queue_of_readahead(void **state)
 	while (w.gate->waiting < 2)
 		g_cond_wait(&w.gate->changed, &w.gate->lock);
 	g_mutex_unlock(&w.gate->lock);
+	/* Meanwhile the store reads on, and not an extent at a time. */
+	g_mutex_lock(&w.gate->lock);
+	for (guint i = 0; i < w.gate->expected->len; i++) {
+		struct range r =
+			g_array_index(w.gate->expected, struct range, i);
+
+		assert_true(r.size <= SNAP_EXPECT_MAX);
+		most = MAX(most, r.size);
+	}
+	hanging = w.gate->hanging;
+	g_mutex_unlock(&w.gate->lock);
+	assert_true(most > 2 * hanging);
 	/* Another one wants pages here and there. */
 	for (uint64_t page = PAGES - 1; page > PAGES / 2; page -= 100)
 		read_page(&w, page, NULL);
