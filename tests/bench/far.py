@@ -66,7 +66,7 @@ class Fars(Reverts):
                 self.results.goal(f'{what[0]}: {name} / {NEAR}', most,
                                   [ours[what] / near[what]
                                    for ours, near in zip(found[name], found[NEAR])])
-        self.results.print_new()
+        self.results.print_goals()
 
 
 def main():
