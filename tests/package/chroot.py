@@ -35,7 +35,7 @@ def need_chroots():
 def mirror():
     """The mirror that this system has Debian from."""
     release = run('sh', '-c', '. /etc/os-release; echo "${VERSION_CODENAME:-}"').stdout.strip()
-    found = run('bash', '-c', '. "$0"; apt_sources | mirror_of "$1"',
+    found = run('bash', '-c', '. "$1"; apt_sources | mirror_of "$2"', 'bash',
                 os.path.join(ROOT, 'tests', 'needs'), release).stdout.strip()
     if not found:
         raise Missing('apt has Debian itself from no mirror')
