@@ -23,6 +23,9 @@ exec chroot "$0" "$@"
 '''
 NEW_NAMESPACES = ['unshare', '--mount', '--pid', '--ipc', '--fork', '--kill-child', '--']
 
+# A mirror may not answer for a moment.
+MIRROR_TRIES = 3
+
 
 def need_chroots():
     need_root()
@@ -43,7 +46,7 @@ def mirror():
 
 
 class Chroot:
-    """`with Chroot.fresh(...)` is not needed: the folder is all that there is."""
+    """A system; its folder is all that there is of it."""
 
     def __init__(self, path):
         self.path = path
@@ -51,12 +54,14 @@ class Chroot:
     @classmethod
     def fresh(cls, path, release, uri):
         """A system with apt, and nothing that is not essential."""
-        done = run('mmdebstrap', '--quiet', '--variant=apt', '--mode=root',
-                   '--dpkgopt=force-unsafe-io', '--aptopt=Acquire::Retries "3"',
-                   '--skip=cleanup/apt/lists', release, path, uri, timeout=900)
-        if done.returncode:
-            raise RuntimeError(f'mmdebstrap {release}: {done.stderr}')
-        return cls(path)
+        for _ in range(MIRROR_TRIES):
+            done = run('mmdebstrap', '--variant=apt', '--mode=root',
+                       '--dpkgopt=force-unsafe-io', '--aptopt=Acquire::Retries "3"',
+                       '--skip=cleanup/apt/lists', release, path, uri, timeout=900)
+            if not done.returncode:
+                return cls(path)
+            shutil.rmtree(path, ignore_errors=True)
+        raise RuntimeError(f'mmdebstrap {release}: {done.stdout}{done.stderr}')
 
     def copy(self, path):
         """Another one, as this one is now."""
@@ -84,6 +89,3 @@ class Chroot:
         """apt-get, without what only recommends itself."""
         return self.run('apt-get', '-qq', '-y', '--no-install-recommends', '-o',
                         'Acquire::Retries=3', '-o', 'Dpkg::Use-Pty=0', *words)
-
-    def remove(self):
-        shutil.rmtree(self.path, ignore_errors=True)

@@ -51,9 +51,8 @@ class Package(harness.Case):
         need_chroots()
         need_fuse()
         uri = mirror()
-        cls.top = '/run/snapfs-package'
-        os.makedirs(cls.top, exist_ok=True)
-        # A disk would be slow, and this one goes with the namespace.
+        # A disk would be slow; what is mounted here is seen by this process only, and goes with it.
+        cls.top = '/mnt'
         subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=4g,mode=755', 'tmpfs', cls.top],
                        check=True)
         cls.fresh = Chroot.fresh(cls.top + '/fresh', RELEASE, uri)
@@ -85,6 +84,11 @@ class Package(harness.Case):
         said = self.builder.run('lintian', '--fail-on=error,warning', os.path.basename(changes),
                                 folder='/build', user=NOBODY)
         self.assertEqual(said, '')
+
+    def test_a_guest_comes_back_by_the_installed_programs(self):
+        shutil.copy(self.package(), self.builder.inside('snapfs.deb'))
+        self.builder.apt('install', './snapfs.deb', 'mount', 'qemu-system-x86')
+        self.builder.run('debian/tests/revert', folder=SOURCE)
 
     def test_it_installs_and_works_and_leaves_nothing_behind(self):
         system = self.fresh.copy(self.top + '/installed')
