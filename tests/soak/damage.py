@@ -53,6 +53,8 @@ DAMAGES = [flip, flip, flip, cut, lose_block, swap_blocks, grow]
 
 class Spoilt(Kind):
     """A snapshot `bad` whose files are spoilt, beside one that is not."""
+    # A file that is kept to be placed again stands alone.
+    increments_fit = False
 
     def __init__(self, *arguments):
         super().__init__(*arguments)

@@ -151,4 +151,5 @@ def prepared(world, rng, kinds=None):
     """A deed, ready to be done."""
     deed = rng.choice(kinds or DEEDS)(world, rng)
     deed.prepare()
+    world.put_parent(rng, deed.new)
     return deed

@@ -37,12 +37,10 @@ class Disturbed(Kind):
             outcome = self.repair()
         if deed.hides and error or self.leaves or rng.random() < 0.2:
             world.remount()
-        world.check(*(deed.failed if error else deed.done))
-        self.clear(rng)
+        self.clear(rng, world.check(*(deed.failed if error else deed.done)))
         again = prepared(world, rng, [type(deed)])
         again.act()
-        world.check(*again.done)
-        self.clear(rng)
+        self.clear(rng, world.check(*again.done))
         return outcome if error is None else errno.errorcode[error.errno]
 
     def disturb(self, rng, deed):
@@ -58,7 +56,7 @@ class Full(Disturbed):
     SIZE = 64
 
     def make_world(self, folder):
-        return World(folder, self.truths, self.SIZE)
+        return World(folder, self.truths, self.increments, self.SIZE)
 
     def attempt(self, rng):
         self.world.settle()
@@ -87,7 +85,7 @@ class Failing(Disturbed):
         with open(control, 'r+b') as file:
             self.orders = mmap.mmap(file.fileno(), ORDER.size)
         env = {'LD_PRELOAD': harness.build_path(*LIBRARY), 'BAD_DISK': control}
-        return World(folder, self.truths, env=env)
+        return World(folder, self.truths, self.increments, env=env)
 
     def disturb(self, rng, deed):
         call = 'read' if isinstance(deed, Read) else rng.choice((*CALLS, *OFTEN))

@@ -33,6 +33,7 @@ def mutate_stream(rng, data):
 
 class Hostile(Spoilt):
     name = 'hostile'
+    increments_fit = True
     what = 'migration streams that QEMU never wrote, and such device state, written into the mount'
 
     def attempt(self, rng):

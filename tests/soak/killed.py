@@ -67,7 +67,7 @@ class Killed(Timed):
         for name in noted:
             need(b'cut off' in os.getxattr(world.snaps(name), 'user.snapfs.error'),
                  f'{name} has no note that its save was cut off')
-        self.clear(rng)
+        self.clear(rng, found)
         if error is None:
             return 'done before'
         return 'the new state' if found == deed.done[0] else 'the old state'
@@ -95,8 +95,7 @@ class Ended(Timed):
         else:
             how += ' refused'
             need(error is None, f'{deed}, {how}: {error}')
-        world.check(*self.state_of(deed, error))
-        self.clear(rng)
+        self.clear(rng, world.check(*self.state_of(deed, error)))
         return how
 
 
@@ -115,8 +114,7 @@ class Stopped(Timed):
         world.mount.process.send_signal(signal.SIGCONT)
         error = actor.finish()
         need(error is None, f'{deed}: {error}')
-        world.check(*deed.done)
-        self.clear(rng)
+        self.clear(rng, world.check(*deed.done))
         return 'daemon'
 
     def writer(self, rng):
@@ -144,6 +142,46 @@ class Stopped(Timed):
             cat.wait()
         need(code == 0 or end == signal.SIGKILL, f'cat ended with {code}')
         states = [deed.new] if code == 0 else [deed.old, deed.new]
-        world.check(*({'slow': state, 'vm1': other.new} for state in states))
-        self.clear(rng)
+        self.clear(rng, world.check(*({'slow': state, 'vm1': other.new} for state in states)))
         return 'writer'
+
+
+class Flattened(Kind):
+    name = 'flatten'
+    what = 'kill -9 of `snapfs flatten` at any moment, in a chain of increments'
+
+    def __init__(self, truths, work, increments=True):
+        super().__init__(truths, work, True)
+        self.usual = 0.05   # seconds that it takes
+
+    def attempt(self, rng):
+        """Each snapshot of the chain is replaced by one that is whole, or stays."""
+        world = self.world
+        first = rng.choice([one for one in self.truths if one.kin(self.truths)])
+        chain = {f'vm{n}': rng.choice([first, *first.kin(self.truths)]) for n in range(4)}
+        for name, truth in chain.items():
+            world.put(name, truth)
+        world.end()
+        name, moment = rng.choice(list(chain)), rng.random() * 1.2 * self.usual
+        process = subprocess.Popen([harness.build_path('tools', 'snapfs'), 'flatten',
+                                    world.mount.store, name], preexec_fn=harness.die_with_parent)
+        try:
+            code = process.wait(moment)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        need(code in (0, -signal.SIGKILL), f'snapfs flatten ended with {code}')
+        world.start()
+        world.check(chain)
+        if code == 0:
+            self.usual = (self.usual + moment) / 2
+            need('user.snapfs.parents' not in os.listxattr(world.snaps(name)),
+                 f'{name} was flattened and has parents')
+        else:
+            self.usual *= 1.1
+        for name in rng.sample(list(chain), len(chain)):
+            world.remove(name)
+            del chain[name]
+            world.check(chain)
+        self.clear(rng)
+        return 'done before' if code == 0 else 'killed'

@@ -14,8 +14,12 @@ class Kind:
     name = ''          # a word, for --kind
     what = ''          # a sentence for tests/RELIABILITY.md
 
-    def __init__(self, truths, work):
+    # Whether its world can be one with increments.
+    increments_fit = True
+
+    def __init__(self, truths, work, increments=False):
         self.truths, self.work = truths, work
+        self.increments = increments and self.increments_fit
         self.made = None
 
     @property
@@ -25,14 +29,16 @@ class Kind:
         return self.made
 
     def make_world(self, folder):
-        return World(folder, self.truths)
+        return World(folder, self.truths, self.increments)
 
     def attempt(self, rng):
         """One try; returns in a word or two what came of it. Raises Loss."""
         raise NotImplementedError
 
-    def clear(self, rng):
-        """Takes away what a try has left."""
+    def clear(self, rng, found=None):
+        """Takes away what a try has left, `found`: its parents first."""
+        if self.world.beside and found:
+            self.world.lose_parents(found, rng.random() < 0.2)
         self.world.clear(rng.random() < SETTLE)
 
     def kill_daemon(self):

@@ -26,12 +26,12 @@ import truth
 from damage import Damaged, Lying
 from disk import Failing, Full
 from hostile import Hostile
-from killed import Ended, Killed, Stopped
+from killed import Ended, Flattened, Killed, Stopped
 from load import Load
 from world import World
 import harness
 
-KINDS = [Killed, Ended, Stopped, Full, Failing, Damaged, Lying, Hostile, Load]
+KINDS = [Killed, Ended, Stopped, Flattened, Full, Failing, Damaged, Lying, Hostile, Load]
 # A try that takes so long hangs.
 HANG = 120
 ALONE = 'SNAPFS_SOAK_ALONE'
@@ -119,6 +119,11 @@ def learn(work, seed):
     return truths
 
 
+def has_increments(kind, options):
+    """Whether the store of a kind is mounted with increments: the seed decides."""
+    return random.Random(f'{options.seed} {kind.name}').random() < 0.6
+
+
 def run(records, options):
     """Tries what was tried least, until the time is over."""
     if options.attempt is not None:
@@ -137,7 +142,8 @@ def run(records, options):
 def report(records):
     """A line of TAP for each kind."""
     for number, record in enumerate(records, 1):
-        print(f'{"not " if record.losses else ""}ok {number} - {record.kind.name}: '
+        print(f'{"not " if record.losses else ""}ok {number} - {record.kind.name}'
+              f'{", increments" if record.kind.increments else ""}: '
               f'{record.tries} tries, {len(record.losses)} losses ({record.what_came()})' +
               (f' # SKIP {record.skipped}' if record.skipped else ''))
     print(f'1..{len(records)}')
@@ -191,8 +197,8 @@ def main():
     records = []
     try:
         truths = learn(work, options.seed)
-        records = [Record(kind(truths, work), options.seed) for kind in KINDS
-                   if not options.kind or kind.name in options.kind]
+        records = [Record(kind(truths, work, has_increments(kind, options)), options.seed)
+                   for kind in KINDS if not options.kind or kind.name in options.kind]
         run(records, options)
     finally:
         for record in records:

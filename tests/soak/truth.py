@@ -3,6 +3,7 @@
 every file of its snapshot must hold, byte for byte."""
 import dataclasses
 import os
+import random
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -14,11 +15,12 @@ import mappedram  # noqa: E402
 from copycase import KINDS, image_of, listed_of  # noqa: E402
 from fusecase import MIB, read_file  # noqa: E402
 
+PAGE = makestream.PAGE
 VERBATIM = 'verbatim'
 # A form of copycase.KINDS, or VERBATIM, and MiB of main memory: small ones for
 # many tries, large ones whose save lasts.
 MADE = [('classic', 2), ('mapped', 3), ('mapped-libvirt', 2), ('classic-libvirt', 3),
-        ('classic-zeros', 1), (VERBATIM, 1), ('classic', 16), ('mapped', 12)]
+        ('classic-zeros', 1), (VERBATIM, 1), ('classic', 16), ('mapped', 16)]
 
 
 class Loss(Exception):
@@ -60,6 +62,12 @@ class Truth:
         size = rng.choice((4096, 32768, 131328, MIB))
         return [(at, self.stream[at:at + size]) for at in range(0, len(self.stream), size)]
 
+    def kin(self, truths):
+        """Those with the same RAM blocks, which can be its parents."""
+        return [one for one in truths
+                if one is not self and self.guest and one.guest
+                and one.guest.sizes == self.guest.sizes]
+
     def rewritten(self, preamble):
         """The same snapshot after its preamble was written again."""
         stream = preamble + self.stream[len(preamble):]
@@ -94,6 +102,16 @@ def check_pages(guest, sizes, pages):
     need(pages == guest.pages, 'a page has wrong bytes')
 
 
+def change(guest, rng):
+    """Guests of one size have most pages in common, as those of two moments: one
+    page in eight is another, is zero, or is so no more."""
+    for name, size in guest.sizes.items():
+        for page in rng.sample(range(size // PAGE), size // PAGE // 8):
+            guest.pages[name].pop(page, None)
+            if rng.random() < 0.7:
+                guest.pages[name][page] = makestream.page_bytes(rng.getrandbits(30))
+
+
 def make(seed):
     """One truth for each line of MADE."""
     made = []
@@ -104,7 +122,8 @@ def make(seed):
             continue
         form, preamble = KINDS[kind]
         guest = makestream.Guest({'pc.ram': size * MIB, 'rom': 3 * 4096, 'vga.vram': MIB},
-                                 seed=seed + number, every=3)
+                                 seed=seed + size, every=3)
+        change(guest, random.Random(f'{seed} {number}'))
         image = mappedram.Image(guest, len(preamble)) if form != 'classic' else None
         made.append(Truth(name, image_of(guest, form, preamble), preamble, image, guest))
     return made

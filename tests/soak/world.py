@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A store, mounted, of which is known what must be in it."""
+import json
 import os
 import re
 import shutil
@@ -21,11 +22,14 @@ PARTS = {'ram', 'devstate', 'preamble'}
 
 class World:
     """`truths` are what its snapshots can be. With a `size` in MiB the store is
-    a file system of that size."""
+    a file system of that size. `beside`, {folder: truth}, is what lies there to
+    become the parent of others, where there are increments."""
 
-    def __init__(self, work, truths, size=None, env=None):
-        self.work, self.truths = work, list(truths)
-        self.mount = Mount(os.path.join(work, 'store'), os.path.join(work, 'snaps'), OPTIONS, env)
+    def __init__(self, work, truths, increments=False, size=None, env=None):
+        self.work, self.truths, self.increments = work, list(truths), increments
+        self.beside = {}
+        options = (*OPTIONS, 'increments') if increments else OPTIONS
+        self.mount = Mount(os.path.join(work, 'store'), os.path.join(work, 'snaps'), options, env)
         self.is_small = size is not None
         if self.is_small:
             harness.need_root()
@@ -65,6 +69,27 @@ class World:
         with open(self.snaps(name, 'stream'), 'wb', buffering=0) as file:
             write_all(file.fileno(), truth.stream)
 
+    def put_parent(self, rng, child):
+        """Where there are increments: saves what may be the parent of a truth."""
+        if self.increments and not self.beside and rng.random() < 0.8:
+            parent = rng.choice(child.kin(self.truths) or self.truths)
+            self.put('parent', parent)
+            self.beside = {'parent': parent}
+
+    def lose_parents(self, found, flatten):
+        """Removes what lies beside, once all that was found stands alone, or
+        while it does not: what is left is whole."""
+        if flatten:
+            self.end()
+            for name in [name for name, truth in found.items() if truth]:
+                done = tool('flatten', self.mount.store, name)
+                need(done.returncode == 0, f'snapfs flatten {name}: {done.stderr.strip()}')
+            self.start()
+        for name in self.beside:
+            self.remove(name)
+        self.beside = {}
+        self.check(found)
+
     # ---- what is there ----
 
     def what(self, name, others=()):
@@ -95,6 +120,7 @@ class World:
         """The world is in one of these states, {folder: truth or None}, and
         nothing else is in it; returns that state."""
         self.check_daemon()
+        states = [{**state, **self.beside} for state in states]
         known = [truth for state in states for truth in state.values()]
         found = {name: self.what(name, known) for name in states[0]}
         need(found in states, f'there is {found} and not ' + ' or '.join(map(str, states)))
@@ -106,7 +132,17 @@ class World:
                       f'STORE/{name} holds {self.foreign(name, truth)}')
         self.wait(lambda: not os.listdir(self.store('.snapfs', 'tmp')),
                   lambda: 'half-made files stay in the store')
-        return found
+        self.wait(lambda: all(one['used_by'] for one in self.layers()),
+                  lambda: f'a layer is not used: {self.layers()}')
+        return {name: found[name] for name in found if name not in self.beside}
+
+    def layers(self):
+        """The files that snapshots share, as `snapfs ls --layers` lists them."""
+        if not self.increments:
+            return []
+        done = tool('ls', '--layers', '--json', self.mount.store)
+        need(done.returncode == 0, f'snapfs ls --layers: {done.stderr.strip()}')
+        return json.loads(done.stdout)['layers']
 
     def foreign(self, name, truth):
         """Files in a folder of the store that do not belong to what is there."""
@@ -138,11 +174,15 @@ class World:
         """Removes all that is there. The daemon may give back what it took some
         seconds later."""
         for name in set(os.listdir(self.snaps())) - {'.snapfs'}:
-            done = harness.run('rm', '-r', self.snaps(name))
-            need(done.returncode == 0, f'rm -r {name}: {done.stderr.strip()}')
-            need(not os.path.lexists(self.store(name)), f'STORE/{name} is still there')
+            self.remove(name)
+        self.beside = {}
         if settle:
             self.settle()
+
+    def remove(self, name):
+        done = harness.run('rm', '-r', self.snaps(name))
+        need(done.returncode == 0, f'rm -r {name}: {done.stderr.strip()}')
+        need(not os.path.lexists(self.store(name)), f'STORE/{name} is still there')
 
     def settle(self):
         """Waits until the empty world takes no more than it did at first."""
@@ -150,9 +190,14 @@ class World:
         self.wait(lambda: len(self.open_files()) <= limit,
                   lambda: f'the daemon had {self.descriptors} files open, now {self.open_files()}')
         self.wait(lambda: not self.removed(), lambda: f'removed, but open: {self.removed()}')
+        self.wait(lambda: not self.left_layers(), lambda: f'layers stay: {self.left_layers()}')
         # The file system may keep a page for each folder that ever was.
         self.wait(lambda: not self.is_small or self.free_bytes() > self.free - MIB,
                   lambda: f'{self.free - self.free_bytes()} bytes are not given back')
+
+    def left_layers(self):
+        folder = self.store('.snapfs', 'layers')
+        return os.listdir(folder) if os.path.isdir(folder) else []
 
     def free_bytes(self):
         state = os.statvfs(self.mount.store)
