@@ -453,6 +453,15 @@ static int choose(struct verify *v)
 	return 0;
 }
 
+/* What is wrong lies in a parent's file. */
+static int name_parent(const struct verify *v, int r)
+{
+	char uuid[SNAP_UUID_TEXT];
+
+	snap_uuid_text(snap_reader_meta(v->r)->layers[v->layer - 1].uuid, uuid);
+	return snap_fail_prefix(v->error, r, "parent %s", uuid);
+}
+
 int snap_verify(SnapReader *r, SnapVerified *done,
 		snap_verify_progress progress, void *data, GError **error)
 {
@@ -469,8 +478,7 @@ int snap_verify(SnapReader *r, SnapVerified *done,
 
 		ret = known ? check_known(&v, known) : check_new(&v);
 		if (ret < 0 && v.layer && ret != -ECANCELED)
-			ret = snap_fail_prefix(error, ret, "parent %u",
-					       v.layer);
+			ret = name_parent(&v, ret);
 	}
 	forget_oldest(done);
 	g_free(v.index);

@@ -188,6 +188,7 @@ class StoreTest(IncrementCase):
     def test_a_damaged_parent_is_an_error_and_never_a_wrong_byte(self):
         self.save('vm1', self.guest)
         self.save_changed('vm2', 20, 1)
+        self.parent = self.uuid('vm1')
         self.mount.unmount()
         path = self.store('vm1', 'snapshot.zst')
         with open(path, 'r+b') as file:
@@ -197,7 +198,28 @@ class StoreTest(IncrementCase):
             file.write(bytes([byte[0] ^ 1]))
         done = tool('verify', self.store(''), 'vm2')
         self.assertNotEqual(done.returncode, 0)
-        self.assertIn('parent 1', done.stdout)
+        self.assertRegex(done.stdout, f'parent {self.parent}: extent at byte [0-9]+: damaged')
+        done = tool('flatten', self.store(''), 'vm2')
+        self.assertRegex(done.stderr, rf'^snapfs: flatten: vm2: extent at byte [0-9]+ of its parent {self.parent}: '
+                                      r'damaged\n$')
+
+    def test_ls_and_info_say_which_file_a_copy_lacks(self):
+        self.prepare()
+        uuid = self.uuid('day1')
+        target = self.rsync('-aH')
+        os.remove(os.path.join(target, '.snapfs', 'layers', uuid + '.zst'))
+        for verb in ('ls', 'info'):
+            done = tool(verb, target)
+            self.assertEqual(done.returncode, 1, done)
+            self.assertRegex(done.stderr, rf'(?m)^snapfs: day2: .* is missing: \S+/{uuid}.zst$')
+            self.assertNotIn('day1:', done.stderr)
+        done = tool('ls', target)
+        self.assertRegex(done.stdout, '(?m)^day1 ')
+        self.assertNotRegex(done.stdout, '(?m)^day2 ')
+        # Those that are there are still in use.
+        done = tool('ls', '--layers', target)
+        self.assertIn(uuid, done.stderr)
+        self.assertRegex(done.stdout, r'(?m)^\S+ .* - +day1, day2, day3$')
 
     def test_ls_tells_what_is_shared_and_with_whom(self):
         self.prepare()
@@ -272,6 +294,14 @@ class FlattenTest(IncrementCase):
         self.mount.start()
         self.assertEqual(self.parents('day1'), [])
         self.check_snapshot('day1', guests[1])
+
+    def test_a_folder_without_the_snapshot_is_left_as_it_is(self):
+        folder = self.path('empty')
+        os.mkdir(folder)
+        done = tool('flatten', folder, 'vm1')
+        self.assertEqual(done.returncode, 1, done)
+        self.assertIn('no snapshot in vm1', done.stderr)
+        self.assertEqual(os.listdir(folder), [])
 
     def test_a_mounted_store_is_refused(self):
         self.save('vm1', self.guest)

@@ -7,6 +7,7 @@
  * goes into the new file, where a crash cannot part them.
  */
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -38,7 +39,27 @@ struct flattening {
 	struct snap_segment loaded; /* the run whose extent is in `extent` */
 	uint8_t extent[SNAP_EXTENT_BYTES];
 	uint8_t frame[SNAP_EXTENT_BOUND];
+	char *why; /* what could not be read, and where; NULL: nothing */
 };
+
+/* Notes what could not be read (r < 0), and where it lies. Returns r. */
+static int note(struct flattening *f, const char *what, guint layer,
+		uint64_t offset, int r)
+{
+	char uuid[SNAP_UUID_TEXT] = "";
+
+	if (r == 0 || f->why)
+		return r;
+	if (layer)
+		snap_uuid_text(
+			snap_reader_meta(f->reader)->layers[layer - 1].uuid,
+			uuid);
+	f->why = g_strdup_printf("%s at byte %" PRIu64 " of its %s%s: %s", what,
+				 offset, layer ? "parent " : "snapshot file",
+				 uuid,
+				 r == -EBADMSG ? "damaged" : g_strerror(-r));
+	return r;
+}
 
 /* ---- pages ---- */
 
@@ -72,7 +93,8 @@ static int load(struct flattening *f, const struct snap_segment *s)
 	    f->loaded.offset == s->offset)
 		return 0;
 	f->loaded.length = 0;
-	r = snap_reader_extent(f->reader, s, f->codec, f->extent);
+	r = note(f, "extent", s->layer, s->offset,
+		 snap_reader_extent(f->reader, s, f->codec, f->extent));
 	if (r == 0)
 		f->loaded = *s;
 	return r;
@@ -99,7 +121,8 @@ static int put_region(struct flattening *f, uint64_t region,
 		      const struct snap_entry *e)
 {
 	struct snap_leaf leaf;
-	int r = snap_reader_leaf(f->reader, region, e, &leaf);
+	int r = note(f, "map leaf", 0, e->offset,
+		     snap_reader_leaf(f->reader, region, e, &leaf));
 
 	f->region = region;
 	for (guint i = 0; r == 0 && i < leaf.n; i++)
@@ -136,10 +159,12 @@ static bool is_rewritten(const struct flattening *f, uint64_t region)
 	return f->preamble && region >= f->preamble_base / SNAP_REGION;
 }
 
-static int put_node(struct flattening *f, guint index)
+static int put_node(struct flattening *f, guint index,
+		    const struct snap_entry *e)
 {
 	g_autofree struct snap_node *node = g_new(struct snap_node, 1);
-	int r = snap_reader_node(f->reader, index, node);
+	int r = note(f, "map node", 0, e->offset,
+		     snap_reader_node(f->reader, index, node));
 
 	for (guint i = 0; r == 0 && i < node->n; i++) {
 		uint64_t region = (uint64_t)index * SNAP_NODE_ENTRIES + i;
@@ -157,15 +182,17 @@ static int put_all(struct flattening *f, const char *name, GError **error)
 {
 	g_autoptr(SnapProgress) progress = snap_progress_new(name);
 	guint n;
+	const struct snap_entry *top = snap_reader_top(f->reader, &n);
 	int r = 0;
 
-	snap_reader_top(f->reader, &n);
 	for (guint i = 0; r == 0 && i < n; i++) {
-		r = put_node(f, i);
+		r = put_node(f, i, &top[i]);
 		snap_progress_show(progress, i + 1, n);
 	}
 	if (r == 0 && f->preamble)
 		r = put_preamble(f);
+	if (r < 0 && f->why)
+		return snap_fail(error, -r, "%s: %s", name, f->why);
 	return r < 0 ? snap_fail_errno(error, -r, "%s", name) : r;
 }
 
@@ -266,6 +293,7 @@ static int flatten(SnapCatalog *c, const SnapPlace *place, const char *path,
 	snap_reader_free(f->reader);
 	snap_codec_free(f->codec);
 	g_clear_pointer(&f->preamble, g_bytes_unref);
+	g_free(f->why);
 	snap_meta_clear(&meta);
 	return r;
 }
@@ -282,6 +310,23 @@ static void collect(SnapCatalog *c)
 				 error->message);
 }
 
+/* Is there a snapshot? To open a store to write makes folders in it. */
+static int check_there(const SnapPlace *place, const char *path, GError **error)
+{
+	g_autoptr(SnapCatalog) c = NULL;
+	snap_autofd int fd = -1;
+	struct stat st;
+	int r = snap_place_open(place, &c, error);
+
+	if (r < 0)
+		return r;
+	fd = snap_place_folder(c, path, NULL);
+	if (fd == -ENOENT || (fd >= 0 && fstatat(fd, SNAP_CATALOG_SNAPSHOT, &st,
+						 AT_SYMLINK_NOFOLLOW) < 0))
+		return snap_place_no_snapshot(c, path, error);
+	return 0;
+}
+
 static int run(char **arguments, guint n, GError **error)
 {
 	g_autoptr(SnapPlace) place = NULL;
@@ -293,6 +338,9 @@ static int run(char **arguments, guint n, GError **error)
 	if (r < 0)
 		return r;
 	path = snap_place_path(place, arguments[1]);
+	r = check_there(place, path, error);
+	if (r < 0)
+		return r;
 	holder = g_strconcat("snapfs flatten of ", path, NULL);
 	r = snap_catalog_open(place->store, false, holder, &catalog, error);
 	if (r == 0)

@@ -270,6 +270,10 @@ static int describe(const char *path, int folder_fd, void *data)
 	if (!reader)
 		return 0;
 	s.meta = snap_reader_meta(reader);
+	/* As text, the rest is shown as well: it lists all parents. */
+	if (!snap_visit_check_parents(&all->visit, name, folder_fd, s.meta) &&
+	    all->visit.json)
+		return 0;
 	s.figures = snap_figures_get(reader);
 	if (count_regions(reader, &s, &error) < 0 ||
 	    snap_preamble_look(s.meta, folder_fd, &s.preamble, &error) < 0)

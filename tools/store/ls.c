@@ -56,12 +56,18 @@ static int list_snapshot(const char *path, int folder_fd, void *data)
 	g_autoptr(SnapReader) reader =
 		snap_visit_open(&l->visit, name, folder_fd);
 	struct snap_figures figures;
+	bool is_whole;
 
 	if (!reader)
 		return 0;
 	figures = snap_figures_get(reader);
+	is_whole = snap_visit_check_parents(&l->visit, name, folder_fd,
+					    snap_reader_meta(reader));
+	/* It uses what is there of its parents, also if it cannot be read. */
 	if (by_layers)
 		snap_layer_list_add(l->layers, name, snap_reader_meta(reader));
+	else if (!is_whole)
+		return 0;
 	else if (l->visit.json)
 		list_json(l->visit.json, name, &figures);
 	else

@@ -61,6 +61,21 @@ SnapReader *snap_visit_open(struct snap_visit *v, const char *name,
 	return r < 0 ? NULL : reader;
 }
 
+bool snap_visit_check_parents(struct snap_visit *v, const char *name,
+			      int folder_fd, const struct snap_meta *meta)
+{
+	g_autoptr(GError) error = NULL;
+	g_autoptr(SnapReader) reader = NULL;
+	int r = meta->n_layers ? snap_catalog_find_whole(v->catalog, folder_fd,
+							 &reader, &error)
+			       : 0;
+
+	if (r == 0 || r == -ENOENT || r == -EACCES)
+		return true;
+	snap_visit_fail(v, name, error->message);
+	return false;
+}
+
 void snap_visit_fail(struct snap_visit *v, const char *name,
 		     const char *sentence)
 {

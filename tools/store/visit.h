@@ -38,6 +38,11 @@ int snap_visit_run(struct snap_visit *v, char **arguments, guint n,
 SnapReader *snap_visit_open(struct snap_visit *v, const char *name,
 			    int folder_fd);
 
+/* Are the files of its parents there, and whole? Reports which one is not. True
+ * also for those that the caller may not open. */
+bool snap_visit_check_parents(struct snap_visit *v, const char *name,
+			      int folder_fd, const struct snap_meta *meta);
+
 /* Reports what is wrong with a snapshot: on standard error and, if there is
  * one, in the JSON. */
 void snap_visit_fail(struct snap_visit *v, const char *name,
