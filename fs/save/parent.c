@@ -34,6 +34,8 @@
 #define FIT_PAGES 256u
 #define FIT_PERCENT 40u
 #define SAMPLE 8u
+/* When such a job is equal, at least so many pages are compared. */
+#define AGAIN_PAGES 64u
 
 struct candidate {
 	SnapReader *reader;
@@ -392,6 +394,12 @@ static void judge(SnapParent *p, guint compared, guint equal)
 
 	p->compared += compared;
 	p->equal += equal;
+	if (g_atomic_int_get(&p->is_off) && equal * 2 > compared) {
+		/* A run of pages that differ is over. */
+		p->compared = FIT_PAGES - AGAIN_PAGES;
+		p->equal = p->compared * FIT_PERCENT / 100;
+		g_atomic_int_set(&p->is_off, 0);
+	}
 	if (p->compared < FIT_PAGES)
 		return;
 	g_atomic_int_set(&p->is_off,

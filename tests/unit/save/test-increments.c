@@ -138,6 +138,26 @@ static void a_mapped_file_that_is_copied_stores_what_differs(void **state)
 	world_close(&w);
 }
 
+/* While most pages differ, few are compared; not for long after that. */
+static void behind_a_run_of_other_pages_it_stores_little(void **state)
+{
+	const guint run = 320;
+	struct world w;
+	uint64_t first;
+
+	open_world(&w);
+	for (guint page = 0; page < RAM_PAGES; page++)
+		change_page(&w, page, page);
+	save_classic(&w);
+	first = saved_size(&w);
+	for (guint page = 0; page < run; page++)
+		change_page(&w, page, 20000 + page);
+	save_classic(&w);
+	assert_saved(&w);
+	assert_in_range(saved_size(&w), 1, first / 2);
+	world_close(&w);
+}
+
 static void pages_become_zero_and_come_back(void **state)
 {
 	struct world w;
@@ -436,6 +456,7 @@ int main(void)
 		cmocka_unit_test(a_second_save_stores_what_changed),
 		cmocka_unit_test(
 			a_mapped_file_that_is_copied_stores_what_differs),
+		cmocka_unit_test(behind_a_run_of_other_pages_it_stores_little),
 		cmocka_unit_test(pages_become_zero_and_come_back),
 		cmocka_unit_test(pages_may_come_in_any_order_and_again),
 		cmocka_unit_test(a_region_of_too_many_runs_is_stored_whole),
