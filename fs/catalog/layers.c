@@ -87,6 +87,9 @@ static int open_layer(SnapCatalog *c, const char *name, GError **error)
 		snap_open_below(snap_catalog_fd(c), SNAP_CATALOG_LAYERS,
 				O_PATH | O_DIRECTORY, 0);
 
+	if (dirfd == -ENOTDIR)
+		return snap_fail(error, EBADMSG,
+				 SNAP_CATALOG_LAYERS " is not a folder");
 	return dirfd < 0 ? dirfd
 			 : snap_catalog_open_file(dirfd, name, NULL, error);
 }

@@ -112,6 +112,17 @@ class OddTest(IncrementCase):
                 os.rename(away, self.file)
                 self.check_snapshot('vm2')
 
+    def test_increments_can_be_removed_where_the_layers_are_no_folder(self):
+        self.mount.unmount()
+        layers = self.store('.snapfs', 'layers')
+        away = self.path('away')
+        os.rename(layers, away)
+        os.symlink(away, layers)
+        self.mount.start()
+        self.lost('is not a folder')
+        self.remove('vm2')
+        self.assertEqual(os.listdir(self.snaps()), ['vm1'])
+
     def test_a_save_beside_odd_files_works_and_removals_leave_none_of_the_layers(self):
         layers = self.store('.snapfs', 'layers')
         uuid = '00000000-0000-4000-8000-00000000000'
