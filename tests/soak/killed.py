@@ -164,7 +164,8 @@ class Flattened(Kind):
         world.end()
         name, moment = rng.choice(list(chain)), rng.random() * 1.2 * self.usual
         process = subprocess.Popen([harness.build_path('tools', 'snapfs'), 'flatten',
-                                    world.mount.store, name], preexec_fn=harness.die_with_parent)
+                                    world.mount.store, name], stdout=subprocess.DEVNULL,
+                                   preexec_fn=harness.die_with_parent)
         try:
             code = process.wait(moment)
         except subprocess.TimeoutExpired:

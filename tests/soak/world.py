@@ -2,6 +2,7 @@
 """A store, mounted, of which is known what must be in it."""
 import json
 import os
+import random
 import re
 import shutil
 import threading
@@ -27,7 +28,7 @@ class World:
 
     def __init__(self, work, truths, increments=False, size=None, env=None):
         self.work, self.truths, self.increments = work, list(truths), increments
-        self.beside = {}
+        self.beside, self.rng = {}, random.Random(0)
         options = (*OPTIONS, 'increments') if increments else OPTIONS
         self.mount = Mount(os.path.join(work, 'store'), os.path.join(work, 'snaps'), options, env)
         self.is_small = size is not None
@@ -64,10 +65,16 @@ class World:
         return self.mount.store_path(*names)
 
     def put(self, name, truth):
-        """Saves a snapshot in peace."""
+        """Saves a snapshot in peace: as QEMU writes it, or from its beginning to
+        its end, as a copy comes."""
         os.makedirs(self.snaps(name), exist_ok=True)
         with open(self.snaps(name, 'stream'), 'wb', buffering=0) as file:
-            write_all(file.fileno(), truth.stream)
+            if self.rng.random() < 0.3:
+                write_all(file.fileno(), truth.stream)
+            else:
+                for offset, data in truth.writes(self.rng):
+                    file.seek(offset)
+                    write_all(file.fileno(), data)
 
     def put_parent(self, rng, child):
         """Where there are increments: saves what may be the parent of a truth."""
