@@ -8,8 +8,9 @@ import threading
 import harness
 import makestream
 from clustercase import ClusterCase
-from fusecase import MIB, read_file
+from fusecase import MIB
 from guests import OnClusterVerbs
+from mount import statistics
 from qemu import MigrationFailed
 
 WAITING = 'waiting for the store since '
@@ -123,7 +124,7 @@ class WaitingGuests(Away, OnClusterVerbs):
     options = ('timeout=5',)
 
     def saves_running(self):
-        return b'snapfs_saves_running 1\n' in read_file(self.mount.path('.snapfs', 'stats'))
+        return statistics(self.mount.point)['snapfs_saves_running'] == 1
 
     def test_a_save_that_waits_too_long_fails_and_the_guest_runs_on(self):
         qemu = self.boot()

@@ -4,15 +4,14 @@
 mount see, and how the mount ends."""
 import errno
 import os
-import re
 import signal
 import subprocess
 import sys
 
-from fusecase import FuseCase, read_file, setUpModule, write_all, write_stream  # noqa: F401
+from fusecase import FuseCase, setUpModule, write_all, write_stream  # noqa: F401
 import harness
 from away import AwayStore
-from mount import is_mounted
+from mount import is_mounted, statistics
 
 
 class AwayCase(FuseCase):
@@ -30,8 +29,7 @@ class AwayCase(FuseCase):
         return super().enter(manager)
 
     def stat(self, name):
-        text = read_file(self.snaps('.snapfs', 'stats')).decode()
-        return int(re.search(rf'^snapfs_{name} (\d+)$', text, re.M)[1])
+        return statistics(self.mount.point)[f'snapfs_{name}']
 
 
 class Saving(AwayCase):

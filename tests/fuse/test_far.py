@@ -4,14 +4,13 @@
 wrong in it comes from the store."""
 import os
 import random
-import re
 import subprocess
 import sys
 
 from fusecase import MIB, FuseCase, read_file, setUpModule  # noqa: F401
 import harness
 import makestream
-from mount import Mount
+from mount import Mount, statistics
 
 PAGE = 4096
 
@@ -36,8 +35,7 @@ class FarCase(FuseCase):
         self.save('vm1', self.guest)
 
     def stat(self, name):
-        text = read_file(self.snaps('.snapfs', 'stats')).decode()
-        return int(re.search(rf'^snapfs_disk_cache_{name} (\d+)$', text, re.M)[1])
+        return statistics(self.mount.point)[f'snapfs_disk_cache_{name}']
 
     def check_ram(self):
         self.assertTrue(read_file(self.snaps('vm1', 'ram')) == self.guest.flat(), 'ram is right')
