@@ -144,7 +144,8 @@ class Mount:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
             # One of its threads tells the kernel of a change, and waits for a folder that a
-            # process has locked which waits for an answer (umount -f, LIMITATIONS).
+            # process has locked which waits for an answer. The process outside ends that
+            # (fs/mount/outside.c), unless it was killed, too.
             ctypes.CDLL(None).umount2(os.fsencode(self.point), MNT_FORCE)
             self.process.wait(20)
         self.process = None
