@@ -106,7 +106,7 @@ static void look_locked(gint64 now)
 	}
 }
 
-static gpointer watch_thread(gpointer data)
+static gpointer calls_thread(gpointer data)
 {
 	SNAP_LOCKED(&lock);
 
@@ -132,7 +132,7 @@ static gpointer watch_thread(gpointer data)
 void snap_calls_start(void)
 {
 	ending = false;
-	thread = g_thread_new("watch", watch_thread, NULL);
+	thread = g_thread_new("calls", calls_thread, NULL);
 }
 
 void snap_calls_stop(void)
