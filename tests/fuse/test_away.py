@@ -192,9 +192,9 @@ class Ending(AwayCase):
         self.away.go_away()
         reader = self.start_waiting()
         self.mount.process.send_signal(signal.SIGTERM)
-        self.wait_log('the store does not answer: the mount ends without it')
         self.check_error(reader)
         self.wait_unmounted()
+        self.wait_log('the store does not answer: the mount ends without it')
         self.check_ends(2)
 
     def test_sigterm_in_a_save_without_timeout_ends_the_mount(self):
