@@ -16,6 +16,9 @@ from harness import ROOT, need_fuse, need_program, run
 
 RELEASE = os.environ.get('SNAPFS_RELEASE', 'trixie')
 NOBODY = 65534
+# An ordinary user builds it; not on Debian 12, where cmocka says "not ok" of a test that is
+# skipped without root, and meson takes it for a failure.
+BUILDER = 0 if RELEASE == 'bookworm' else NOBODY
 SOURCE = '/build/snapfs'
 
 
@@ -64,9 +67,9 @@ class Package(harness.Case):
         builder = cls.fresh.copy(cls.top + '/builder')
         copy_source(builder.inside('build', 'snapfs'))
         builder.apt('build-dep', SOURCE)
-        own(builder.inside('build'), NOBODY)
+        own(builder.inside('build'), BUILDER)
         cls.said = builder.run('env', f'DEB_BUILD_OPTIONS=parallel={os.cpu_count()}',
-                               'dpkg-buildpackage', '-us', '-uc', folder=SOURCE, user=NOBODY)
+                               'dpkg-buildpackage', '-us', '-uc', folder=SOURCE, user=BUILDER)
         return builder
 
     @classmethod
