@@ -84,8 +84,10 @@ class Package(harness.Case):
     def test_lintian_has_nothing_to_say(self):
         self.builder.apt('install', 'lintian')
         (changes,) = glob.glob(self.builder.inside('build', '*.changes'))
-        said = self.builder.run('lintian', '--fail-on=error,warning', os.path.basename(changes),
-                                folder='/build', user=NOBODY)
+        # The lintian of Debian 12 knows no policy of Debian 13.
+        said = self.builder.run('lintian', '--fail-on=error,warning',
+                                '--suppress-tags=newer-standards-version',
+                                os.path.basename(changes), folder='/build', user=NOBODY)
         self.assertEqual(said, '')
 
     def test_a_guest_comes_back_by_the_installed_programs(self):
