@@ -104,7 +104,8 @@ class Package(harness.Case):
         for program in ('mount.snapfs', 'mount.fuse.snapfs', 'snapfs', 'snapfs-bridge'):
             self.assertIn(version, system.run(program, '--version'))
         for page in ('man1/snapfs.1', 'man1/snapfs-bridge.1', 'man5/snapfs-format.5',
-                     'man7/snapfs-tree.7', 'man7/snapfs-cluster.7', 'man8/mount.snapfs.8', 'man8/mount.fuse.snapfs.8'):
+                     'man7/snapfs-tree.7', 'man7/snapfs-cluster.7', 'man8/mount.snapfs.8',
+                     'man8/mount.fuse.snapfs.8'):
             system.run('gzip', '-t', f'/usr/share/man/{page}.gz')
         system.run('debian/tests/mount', folder=SOURCE)
 
