@@ -228,6 +228,7 @@ static void G_GNUC_NORETURN run_outside(int sock, const char *point)
 	if (close_range(SOCKET + 1, ~0u, 0) < 0)
 		for (int fd = SOCKET + 1; fd < 1024; fd++)
 			close(fd);
+	setsid();
 	prctl(PR_SET_NAME, "snapfs-outside");
 	if (geteuid() == 0)
 		(void)snap_caps_keep((uint64_t)1 << CAP_SYS_ADMIN |

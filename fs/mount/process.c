@@ -54,7 +54,6 @@ int snap_process_fork(int *ret_tell, GError **error)
 		wait_for_child(fds[0], pid);
 	}
 	close(fds[0]);
-	setsid();
 	*ret_tell = fds[1];
 	return 0;
 }
@@ -63,6 +62,11 @@ void snap_process_detach(int tell, int errors, bool keep_stderr)
 {
 	int null = snap_open_named("/dev/null", O_RDWR, 0);
 
+	/* Not earlier: if the mount point is one of systemd's automounts, the
+	 * kernel lets only the process group that systemd started go there
+	 * (autofs_oz_mode() in its fs/autofs), and all others wait until it is
+	 * mounted. */
+	setsid();
 	for (int fd = 0; fd < (keep_stderr ? 2 : 3) && null >= 0; fd++)
 		dup2(null, fd);
 	snap_close_fd(&null);

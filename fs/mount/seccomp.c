@@ -60,7 +60,8 @@ static const char *const allowed[] = {
 	"sched_get_priority_min", "sched_getaffinity", "sched_getattr",
 	"sched_getparam", "sched_getscheduler", "sched_setaffinity",
 	"sched_setattr", "sched_setscheduler", "sched_yield", "set_robust_list",
-	"set_tid_address", "setpriority", "sigaltstack", "sigreturn", "tgkill",
+	"set_tid_address", "setpriority", "setsid", "sigaltstack", "sigreturn",
+	"tgkill",
 	/* the process and the system */
 	"capget", "capset", "clock_getres", "clock_getres_time64",
 	"clock_gettime", "clock_gettime64", "clock_nanosleep",
