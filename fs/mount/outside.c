@@ -147,15 +147,18 @@ static int run_fusermount(const char *point)
 }
 
 /* Nothing but a mount without a program is unmounted: what else lies there was
- * put there by somebody else. stat(2) might answer from a cache. */
+ * put there by somebody else. stat(2) might answer from a cache; and statfs(2),
+ * which looks into an automount, would mount again what was unmounted. */
 static int unmount(const char *point)
 {
+	snap_autofd int fd = snap_open_named(point, O_PATH, 0);
 	struct statfs fs;
 
 	/* The next mount may have the same number. */
 	g_atomic_int_set(&mounted, -1);
-	if (statfs(point, &fs) == 0 || errno != ENOTCONN)
+	if (fd < 0 || fstatfs(fd, &fs) == 0 || errno != ENOTCONN)
 		return 0;
+	snap_close_fd(&fd);
 	if (umount2(point, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
 		return 0;
 	return errno == EPERM ? run_fusermount(point) : -errno;

@@ -6,13 +6,14 @@ in which it starts mount(8) and so mount.snapfs. This test plays systemd."""
 import ctypes
 import fcntl
 import os
+import select
 import struct
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 
 import harness
-from harness import Missing, build_path, need_fuse, need_root, run
+from harness import Missing, build_path, need_fuse, need_root, read_text, run, wait_until
 from mount import is_mounted
 
 READY = 0x9360       # AUTOFS_IOC_READY (linux/auto_fs.h), with the token of the request
@@ -54,6 +55,15 @@ class Automount(harness.Case):
         self.assertEqual(done.returncode, 0, done.stderr)
         fcntl.ioctl(self.root, READY, token)
         self.assertEqual(first.communicate(timeout=60)[0], b'vm1\n')
+
+        # What was unmounted stays so until somebody looks again: the program does not.
+        self.assertEqual(LIBC.umount2(self.point.encode(), 0), 0)
+        wait_until(self.has_ended, 60, 'mount.snapfs ends')
+        self.assertEqual(select.select([self.requests], [], [], 0)[0], [])
+
+    def has_ended(self):
+        return not any(self.point in read_text(f'/proc/{pid}/cmdline')
+                       for pid in os.listdir('/proc') if pid.isdigit())
 
 
 if __name__ == '__main__':
