@@ -39,7 +39,7 @@ class BackgroundCase(harness.Case):
     def daemon(self):
         """The process that serves the mount."""
         text = read_file(os.path.join(self.store, '.snapfs', 'lock')).decode()
-        return int(text.rsplit('process ', 1)[1].rstrip(')\n'))
+        return int(re.search(r'process (\d+) on', text)[1])
 
     def wait_end(self, pid):
         harness.wait_until(lambda: not os.path.exists(f'/proc/{pid}/cwd') or zombie(pid), 10,
@@ -481,7 +481,7 @@ class UserTest(BackgroundCase):
             fusermount3 -u "$1/snaps"
             flock "$1/store/.snapfs/lock" true
             "$1/mount.snapfs" "$1/store" "$1/snaps"
-            kill "$(sed "s/.*process //; s/)//" "$1/store/.snapfs/lock")"
+            kill "$(sed "s/.*process //; s/ on.*//" "$1/store/.snapfs/lock")"
             flock "$1/store/.snapfs/lock" true
             ! grep " $1/snaps " /proc/mounts
         ' sh "$1"
