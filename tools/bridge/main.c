@@ -108,11 +108,18 @@ static int run(struct bridge *b, const char *path, char **ret_said,
 	return r;
 }
 
+static void print_version(void)
+{
+	snap_library *const libraries[] = { NULL };
+	g_autofree char *text = snap_version("snapfs-bridge", libraries);
+
+	fputs(text, stdout);
+}
+
 int main(int argc, char **argv)
 {
 	g_autoptr(GError) error = NULL;
-	snap_library *const libraries[] = { NULL };
-	g_autofree char *said = NULL, *size = NULL, *about = NULL;
+	g_autofree char *said = NULL, *size = NULL;
 	int status = 2; /* wrong usage */
 
 	bridge.begin = g_get_monotonic_time();
@@ -126,7 +133,7 @@ int main(int argc, char **argv)
 	if (error)
 		fprintf(stderr, "snapfs-bridge: %s\n", error->message);
 	else if (version)
-		fputs(about = snap_version("snapfs-bridge", libraries), stdout);
+		print_version();
 	else if (!quiet)
 		fprintf(stderr, "snapfs-bridge: %s%s in %.3f s\n",
 			said ? said : "", size,

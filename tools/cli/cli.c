@@ -175,12 +175,18 @@ static const struct snap_verb *find_verb(const struct snap_verb *const *verbs,
 	return NULL;
 }
 
+static void print_version(snap_library *const *libraries)
+{
+	g_autofree char *text = snap_version("snapfs", libraries);
+
+	fputs(text, stdout);
+}
+
 int snap_cli_run(const struct snap_verb *const *verbs,
 		 snap_library *const *libraries, int argc, char **argv)
 {
 	g_autoptr(GError) error = NULL;
 	const struct snap_verb *verb;
-	g_autofree char *version = NULL;
 	int r;
 
 	if (snap_start() < 0)
@@ -191,7 +197,7 @@ int snap_cli_run(const struct snap_verb *const *verbs,
 	if (want_help)
 		print_main_help(verbs);
 	else if (want_version)
-		fputs(version = snap_version("snapfs", libraries), stdout);
+		print_version(libraries);
 	if (want_help || want_version)
 		return flush_output(0);
 	shift(&argc, &argv);
