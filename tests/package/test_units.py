@@ -63,6 +63,12 @@ class Units(harness.Case):
         shutil.copy(self.path('snapfs-verify@.service'), self.path('snapfs-verify@a.service'))
         self.assertLessEqual(self.exposure('snapfs-verify@a.service'), MOST_OF_VERIFY)
 
+    def test_the_check_sees_a_store_wherever_it_lies(self):
+        service = read(UNITS, 'snapfs-verify@.service.in')
+        self.assertIsNone(re.search(
+            r'^(PrivateTmp=|TemporaryFileSystem=|InaccessiblePaths=|ProtectHome=(yes|tmpfs))',
+            service, re.M))
+
     def test_the_mount_may_do_no_more_than_it_needs(self):
         # systemd measures services only: a service with the same settings.
         settings = re.sub(r'^(What|Where|Type|Options)=.*\n', '', read(UNITS, 'snaps.mount'),
