@@ -97,6 +97,7 @@ static int plain_identify(SnapFile *f, struct snap_file_id *ret_id)
 	ret_id->device = st.st_dev;
 	ret_id->inode = st.st_ino;
 	ret_id->owner = st.st_uid;
+	ret_id->names = st.st_nlink;
 	return 0;
 }
 

@@ -23,7 +23,9 @@ typedef struct SnapFile SnapFile;
 struct snap_file_id {
 	uint64_t device;
 	uint64_t inode;
-	uint32_t owner; /* the user; does not tell files apart */
+	/* These do not tell files apart: */
+	uint32_t owner; /* the user */
+	uint64_t names; /* how many it has now */
 };
 
 /* Offsets and sizes are in bytes. What returns int returns 0 or -errno. pread

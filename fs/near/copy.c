@@ -47,6 +47,85 @@ static void set_bytes_locked(struct snap_copy *copy, uint64_t bytes)
 	copy->bytes = bytes;
 }
 
+/* ---- room ---- */
+
+static void punch(const struct snap_copy *copy, uint64_t piece)
+{
+	(void)fallocate(copy->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			(off_t)(piece * SNAP_NEAR_PIECE),
+			(off_t)piece_size(copy, piece));
+}
+
+void snap_copy_drop(struct snap_copy *copy, uint64_t offset, size_t size)
+{
+	uint64_t end = MIN(offset + size, copy->size);
+	SNAP_LOCKED(&copy->near->lock);
+
+	for (uint64_t i = offset / SNAP_NEAR_PIECE;
+	     copy->fd >= 0 && i * SNAP_NEAR_PIECE < end; i++) {
+		if (piece_get(copy, i) != PIECE_THERE)
+			continue;
+		piece_set(copy, i, PIECE_AWAY);
+		punch(copy, i);
+		set_bytes_locked(copy, copy->bytes - MIN(copy->bytes,
+							 piece_size(copy, i)));
+	}
+}
+
+/* Drops all of a copy; one that nobody has open goes. */
+static void drop_all_locked(struct snap_copy *copy)
+{
+	SnapNear *near = copy->near;
+
+	set_bytes_locked(copy, 0);
+	if (copy->refs == 0) {
+		(void)unlinkat(near->fd, copy->name, 0);
+		g_hash_table_remove(near->copies, copy->name);
+		return;
+	}
+	for (uint64_t i = 0; copy->fd >= 0 && i < pieces_of(copy); i++)
+		if (piece_get(copy, i) == PIECE_THERE)
+			piece_set(copy, i, PIECE_AWAY);
+	if (copy->fd >= 0 && ftruncate(copy->fd, 0) == 0)
+		(void)!ftruncate(copy->fd, (off_t)copy->size);
+}
+
+/* The copy that was read least recently, but for one. */
+static struct snap_copy *oldest_locked(SnapNear *near,
+				       const struct snap_copy *but)
+{
+	struct snap_copy *copy, *oldest = NULL;
+	uint64_t used, least = UINT64_MAX;
+	GHashTableIter iter;
+
+	g_hash_table_iter_init(&iter, near->copies);
+	while (g_hash_table_iter_next(&iter, NULL, (gpointer *)&copy)) {
+		used = __atomic_load_n(&copy->used, __ATOMIC_RELAXED);
+		if (copy == but || !copy->bytes || used >= least)
+			continue;
+		least = used;
+		oldest = copy;
+	}
+	return oldest;
+}
+
+/* Makes room for `size` bytes more. False where the copy alone fills the cache:
+ * then it keeps what it has, as what is read in order would drive itself out.
+ */
+static bool make_room_locked(const struct snap_copy *copy, uint64_t size)
+{
+	SnapNear *near = copy->near;
+	struct snap_copy *oldest;
+
+	while (near->bytes + size > near->limit) {
+		oldest = oldest_locked(near, copy);
+		if (!oldest)
+			return false;
+		drop_all_locked(oldest);
+	}
+	return true;
+}
+
 /* ---- opening ---- */
 
 /* Opens a file that nobody but this user can have put there, of the right size
@@ -134,12 +213,15 @@ struct snap_copy *snap_copy_get(SnapNear *near, const char *name, uint64_t size)
 	return copy;
 }
 
-void snap_copy_put(struct snap_copy *copy)
+void snap_copy_put(struct snap_copy *copy, bool removed)
 {
 	SNAP_LOCKED(&copy->near->lock);
 
-	if (--copy->refs == 0)
-		close_locked(copy);
+	if (--copy->refs)
+		return;
+	close_locked(copy);
+	if (removed)
+		drop_all_locked(copy);
 }
 
 /* ---- reading ---- */
@@ -172,85 +254,6 @@ bool snap_copy_read(struct snap_copy *copy, void *buf, size_t size,
 	__atomic_store_n(&copy->used, clock, __ATOMIC_RELAXED);
 	return has(copy, offset, size) &&
 	       snap_pread_all(copy->fd, buf, size, offset) == (ssize_t)size;
-}
-
-/* ---- room ---- */
-
-static void punch(const struct snap_copy *copy, uint64_t piece)
-{
-	(void)fallocate(copy->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			(off_t)(piece * SNAP_NEAR_PIECE),
-			(off_t)piece_size(copy, piece));
-}
-
-void snap_copy_drop(struct snap_copy *copy, uint64_t offset, size_t size)
-{
-	uint64_t end = MIN(offset + size, copy->size);
-	SNAP_LOCKED(&copy->near->lock);
-
-	for (uint64_t i = offset / SNAP_NEAR_PIECE;
-	     copy->fd >= 0 && i * SNAP_NEAR_PIECE < end; i++) {
-		if (piece_get(copy, i) != PIECE_THERE)
-			continue;
-		piece_set(copy, i, PIECE_AWAY);
-		punch(copy, i);
-		set_bytes_locked(copy, copy->bytes - MIN(copy->bytes,
-							 piece_size(copy, i)));
-	}
-}
-
-/* Drops all of a copy; one that nobody has open goes. */
-static void drop_all_locked(struct snap_copy *copy)
-{
-	SnapNear *near = copy->near;
-
-	set_bytes_locked(copy, 0);
-	if (copy->refs == 0) {
-		(void)unlinkat(near->fd, copy->name, 0);
-		g_hash_table_remove(near->copies, copy->name);
-		return;
-	}
-	for (uint64_t i = 0; copy->fd >= 0 && i < pieces_of(copy); i++)
-		if (piece_get(copy, i) == PIECE_THERE)
-			piece_set(copy, i, PIECE_AWAY);
-	if (copy->fd >= 0 && ftruncate(copy->fd, 0) == 0)
-		(void)!ftruncate(copy->fd, (off_t)copy->size);
-}
-
-/* The copy that was read least recently, but for one. */
-static struct snap_copy *oldest_locked(SnapNear *near,
-				       const struct snap_copy *but)
-{
-	struct snap_copy *copy, *oldest = NULL;
-	uint64_t used, least = UINT64_MAX;
-	GHashTableIter iter;
-
-	g_hash_table_iter_init(&iter, near->copies);
-	while (g_hash_table_iter_next(&iter, NULL, (gpointer *)&copy)) {
-		used = __atomic_load_n(&copy->used, __ATOMIC_RELAXED);
-		if (copy == but || !copy->bytes || used >= least)
-			continue;
-		least = used;
-		oldest = copy;
-	}
-	return oldest;
-}
-
-/* Makes room for `size` bytes more. False where the copy alone fills the cache:
- * then it keeps what it has, as what is read in order would drive itself out.
- */
-static bool make_room_locked(const struct snap_copy *copy, uint64_t size)
-{
-	SnapNear *near = copy->near;
-	struct snap_copy *oldest;
-
-	while (near->bytes + size > near->limit) {
-		oldest = oldest_locked(near, copy);
-		if (!oldest)
-			return false;
-		drop_all_locked(oldest);
-	}
-	return true;
 }
 
 /* ---- adding ---- */

@@ -22,11 +22,19 @@ struct job {
 	uint64_t piece;
 };
 
+/* Has the file lost its last name? */
+static bool is_removed(SnapFile *f)
+{
+	struct snap_file_id id;
+
+	return snap_file_identify(f, &id) == 0 && !id.names;
+}
+
 void snap_near_file_unref(struct snap_near_file *f)
 {
 	if (!g_atomic_int_dec_and_test(&f->refs))
 		return;
-	snap_copy_put(f->copy);
+	snap_copy_put(f->copy, is_removed(f->below));
 	snap_file_close(f->below);
 	g_free(f);
 }

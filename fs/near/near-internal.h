@@ -61,7 +61,9 @@ struct SnapNear {
  * snap_copy_put(). */
 struct snap_copy *snap_copy_get(SnapNear *near, const char *name,
 				uint64_t size);
-void snap_copy_put(struct snap_copy *copy);
+
+/* Closes it. It goes if nobody else has it open and its file was `removed`. */
+void snap_copy_put(struct snap_copy *copy, bool removed);
 
 /* Reads from a copy; false where it lacks a part. */
 bool snap_copy_read(struct snap_copy *copy, void *buf, size_t size,

@@ -90,6 +90,7 @@ class FarTest(FarCase):
         self.fill()
         subprocess.run(['rm', '-r', self.snaps('vm1')], check=True)
         self.assertFalse(os.path.exists(self.snaps('vm1', 'ram')))
+        harness.wait_until(lambda: not self.copies(), 60, 'its copy is gone')
         guest = makestream.Guest({'pc.ram': 4 * MIB}, seed=2)
         self.save('vm1', guest)
         self.check_snapshot(guest=guest)

@@ -216,6 +216,8 @@ static int memory_identify(SnapFile *f, struct snap_file_id *ret_id)
 {
 	ret_id->device = 0;
 	ret_id->inode = (uintptr_t)((struct memory_file *)f)->bytes;
+	ret_id->owner = 0;
+	ret_id->names = 1;
 	return 0;
 }
 

@@ -23,6 +23,9 @@
 
 #define PAGES (3 * SNAP_REGION_PAGES)
 
+/* What open_big() makes in the store. */
+static const char *const BIGS[] = { "big0", "big1", "big2" };
+
 /* A file of the store that counts its reads, and says who owns it. */
 struct far_file {
 	SnapFile file; /* first */
@@ -51,8 +54,10 @@ static int far_size(SnapFile *f, uint64_t *ret_size)
 
 static int far_identify(SnapFile *f, struct snap_file_id *ret_id)
 {
-	*ret_id = (struct snap_file_id){ 1, 1, far_file(f)->owner };
-	return 0;
+	int r = snap_file_identify(far_file(f)->below, ret_id);
+
+	ret_id->owner = far_file(f)->owner;
+	return r;
 }
 
 static void far_close(SnapFile *f)
@@ -130,6 +135,8 @@ static int tear_down(void **state)
 	near_close(w);
 	each_copy(w, remove_file);
 	g_rmdir(w->folder);
+	for (guint n = 0; n < G_N_ELEMENTS(BIGS); n++)
+		unlinkat(w->f.fd, BIGS[n], 0);
 	image_fixture_clear(&w->f);
 	g_free(w->folder);
 	g_free(w);
@@ -330,7 +337,7 @@ static SnapFile *open_big(struct world *w, guint8 n)
 {
 	struct snap_layer which = { .uuid = { n }, .size = BIG };
 	g_autofree uint8_t *bytes = g_malloc(BIG);
-	int fd = open(w->f.folder, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+	int fd = openat(w->f.fd, BIGS[n], O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 
 	memset(bytes, n, BIG);
 	assert_int_equal(pwrite(fd, bytes, BIG, 0), BIG);
@@ -402,6 +409,39 @@ a_snapshot_that_fills_the_cache_alone_keeps_its_beginning(void **state)
 	snap_file_close(f);
 }
 
+static void a_removed_file_takes_its_copy_along(void **state)
+{
+	struct world *w = *state;
+	SnapFile *removed = open_big(w, 1), *other = open_big(w, 2);
+	uint64_t bytes;
+
+	read_big(w, removed, 1);
+	read_big(w, other, 2);
+	bytes = snap_near_stats(w->near).bytes;
+	assert_int_equal(unlinkat(w->f.fd, BIGS[1], 0), 0);
+	assert_int_equal(read_big(w, removed, 1), BIG_PIECES);
+	snap_file_close(removed);
+	snap_file_close(other);
+	assert_int_equal(each_copy(w, NULL), 1);
+	assert_int_equal(snap_near_stats(w->near).bytes, bytes / 2);
+	other = open_big(w, 2);
+	assert_int_equal(read_big(w, other, 2), BIG_PIECES);
+	snap_file_close(other);
+}
+
+static void a_copy_that_another_reader_has_open_stays(void **state)
+{
+	struct world *w = *state;
+	SnapFile *one = open_big(w, 1), *two = open_big(w, 1);
+
+	read_big(w, one, 1);
+	assert_int_equal(unlinkat(w->f.fd, BIGS[1], 0), 0);
+	snap_file_close(one);
+	assert_int_equal(read_big(w, two, 1), BIG_PIECES);
+	snap_file_close(two);
+	assert_int_equal(each_copy(w, NULL), 0);
+}
+
 static gint lines;
 
 static void count_lines(enum snap_log_level level, const char *line)
@@ -443,6 +483,8 @@ int main(void)
 		TEST(what_others_put_in_the_folder_is_not_used),
 		TEST(the_least_recently_read_goes_when_the_cache_is_full),
 		TEST(a_snapshot_that_fills_the_cache_alone_keeps_its_beginning),
+		TEST(a_removed_file_takes_its_copy_along),
+		TEST(a_copy_that_another_reader_has_open_stays),
 		TEST(a_full_disk_ends_the_filling_and_nothing_else),
 	};
 
