@@ -151,7 +151,8 @@ static int open_checked(const struct snap_copy *copy)
 	return snap_steal_fd(&fd);
 }
 
-/* Finds out which pieces are there: those without a hole. */
+/* Finds out which pieces are there: those without a hole. What is more than the
+ * cache may take goes: an earlier mount may have had a larger one. */
 static void find_pieces(struct snap_copy *copy)
 {
 	uint64_t from, to, bytes = 0;
@@ -162,6 +163,10 @@ static void find_pieces(struct snap_copy *copy)
 		     i < pieces_of(copy) &&
 		     i * SNAP_NEAR_PIECE + piece_size(copy, i) <= to;
 		     i++) {
+			if (bytes + piece_size(copy, i) > copy->near->limit) {
+				punch(copy, i);
+				continue;
+			}
 			piece_set(copy, i, PIECE_THERE);
 			bytes += piece_size(copy, i);
 		}
@@ -185,6 +190,7 @@ static void open_locked(struct snap_copy *copy, uint64_t size)
 	if (fd >= 0 && copy->pieces) {
 		copy->fd = fd;
 		find_pieces(copy);
+		(void)make_room_locked(copy, 0);
 		return;
 	}
 	snap_log(SNAP_LOG_WARNING, "disk cache %s: %s cannot be used: %s",
@@ -201,13 +207,28 @@ static void close_locked(struct snap_copy *copy)
 	g_clear_pointer(&copy->pieces, g_free);
 }
 
+struct snap_copy *snap_copy_new_locked(SnapNear *near, const char *name,
+				       uint64_t bytes)
+{
+	struct snap_copy *copy = g_new0(struct snap_copy, 1);
+
+	copy->near = near;
+	copy->name = g_strdup(name);
+	copy->fd = -1;
+	copy->bytes = bytes;
+	copy->used = SNAP_NEAR_COUNT(near, clock, 1);
+	near->bytes += bytes;
+	g_hash_table_insert(near->copies, copy->name, copy);
+	return copy;
+}
+
 struct snap_copy *snap_copy_get(SnapNear *near, const char *name, uint64_t size)
 {
 	SNAP_LOCKED(&near->lock);
 	struct snap_copy *copy = g_hash_table_lookup(near->copies, name);
 
 	if (!copy)
-		copy = snap_near_add_locked(near, name, 0);
+		copy = snap_copy_new_locked(near, name, 0);
 	if (copy->refs++ == 0)
 		open_locked(copy, size);
 	return copy;

@@ -9,21 +9,6 @@
 #include "format/base/beneath.h"
 #include "fs/near/near-internal.h"
 
-struct snap_copy *snap_near_add_locked(SnapNear *near, const char *name,
-				       uint64_t bytes)
-{
-	struct snap_copy *copy = g_new0(struct snap_copy, 1);
-
-	copy->near = near;
-	copy->name = g_strdup(name);
-	copy->fd = -1;
-	copy->bytes = bytes;
-	copy->used = SNAP_NEAR_COUNT(near, clock, 1);
-	near->bytes += bytes;
-	g_hash_table_insert(near->copies, copy->name, copy);
-	return copy;
-}
-
 /* True for the names that snap_near_wrap() gives; others are left alone. */
 static bool is_ours(const char *name)
 {
@@ -68,6 +53,16 @@ static void list_found(SnapNear *near, DIR *dir, GArray *found)
 	}
 }
 
+/* An earlier mount may have had a larger cache. The copy that was read last is
+ * opened: all others go first, and then what is too much of it. */
+static void trim(SnapNear *near, const struct found *last)
+{
+	if (near->bytes > near->limit)
+		snap_copy_put(snap_copy_get(near, last->name,
+					    (uint64_t)last->st.st_size),
+			      false);
+}
+
 int snap_near_scan(SnapNear *near)
 {
 	g_autoptr(GArray) found =
@@ -88,8 +83,10 @@ int snap_near_scan(SnapNear *near)
 	for (guint i = 0; i < found->len; i++) {
 		struct found *f = &g_array_index(found, struct found, i);
 
-		snap_near_add_locked(near, f->name,
+		snap_copy_new_locked(near, f->name,
 				     (uint64_t)f->st.st_blocks * 512);
 	}
+	if (found->len)
+		trim(near, &g_array_index(found, struct found, found->len - 1));
 	return 0;
 }

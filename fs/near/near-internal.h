@@ -57,8 +57,13 @@ struct SnapNear {
 
 /* ---- copies (copy.c) ---- */
 
+/* Adds a copy to the table; it has so many bytes on disk. */
+struct snap_copy *snap_copy_new_locked(SnapNear *near, const char *name,
+				       uint64_t bytes);
+
 /* Opens the copy called `name`, of a file of `size` bytes, until
- * snap_copy_put(). */
+ * snap_copy_put(). Where there are more bytes than the cache may have, others
+ * go, and then the end of this one. */
 struct snap_copy *snap_copy_get(SnapNear *near, const char *name,
 				uint64_t size);
 
@@ -83,13 +88,9 @@ void snap_copy_drop(struct snap_copy *copy, uint64_t offset, size_t size);
 
 /* ---- the folder (folder.c) ---- */
 
-/* Counts the copies that lie in the folder, from an earlier mount. Returns 0 or
- * -errno. */
+/* Counts the copies that lie in the folder, from an earlier mount, and drops
+ * what is too much. Returns 0 or -errno. */
 int snap_near_scan(SnapNear *near);
-
-/* Adds a copy to the table; it has so many bytes on disk. */
-struct snap_copy *snap_near_add_locked(SnapNear *near, const char *name,
-				       uint64_t bytes);
 
 /* ---- what is added (fill.c) ---- */
 

@@ -360,6 +360,14 @@ static uint64_t read_big(struct world *w, SnapFile *f, guint8 n)
 	return snap_near_stats(w->near).hits - before;
 }
 
+/* Opens the cache anew, with another size. */
+static void resize(struct world *w, uint64_t limit)
+{
+	near_close(w);
+	w->limit = limit;
+	near_open(w);
+}
+
 static uint64_t on_disk; /* bytes of files that were visited */
 
 static void add_size(const char *path)
@@ -370,23 +378,27 @@ static void add_size(const char *path)
 	on_disk += (uint64_t)st.st_blocks * 512;
 }
 
+static void assert_within_limit(struct world *w)
+{
+	assert_true(snap_near_stats(w->near).bytes <= w->limit);
+	on_disk = 0;
+	each_copy(w, add_size);
+	assert_true(on_disk <= w->limit);
+}
+
 static void the_least_recently_read_goes_when_the_cache_is_full(void **state)
 {
 	struct world *w = *state;
 	SnapFile *f[3];
 
-	near_close(w);
-	w->limit = 2 * BIG;
-	near_open(w);
+	resize(w, 2 * BIG);
 	for (guint8 n = 0; n < 3; n++)
 		f[n] = open_big(w, n);
 	read_big(w, f[0], 0);
 	read_big(w, f[1], 1);
 	assert_int_equal(read_big(w, f[0], 0), BIG_PIECES);
 	read_big(w, f[2], 2);
-	assert_true(snap_near_stats(w->near).bytes <= w->limit);
-	each_copy(w, add_size);
-	assert_true(on_disk <= w->limit);
+	assert_within_limit(w);
 	assert_int_equal(read_big(w, f[0], 0), BIG_PIECES);
 	assert_int_equal(read_big(w, f[1], 1), 0);
 	for (guint8 n = 0; n < 3; n++)
@@ -399,13 +411,54 @@ a_snapshot_that_fills_the_cache_alone_keeps_its_beginning(void **state)
 	struct world *w = *state;
 	SnapFile *f;
 
-	near_close(w);
-	w->limit = 4 * SNAP_NEAR_PIECE;
-	near_open(w);
+	resize(w, 4 * SNAP_NEAR_PIECE);
 	f = open_big(w, 1);
 	read_big(w, f, 1);
 	assert_int_equal(read_big(w, f, 1), 4);
 	assert_int_equal(read_big(w, f, 1), 4);
+	snap_file_close(f);
+}
+
+/* Fills the cache with the first `n` files. */
+static void fill_bigs(struct world *w, guint8 n)
+{
+	for (guint8 i = 0; i < n; i++) {
+		SnapFile *f = open_big(w, i);
+
+		read_big(w, f, i);
+		snap_file_close(f);
+	}
+}
+
+static void a_smaller_cache_drops_what_is_too_much_at_once(void **state)
+{
+	struct world *w = *state;
+
+	fill_bigs(w, 3);
+	resize(w, 2 * BIG);
+	assert_within_limit(w);
+	assert_int_equal(each_copy(w, NULL), 2);
+	resize(w, BIG + 4 * SNAP_NEAR_PIECE);
+	assert_within_limit(w);
+	assert_int_equal(each_copy(w, NULL), 1);
+}
+
+static void a_copy_that_is_larger_than_a_smaller_cache_is_cut(void **state)
+{
+	struct world *w = *state;
+	SnapFile *f;
+
+	fill_bigs(w, 1);
+	resize(w, 4 * SNAP_NEAR_PIECE);
+	assert_within_limit(w);
+	f = open_big(w, 0);
+	assert_int_equal(read_big(w, f, 0), 4);
+	snap_file_close(f);
+	/* And is no smaller after another mount of that size. */
+	resize(w, w->limit);
+	f = open_big(w, 0);
+	assert_int_equal(read_big(w, f, 0), 4);
+	assert_within_limit(w);
 	snap_file_close(f);
 }
 
@@ -483,6 +536,8 @@ int main(void)
 		TEST(what_others_put_in_the_folder_is_not_used),
 		TEST(the_least_recently_read_goes_when_the_cache_is_full),
 		TEST(a_snapshot_that_fills_the_cache_alone_keeps_its_beginning),
+		TEST(a_smaller_cache_drops_what_is_too_much_at_once),
+		TEST(a_copy_that_is_larger_than_a_smaller_cache_is_cut),
 		TEST(a_removed_file_takes_its_copy_along),
 		TEST(a_copy_that_another_reader_has_open_stays),
 		TEST(a_full_disk_ends_the_filling_and_nothing_else),
