@@ -19,13 +19,17 @@ static void copy_free(gpointer data)
 
 static int take_folder(SnapNear *near, GError **error)
 {
-	int r;
+	int r = flock(near->fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
 
-	if (flock(near->fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+	if (r == -EWOULDBLOCK)
 		return snap_fail(error, EBUSY,
 				 "disk cache %s: another mount uses it; each "
 				 "needs a folder of its own",
 				 near->path);
+	if (r < 0)
+		return snap_fail_errno(error, -r,
+				       "disk cache %s cannot be locked",
+				       near->path);
 	r = snap_near_scan(near);
 	return r < 0 ? snap_fail_errno(error, -r,
 				       "disk cache %s cannot be read",

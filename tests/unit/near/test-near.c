@@ -220,16 +220,27 @@ static void another_users_snapshot_has_a_copy_of_its_own(void **state)
 	snap_file_close(other);
 }
 
-static void two_mounts_do_not_share_a_folder(void **state)
+/* A second cache in the folder, opened with these flags, is refused so. */
+static void assert_refused(struct world *w, int flags, int r, const char *why)
 {
-	struct world *w = *state;
-	int fd = open(w->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = open(w->folder, flags | O_DIRECTORY | O_CLOEXEC);
 	g_autoptr(GError) error = NULL;
 	SnapNear *other;
 
 	assert_int_equal(snap_near_new(fd, w->folder, w->limit, &other, &error),
-			 -EBUSY);
+			 r);
 	assert_non_null(strstr(error->message, w->folder));
+	assert_non_null(strstr(error->message, why));
+}
+
+static void two_mounts_do_not_share_a_folder(void **state)
+{
+	assert_refused(*state, O_RDONLY, -EBUSY, "another mount uses it");
+}
+
+static void a_folder_that_cannot_be_locked_is_refused(void **state)
+{
+	assert_refused(*state, O_PATH, -EBADF, "cannot be locked");
 }
 
 /* ---- what is believed ---- */
@@ -530,6 +541,7 @@ int main(void)
 		TEST(a_new_mount_has_what_an_older_one_kept),
 		TEST(another_users_snapshot_has_a_copy_of_its_own),
 		TEST(two_mounts_do_not_share_a_folder),
+		TEST(a_folder_that_cannot_be_locked_is_refused),
 		TEST(wrong_bytes_are_read_again_from_the_store),
 		TEST(bytes_that_go_while_a_copy_is_open_come_from_the_store),
 		TEST(a_copy_of_another_size_is_replaced),
