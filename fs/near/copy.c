@@ -174,6 +174,20 @@ static void find_pieces(struct snap_copy *copy)
 	set_bytes_locked(copy, bytes);
 }
 
+/* Logs why a copy cannot be used. What is short for one is short for many, so
+ * that is said once. */
+static void unusable_locked(const struct snap_copy *copy, int r)
+{
+	SnapNear *near = copy->near;
+	bool crowded = r == -EMFILE || r == -ENFILE;
+
+	if (!crowded || !near->crowded)
+		snap_log(SNAP_LOG_WARNING,
+			 "disk cache %s: %s cannot be used: %s", near->path,
+			 copy->name, g_strerror(-r));
+	near->crowded |= crowded;
+}
+
 static void open_locked(struct snap_copy *copy, uint64_t size)
 {
 	SnapNear *near = copy->near;
@@ -193,8 +207,7 @@ static void open_locked(struct snap_copy *copy, uint64_t size)
 		(void)make_room_locked(copy, 0);
 		return;
 	}
-	snap_log(SNAP_LOG_WARNING, "disk cache %s: %s cannot be used: %s",
-		 near->path, copy->name, g_strerror(fd < 0 ? -fd : ENOMEM));
+	unusable_locked(copy, fd < 0 ? fd : -ENOMEM);
 	snap_close_fd(&fd);
 }
 

@@ -42,6 +42,7 @@ struct SnapNear {
 	uint64_t bytes;	    /* of all copies */
 	gint64 quiet_until; /* nothing is added before (monotonic time) */
 	bool told;	    /* the log says that nothing is added */
+	bool crowded;	    /* the log says that descriptors are short */
 	GThread *thread;    /* adds pieces (fill.c) */
 	GQueue queue;	    /* what it is to do */
 	GCond work, idle;

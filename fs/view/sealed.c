@@ -20,9 +20,9 @@
 /* How many damages are remembered as logged. */
 #define LOGGED_MAX 64
 
-/* A snapshot has at most so many descriptors: its file twice, once to read it
- * and once for its owner and mode, and its parents. */
-#define DESCRIPTORS_MAX (2 + SNAP_LAYERS_MAX)
+/* A snapshot has at most so many descriptors: its file, its parents, a copy of
+ * each in the disk cache, and its file once more, for its owner and mode. */
+#define DESCRIPTORS_MAX (2 * (1 + SNAP_LAYERS_MAX) + 1)
 
 /* Snapshots that nobody uses and that are still open: they have at most this
  * part of the descriptors, and are at most this many. */

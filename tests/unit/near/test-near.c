@@ -514,23 +514,54 @@ static void count_lines(enum snap_log_level level, const char *line)
 		g_atomic_int_inc(&lines);
 }
 
+/* Sets a limit of this process; returns the one before. */
+static rlim_t set_limit(int what, rlim_t value)
+{
+	struct rlimit limit;
+	rlim_t before;
+
+	assert_int_equal(getrlimit(what, &limit), 0);
+	before = limit.rlim_cur;
+	limit.rlim_cur = value;
+	assert_int_equal(setrlimit(what, &limit), 0);
+	return before;
+}
+
 static void a_full_disk_ends_the_filling_and_nothing_else(void **state)
 {
 	struct world *w = *state;
 	SnapFile *f = open_big(w, 1);
-	struct rlimit limit, before;
+	rlim_t before;
 
-	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
-	limit = before;
-	limit.rlim_cur = 3 * SNAP_NEAR_PIECE;
 	signal(SIGXFSZ, SIG_IGN);
 	snap_log_open(count_lines, SNAP_LOG_INFO);
-	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	before = set_limit(RLIMIT_FSIZE, 3 * SNAP_NEAR_PIECE);
 	read_big(w, f, 1);
 	assert_int_equal(read_big(w, f, 1), 3);
-	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	set_limit(RLIMIT_FSIZE, before);
 	assert_int_equal(g_atomic_int_get(&lines), 1);
 	snap_file_close(f);
+}
+
+static void
+without_descriptors_the_store_is_read_and_the_log_says_so_once(void **state)
+{
+	struct world *w = *state;
+
+	g_atomic_int_set(&lines, 0);
+	snap_log_open(count_lines, SNAP_LOG_INFO);
+	for (guint8 n = 0; n < 2; n++) {
+		struct snap_layer which = { .uuid = { n }, .size = 1 };
+		SnapFile *f = open_far(w, 7);
+		rlim_t before = set_limit(RLIMIT_NOFILE, 3);
+		uint8_t byte;
+
+		f = snap_near_wrap(w->near, f, &which);
+		set_limit(RLIMIT_NOFILE, before);
+		assert_int_equal(snap_file_read(f, &byte, 1, 0), 0);
+		snap_file_close(f);
+	}
+	assert_int_equal(g_atomic_int_get(&lines), 1);
 }
 
 int main(void)
@@ -553,6 +584,7 @@ int main(void)
 		TEST(a_removed_file_takes_its_copy_along),
 		TEST(a_copy_that_another_reader_has_open_stays),
 		TEST(a_full_disk_ends_the_filling_and_nothing_else),
+		TEST(without_descriptors_the_store_is_read_and_the_log_says_so_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
