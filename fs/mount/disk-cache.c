@@ -43,10 +43,13 @@ static bool is_within(const char *path, const char *other)
 static int check_place(const struct snap_mount_opts *opts, const char *store,
 		       GError **error)
 {
+	g_autofree char *above = g_path_get_dirname(opts->disk_cache);
 	char *real = realpath(opts->disk_cache, NULL);
 	char *point = realpath(opts->point, NULL);
 	const char *why = NULL;
 
+	if (!real) /* it is to be made */
+		real = realpath(above, NULL);
 	if (real && is_within(real, store))
 		why = "it lies within the store";
 	else if (real && point && is_within(real, point))
@@ -72,7 +75,7 @@ static int check_owner(int fd, const char *path, GError **error)
 	if (st.st_mode & (S_IRWXG | S_IRWXO))
 		return snap_fail(error, EPERM,
 				 "disk cache %s: other users may enter the "
-				 "folder; chmod 0700 it",
+				 "folder; name one of mode 0700",
 				 path);
 	return 0;
 }
@@ -81,16 +84,17 @@ int snap_disk_cache_open(const struct snap_mount_opts *opts, const char *store,
 			 int *ret_fd, SnapNear **ret_near, GError **error)
 {
 	const char *path = opts->disk_cache;
-	int fd = make_folder(path), r;
+	int r = check_place(opts, store, error), fd;
 
+	if (r < 0)
+		return r;
+	fd = make_folder(path);
 	if (fd == 0)
 		fd = snap_open_named(path, O_RDONLY | O_DIRECTORY, 0);
 	if (fd < 0)
 		return snap_fail_errno(error, -fd,
 				       "disk cache %s cannot be opened", path);
 	r = check_owner(fd, path, error);
-	if (r == 0)
-		r = check_place(opts, store, error);
 	if (r < 0) {
 		close(fd);
 		return r;

@@ -122,7 +122,7 @@ class RefusedTest(FarCase):
 
     def test_a_folder_that_others_may_enter_is_refused(self):
         os.mkdir(self.path('open'), 0o755)
-        self.refused('chmod 0700', f'disk-cache={self.path("open")}')
+        self.refused('name one of mode 0700', f'disk-cache={self.path("open")}')
 
     def test_a_folder_of_another_user_is_refused(self):
         os.mkdir(self.path('theirs'), 0o700)
@@ -131,6 +131,9 @@ class RefusedTest(FarCase):
 
     def test_a_folder_within_the_store_or_the_mount_is_refused(self):
         self.refused('lies within the store', f'disk-cache={self.path("other", "near")}')
+        self.assertFalse(os.path.exists(self.path('other', 'near')))
+        os.chmod(self.path('other'), 0o755)
+        self.refused('lies within the store', f'disk-cache={self.path("other")}')
         os.mkdir(self.path('there', 'near'), 0o700)
         self.refused('the mount would hide it', f'disk-cache={self.path("there", "near")}')
 

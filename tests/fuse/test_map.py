@@ -366,6 +366,7 @@ class SvgTest(MapCase):
     def test_a_file_gets_its_name_when_it_is_whole(self):
         write_file(self.file, b'older')
         self.fail_with('no snapshot|No such file', 'map', '--svg', self.file, self.store, 'vm2')
+        self.fail_with("the output's name is empty", 'map', '--svg=', self.store, 'vm1')
         self.assertEqual(read_file(self.file), b'older')
         done = self.succeed('map', '--svg', self.file, self.store, 'vm1')
         self.assertEqual(done.out, '')
@@ -433,6 +434,7 @@ class OddTest(MapCase):
         self.fail_with('vm2: No such file', 'map', self.store, 'vm2')
         os.mkdir(os.path.join(self.store, 'empty'))
         self.fail_with('no snapshot in empty', 'map', self.store, 'empty')
+        self.fail_with('no snapshot in its top folder', 'map', self.store)
         self.fail_with('nowhere: No such file', 'map', self.path('nowhere'))
 
     def save_without_pages(self, *records):

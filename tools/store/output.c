@@ -56,6 +56,8 @@ int snap_output_open(struct snap_output *o, const char *name, mode_t mode,
 {
 	*o = (struct snap_output)SNAP_OUTPUT_NONE;
 	o->name = name ? name : "standard output";
+	if (name && !*name)
+		return snap_fail(error, EINVAL, "the output's name is empty");
 	if (!name)
 		o->fd = STDOUT_FILENO;
 	else if (snap_output_is_file(name))

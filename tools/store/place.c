@@ -217,8 +217,10 @@ int snap_place_no_snapshot(SnapCatalog *catalog, const char *path,
 	snap_autofd int fd = snap_place_folder(catalog, path, NULL);
 	g_autofree char *why = fd < 0 ? NULL : snap_catalog_noted(fd);
 
+	if (!*path)
+		path = "its top folder; NAME says which";
 	return snap_fail(error, ENOENT, "store %s: no snapshot in %s%s%s",
-			 snap_catalog_path(catalog), *path ? path : ".",
+			 snap_catalog_path(catalog), path,
 			 why ? "; the last save into it failed: " : "",
 			 why ? why : "");
 }
