@@ -11,7 +11,7 @@
 
 static GMutex lock; /* protects all below */
 static GCond changed;
-static GQueue waits = G_QUEUE_INIT; /* the oldest first */
+static GQueue calls = G_QUEUE_INIT; /* the oldest first */
 static bool asleep;		    /* the thread, until it is woken */
 static bool ending;
 static gint64 told; /* since when the log says that the store hangs; 0: not */
@@ -21,36 +21,36 @@ static GThread *thread;
 /* What the calling thread has begun last. */
 static __thread struct snap_call *mine;
 
-void snap_call_begin(struct snap_call *wait)
+void snap_call_begin(struct snap_call *call)
 {
 	SNAP_LOCKED(&lock);
 
-	wait->link.data = wait;
-	wait->since = g_get_monotonic_time();
-	wait->quiet = false;
-	g_queue_push_tail_link(&waits, &wait->link);
-	mine = wait;
+	call->link.data = call;
+	call->since = g_get_monotonic_time();
+	call->quiet = false;
+	g_queue_push_tail_link(&calls, &call->link);
+	mine = call;
 	/* A thread that does not sleep looks again soon enough. */
 	if (asleep)
 		g_cond_signal(&changed);
 	asleep = false;
 }
 
-void snap_call_end(struct snap_call *wait)
+void snap_call_end(struct snap_call *call)
 {
 	SNAP_LOCKED(&lock);
 
-	g_queue_unlink(&waits, &wait->link);
+	g_queue_unlink(&calls, &call->link);
 	returned = g_get_monotonic_time();
-	if (mine == wait)
+	if (mine == call)
 		mine = NULL;
 }
 
-void snap_call_hush(struct snap_call *wait)
+void snap_call_hush(struct snap_call *call)
 {
 	SNAP_LOCKED(&lock);
 
-	wait->quiet = true;
+	call->quiet = true;
 }
 
 void snap_call_hush_mine(void)
@@ -59,50 +59,50 @@ void snap_call_hush_mine(void)
 		snap_call_hush(mine);
 }
 
-/* The oldest wait for the store, or NULL. */
+/* The oldest call of the store, or NULL. */
 static const struct snap_call *oldest_locked(void)
 {
-	for (GList *l = waits.head; l; l = l->next)
+	for (GList *l = calls.head; l; l = l->next)
 		if (!((struct snap_call *)l->data)->quiet)
 			return l->data;
 	return NULL;
 }
 
-static char *name_of(const struct snap_call *wait)
+static char *name_of(const struct snap_call *call)
 {
-	if (wait->ops)
-		return wait->ops->name(wait);
-	return g_strdup_printf("%s of %s", wait->what, wait->path);
+	if (call->ops)
+		return call->ops->name(call);
+	return g_strdup_printf("%s of %s", call->what, call->path);
 }
 
 /* What the log is to say now, or NULL. */
 static char *news_locked(gint64 now)
 {
-	const struct snap_call *wait = oldest_locked();
-	bool hangs = wait && now - wait->since >= TELL_US;
+	const struct snap_call *call = oldest_locked();
+	bool hangs = call && now - call->since >= TELL_US;
 	g_autofree char *name = NULL;
 	gint64 since = told;
 
 	if (hangs == (told != 0))
 		return NULL;
-	told = hangs ? wait->since : 0;
+	told = hangs ? call->since : 0;
 	if (!hangs)
 		return g_strdup_printf("the store answers again, after %u s",
 				       (guint)((now - since) / G_USEC_PER_SEC));
-	name = name_of(wait);
+	name = name_of(call);
 	return g_strdup_printf("waiting for the store since %u s: %s",
 			       (guint)((now - told) / G_USEC_PER_SEC), name);
 }
 
 static void look_locked(gint64 now)
 {
-	for (GList *l = waits.head; l; l = l->next) {
-		struct snap_call *wait = l->data;
+	for (GList *l = calls.head; l; l = l->next) {
+		struct snap_call *call = l->data;
 
-		if (now - wait->since < LOOK_US)
+		if (now - call->since < LOOK_US)
 			return;
-		if (wait->ops && wait->ops->look)
-			wait->ops->look(wait);
+		if (call->ops && call->ops->look)
+			call->ops->look(call);
 	}
 }
 
@@ -120,7 +120,7 @@ static gpointer calls_thread(gpointer data)
 			g_mutex_lock(&lock);
 		}
 		look_locked(now);
-		asleep = !waits.head && !told;
+		asleep = !calls.head && !told;
 		if (asleep)
 			g_cond_wait(&changed, &lock);
 		else
@@ -147,9 +147,9 @@ void snap_calls_stop(void)
 guint snap_calls_seconds(void)
 {
 	SNAP_LOCKED(&lock);
-	const struct snap_call *wait = oldest_locked();
+	const struct snap_call *call = oldest_locked();
 
-	return wait ? (guint)((g_get_monotonic_time() - wait->since) /
+	return call ? (guint)((g_get_monotonic_time() - call->since) /
 			      G_USEC_PER_SEC)
 		    : 0;
 }

@@ -17,14 +17,14 @@ struct snap_call;
 
 struct snap_call_ops {
 	/* What is waited for, as "read of vm1/ram"; g_free. */
-	char *(*name)(const struct snap_call *wait);
+	char *(*name)(const struct snap_call *call);
 	/* It has lasted for a second or more; called each second. May be
 	 * NULL. */
-	void (*look)(struct snap_call *wait);
+	void (*look)(struct snap_call *call);
 };
 
 /* Something that is under way. Both functions of `ops` are called with the
- * lock of this room held: they begin and end no wait, and touch no file of the
+ * lock of this room held: they begin and end no call, and touch no file of the
  * store. */
 struct snap_call {
 	const struct snap_call_ops *ops;
@@ -37,12 +37,12 @@ struct snap_call {
 };
 
 /* It begins, and ends, in any thread. */
-void snap_call_begin(struct snap_call *wait);
-void snap_call_end(struct snap_call *wait);
+void snap_call_begin(struct snap_call *call);
+void snap_call_end(struct snap_call *call);
 
 /* It goes on, but it is not for the store that it waits: the log does not name
  * it. */
-void snap_call_hush(struct snap_call *wait);
+void snap_call_hush(struct snap_call *call);
 
 /* The same for what the calling thread has begun last. */
 void snap_call_hush_mine(void);

@@ -2,8 +2,8 @@
 /* What parts.c, parts-table.c and part-file.c share. */
 #pragma once
 
-#include "fs/incoming/incoming-internal.h"
 #include "fs/calls/call.h"
+#include "fs/incoming/incoming-internal.h"
 
 enum snap_part {
 	SNAP_PART_RAM,

@@ -15,6 +15,7 @@
 #include "format/base/start.h"
 #include "format/base/version.h"
 #include "format/image/image.h"
+#include "fs/calls/call.h"
 #include "fs/catalog/catalog.h"
 #include "fs/fuse/session.h"
 #include "fs/load/pages.h"
@@ -25,7 +26,6 @@
 #include "fs/mount/process.h"
 #include "fs/save/save.h"
 #include "fs/tree/tree.h"
-#include "fs/calls/call.h"
 
 /* What main() knows of the mount. */
 struct mount {

@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "format/base/error.h"
-#include "fs/save/ingest-internal.h"
 #include "fs/calls/call.h"
+#include "fs/save/ingest-internal.h"
 
 /* The preamble follows all other blocks. */
 static uint64_t preamble_size(const SnapIngest *in)

@@ -21,8 +21,8 @@
 #include <unistd.h>
 
 #include "format/base/error.h"
-#include "fs/save/ingest-internal.h"
 #include "fs/calls/call.h"
+#include "fs/save/ingest-internal.h"
 
 /* The largest state before the first page. QEMU's is a few KiB. */
 #define EARLY_MAX (4 * SNAP_MIB)
