@@ -226,9 +226,12 @@ static int move_all(struct compact *c)
 	SnapMap *map = c->w->map;
 	int r = 0;
 
-	for (uint64_t i = 0; r == 0 && i < snap_map_regions(map); i++)
-		if (snap_map_has(map, i))
-			r = move_region(c, i);
+	for (uint64_t i = 0; r == 0 && i < snap_map_regions(map); i++) {
+		if (!snap_map_has(map, i))
+			continue;
+		r = move_region(c, i);
+		snap_writer_step(c->w);
+	}
 	return r;
 }
 

@@ -313,6 +313,9 @@ struct snap_writer_opts {
 	/* Asked when all is on disk, right before the file gets its name;
 	 * false: it shall not. NULL: it always may. */
 	bool (*may_publish)(void *data);
+	/* Called after each step of what takes long, by the thread that called
+	 * snap_writer_commit() or snap_writer_compact(). May be NULL. */
+	void (*step)(void);
 	void *data;
 };
 

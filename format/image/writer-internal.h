@@ -23,6 +23,7 @@ struct SnapWriter {
 	bool parents; /* the beginning of the file says that it may have some */
 	bool committed;
 	bool (*may_publish)(void *data); /* or NULL */
+	void (*step)(void);		 /* or NULL */
 	void *data;
 	int error; /* the first error; then the writer can only be freed */
 };
@@ -39,6 +40,13 @@ int snap_writer_append(SnapWriter *w, const void *data, size_t size,
 /* Replaces the pages of a run. */
 int snap_writer_splice(SnapWriter *w, uint64_t region,
 		       const struct snap_segment *run);
+
+/* Tells the caller that what takes long goes on. */
+static inline void snap_writer_step(const SnapWriter *w)
+{
+	if (w->step)
+		w->step();
+}
 
 /* Keeps an error (r < 0) if it is the first, and returns it. */
 int snap_writer_fail(SnapWriter *w, int r);

@@ -100,6 +100,7 @@ int snap_writer_new(const struct snap_writer_opts *opts,
 
 	w->map = snap_map_new(opts->scratch, memory);
 	w->may_publish = opts->may_publish;
+	w->step = opts->step;
 	w->data = opts->data;
 	if (opts->uuid)
 		memcpy(w->uuid, opts->uuid, sizeof(w->uuid));
@@ -222,6 +223,7 @@ static int list_layers(struct commit *c)
 		r = snap_map_get(w->map, i, &leaf);
 		if (r == 0)
 			snap_leaf_used(&leaf, used);
+		snap_writer_step(w);
 	}
 	c->meta->n_layers = 0;
 	for (guint i = 0; r == 0 && i < w->n_layers; i++) {
@@ -291,6 +293,7 @@ static int put_node(struct commit *c, guint index, struct snap_entry *ret_entry)
 	}
 	if (r < 0 || !stored)
 		return r;
+	snap_writer_step(c->w);
 	snap_disk_put_node(SNAP_DISK_NODE, index, entries, n, frame);
 	r = snap_writer_append(c->w, frame, snap_disk_node_size(n), ret_entry);
 	ret_entry->stored = stored;
@@ -334,6 +337,7 @@ static int put_trailer(struct commit *c)
 	struct snap_entry unused;
 	int r = w->file->ops->sync(w->file);
 
+	snap_writer_step(w);
 	if (r < 0)
 		return r;
 	memcpy(c->trailer.uuid, w->uuid, sizeof(w->uuid));
@@ -393,6 +397,7 @@ int snap_writer_commit(SnapWriter *w, struct snap_meta *meta, int dirfd,
 	if (r < 0)
 		return snap_fail_errno(error, -snap_writer_fail(w, r),
 				       "writing the snapshot to disk");
+	snap_writer_step(w);
 	if (w->may_publish && !w->may_publish(w->data))
 		return snap_fail(error, ECANCELED,
 				 "the snapshot is not wanted any more");

@@ -8,6 +8,11 @@
 #define TELL_US (5 * G_USEC_PER_SEC)
 /* How often the thread looks, and what it looks at. */
 #define LOOK_US G_USEC_PER_SEC
+/* For so long after its last answer the end of a mount waits for the store; and
+ * so long for the sake of a save. One fdatasync(2) of a large snapshot may take
+ * minutes. */
+#define PATIENCE_US (10 * G_USEC_PER_SEC)
+#define SAVE_PATIENCE_US (600 * G_USEC_PER_SEC)
 
 static GMutex lock; /* protects all below */
 static GCond changed;
@@ -15,7 +20,8 @@ static GQueue calls = G_QUEUE_INIT; /* the oldest first */
 static bool asleep;		    /* the thread, until it is woken */
 static bool ending;
 static gint64 told; /* since when the log says that the store hangs; 0: not */
-static gint64 returned;
+static gint64 returned; /* when the store answered last */
+static guint saves;	/* that run */
 static GThread *thread;
 
 /* What the calling thread has begun last. */
@@ -36,12 +42,36 @@ void snap_call_begin(struct snap_call *call)
 	asleep = false;
 }
 
+/* The oldest call of the store, or NULL. */
+static const struct snap_call *oldest_locked(void)
+{
+	for (GList *l = calls.head; l; l = l->next)
+		if (!((struct snap_call *)l->data)->quiet)
+			return l->data;
+	return NULL;
+}
+
+/* Whether the end of a call tells that the store answers. Many requests are
+ * answered without it. So while a call hangs, a request that was over at once
+ * tells nothing. */
+static bool tells_locked(const struct snap_call *call, gint64 now)
+{
+	const struct snap_call *oldest = oldest_locked();
+
+	if (!call->ops)
+		return true;
+	return !call->quiet &&
+	       (now - call->since >= LOOK_US || now - oldest->since < TELL_US);
+}
+
 void snap_call_end(struct snap_call *call)
 {
 	SNAP_LOCKED(&lock);
+	gint64 now = g_get_monotonic_time();
 
+	if (tells_locked(call, now))
+		returned = now;
 	g_queue_unlink(&calls, &call->link);
-	returned = g_get_monotonic_time();
 	if (mine == call)
 		mine = NULL;
 }
@@ -59,13 +89,16 @@ void snap_call_hush_mine(void)
 		snap_call_hush(mine);
 }
 
-/* The oldest call of the store, or NULL. */
-static const struct snap_call *oldest_locked(void)
+void snap_call_go_on(void)
 {
-	for (GList *l = calls.head; l; l = l->next)
-		if (!((struct snap_call *)l->data)->quiet)
-			return l->data;
-	return NULL;
+	SNAP_LOCKED(&lock);
+
+	returned = g_get_monotonic_time();
+	if (!mine)
+		return;
+	g_queue_unlink(&calls, &mine->link);
+	mine->since = returned;
+	g_queue_push_tail_link(&calls, &mine->link);
 }
 
 static char *name_of(const struct snap_call *call)
@@ -154,9 +187,24 @@ guint snap_calls_seconds(void)
 		    : 0;
 }
 
-gint64 snap_calls_returned(void)
+void snap_calls_save_begin(void)
 {
 	SNAP_LOCKED(&lock);
 
-	return returned;
+	saves++;
+}
+
+void snap_calls_save_end(void)
+{
+	SNAP_LOCKED(&lock);
+
+	saves--;
+	returned = g_get_monotonic_time();
+}
+
+gint64 snap_calls_until(gint64 begun)
+{
+	SNAP_LOCKED(&lock);
+
+	return MAX(begun, returned) + (saves ? SAVE_PATIENCE_US : PATIENCE_US);
 }

@@ -40,6 +40,10 @@ struct snap_call {
 void snap_call_begin(struct snap_call *call);
 void snap_call_end(struct snap_call *call);
 
+/* What the calling thread has begun last goes on, and the store has just
+ * answered a part of it: as if it had ended and begun again. */
+void snap_call_go_on(void);
+
 /* It goes on, but it is not for the store that it waits: the log does not name
  * it. */
 void snap_call_hush(struct snap_call *call);
@@ -55,5 +59,12 @@ void snap_calls_stop(void);
  * is, or not for long. */
 guint snap_calls_seconds(void);
 
-/* When the last call of the store returned; monotonic time. */
-gint64 snap_calls_returned(void);
+/* A save begins and ends, in any thread. Its writer may have been told that all
+ * went well before the snapshot has its name. */
+void snap_calls_save_begin(void);
+void snap_calls_save_end(void);
+
+/* Until when the end of a mount, which began at `begun`, waits for the store if
+ * that goes on not to answer; monotonic time. While a save runs, that is much
+ * later: a store that is only slow must not cost a snapshot. */
+gint64 snap_calls_until(gint64 begun);

@@ -252,21 +252,18 @@ void snap_session_free(SnapSession *s)
 
 /* ---- an end without the store ---- */
 
-/* The mount ends; when no call of the store has returned for so long, the end
- * does not wait for it any longer. */
-#define LAST_US (10 * G_USEC_PER_SEC)
+/* How often the thread looks whether the store has not answered for too long.
+ */
+#define LAST_LOOK_US G_USEC_PER_SEC
 
 static void (*give_up)(void);
 
 static gpointer last_thread(gpointer data)
 {
-	gint64 since = g_get_monotonic_time(), now = since;
+	gint64 begun = g_get_monotonic_time();
 
-	while (now < since + LAST_US) {
-		g_usleep((gulong)(since + LAST_US - now));
-		now = g_get_monotonic_time();
-		since = MAX(since, snap_calls_returned());
-	}
+	while (g_get_monotonic_time() < snap_calls_until(begun))
+		g_usleep(LAST_LOOK_US);
 	snap_log(SNAP_LOG_ERROR,
 		 "the store does not answer: the mount ends without it");
 	give_up();

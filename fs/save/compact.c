@@ -8,6 +8,7 @@
  */
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
+#include "fs/calls/call.h"
 #include "fs/save/ingest-internal.h"
 
 /* With fewer dead bytes than this, a copy is never worth its cost. */
@@ -43,22 +44,32 @@ bool snap_ingest_crowded(const SnapIngest *in)
 	return __atomic_load_n(&in->crowded, __ATOMIC_RELAXED);
 }
 
-static int compact(SnapIngest *in, GError **error)
+/* Copies what is alive into a new file. */
+static int copy(SnapIngest *in, GError **error)
 {
 	g_autoptr(SnapCodec) codec = snap_codec_new(snap_lane_level(in->lane));
 	SnapFile *fresh;
+	int r = snap_catalog_create(in->catalog, in->path, &in->owner, &fresh,
+				    NULL, error);
+
+	if (r < 0)
+		return r;
+	in->result.compactions++;
+	return snap_writer_compact(in->writer, fresh, codec, error);
+}
+
+static int compact(SnapIngest *in, GError **error)
+{
+	struct snap_call call = { .what = "compaction", .path = in->path };
 	int r;
 
 	snap_gather_flush(in->gather);
 	r = snap_lane_wait(in->lane);
 	if (r < 0)
 		return snap_fail_errno(error, -r, "writing the snapshot");
-	r = snap_catalog_create(in->catalog, in->path, &in->owner, &fresh, NULL,
-				error);
-	if (r < 0)
-		return r;
-	in->result.compactions++;
-	r = snap_writer_compact(in->writer, fresh, codec, error);
+	snap_call_begin(&call);
+	r = copy(in, error);
+	snap_call_end(&call);
 	snap_ingest_note_stats(in);
 	return r;
 }

@@ -77,9 +77,11 @@ int snap_ingest_new(const struct snap_ingest_opts *opts,
 		    SnapIngest **ret_ingest, GError **error)
 {
 	g_autoptr(SnapIngest) in = g_new0(SnapIngest, 1);
+	struct snap_call call = { .what = "creation", .path = opts->path };
 	struct snap_writer_opts w = { .map_memory = opts->map_memory,
 				      .may_publish = opts->may_publish,
-				      .data = opts->data };
+				      .data = opts->data,
+				      .step = snap_call_go_on };
 	int r;
 
 	g_mutex_init(&in->lock);
@@ -101,8 +103,10 @@ int snap_ingest_new(const struct snap_ingest_opts *opts,
 					 error);
 	if (r < 0)
 		return r;
+	snap_call_begin(&call);
 	r = snap_catalog_create(in->catalog, in->path, &in->owner, &w.file,
 				&w.scratch, error);
+	snap_call_end(&call);
 	if (r < 0)
 		return r;
 	r = snap_writer_new(&w, &in->writer, error);
@@ -136,7 +140,12 @@ void snap_ingest_free(SnapIngest *in)
 
 static void compare_job(void *ctx, SnapCompare *compare, struct snap_job *job)
 {
-	snap_parent_compare(ctx, compare, job);
+	SnapIngest *in = ctx;
+	struct snap_call call = { .what = "comparison", .path = in->path };
+
+	snap_call_begin(&call);
+	snap_parent_compare(in->parent, compare, job);
+	snap_call_end(&call);
 }
 
 /* Looks for a parent, once RAM blocks are known. No page has been submitted
@@ -151,16 +160,20 @@ static void find_parent(SnapIngest *in)
 		.name = in->path,
 		.uid = in->owner.uid == (uid_t)-1 ? geteuid() : in->owner.uid,
 	};
+	struct snap_call call = { .what = "search for the parent",
+				  .path = in->path };
 
 	if (!in->increments || in->has_looked)
 		return;
 	in->has_looked = true;
+	snap_call_begin(&call);
 	in->parent =
 		snap_parent_find(&opts, &snap_parser_info(in->parser)->ram);
+	snap_call_end(&call);
 	if (!in->parent)
 		return;
 	snap_writer_expect_parents(in->writer);
-	snap_lane_set_compare(in->lane, compare_job, in->parent);
+	snap_lane_set_compare(in->lane, compare_job, in);
 }
 
 static void space_decide(SnapIngest *in, enum space space)

@@ -20,6 +20,7 @@
 #include "format/base/cleanup.h"
 #include "format/base/error.h"
 #include "format/base/log.h"
+#include "fs/calls/call.h"
 #include "fs/save/file.h"
 #include "fs/save/guard.h"
 #include "fs/save/ingest.h"
@@ -147,6 +148,7 @@ static void saver_begin(SnapSaver *saver)
 {
 	SNAP_LOCKED(&saver->lock);
 
+	snap_calls_save_begin();
 	saver->stats.saves++;
 	saver->stats.running++;
 }
@@ -158,6 +160,7 @@ static void saver_end(SnapSaver *saver, const struct snap_ingest_result *result,
 {
 	SNAP_LOCKED(&saver->lock);
 
+	snap_calls_save_end();
 	saver->stats.running--;
 	if (result) {
 		saver->stats.completed++;
