@@ -9,6 +9,7 @@
 #include "fs/hot/hot-internal.h"
 
 #include "format/base/cleanup.h"
+#include "fs/calls/call.h"
 
 /* Units that are given at once. */
 #define PUSH_UNITS 4u
@@ -78,11 +79,14 @@ static bool push_take(struct push *p, guint *ret_first, uint64_t *ret_at,
 static int push_units(const struct push *p, uint64_t at, size_t size,
 		      uint8_t *buf)
 {
+	struct snap_call call = { .what = "read", .path = "hot pages" };
 	SnapHotPages *hot = p->hot;
 	int r;
 
 	size = MIN(size, p->size - at);
+	snap_call_begin(&call);
 	r = snap_pages_read(p->pages, buf, size, at, NULL);
+	snap_call_end(&call);
 	if (r == 0)
 		r = hot->push(hot->push_data, p->node, at, buf, size);
 	if (r == 0)
@@ -115,11 +119,14 @@ static void push_ended(struct push *p, guint n)
 /* The units that will be taken a while later: the store begins with them. */
 static void push_soon(const struct push *p, guint first, guint n)
 {
+	struct snap_call call = { .what = "read", .path = "hot pages" };
 	const uint64_t *units = (const uint64_t *)p->units->data;
 
+	snap_call_begin(&call);
 	for (guint i = first; i < first + n && i < p->units->len; i++)
 		snap_pages_soon(p->pages, units[i] * SNAP_HOT_UNIT,
 				SNAP_HOT_UNIT);
+	snap_call_end(&call);
 }
 
 static gpointer push_thread(gpointer data)

@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 
 #include "format/base/cleanup.h"
+#include "fs/calls/call.h"
 #include "fs/load/load-internal.h"
 #include "fs/load/readahead.h"
 
@@ -36,10 +37,13 @@ static void be_nice(void)
 
 static void ahead_work(gpointer data, gpointer user_data)
 {
+	struct snap_call call = { .what = "readahead", .path = "a snapshot" };
 	struct snap_ahead *ahead = data;
 
 	be_nice();
+	snap_call_begin(&call);
 	ahead->run(ahead);
+	snap_call_end(&call);
 }
 
 bool snap_loader_ahead(SnapLoader *loader, struct snap_ahead *ahead)

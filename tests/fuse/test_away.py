@@ -75,6 +75,27 @@ class Saving(AwayCase):
         self.check_no_snapshot()
 
 
+class Comparing(AwayCase):
+    options = ('increments',)
+
+    def test_the_log_says_that_a_save_waits_for_its_parent(self):
+        self.save()
+        source = self.path('source')
+        with open(source, 'wb') as file:
+            file.write(self.data)
+        fd = os.open(self.snaps('vm1', 'stream'), os.O_WRONLY | os.O_CREAT, 0o600)
+        self.addCleanup(self.close, fd)
+        self.away.go_away('read')
+        writer = self.start_process('cat', source, stdout=fd)
+        self.away.wait_hanging()
+        self.wait_log('waiting for the store since 5 s: search for the parent of vm1')
+        self.assertGreaterEqual(self.stat('store_wait_seconds'), 5)
+        self.away.come_back()
+        self.assertEqual(writer.wait(20), 0)
+        os.close(fd)
+        self.check_snapshot()
+
+
 class Waiting(AwayCase):
     """Processes that wait for a store that is away."""
 
