@@ -350,6 +350,23 @@ static void serve(struct snap_request *r, const struct fuse_buf *buf)
 	g_mutex_unlock(&s->lock);
 }
 
+/* Does no more than to end a wait for a request. */
+#define WAKE SIGUSR1
+
+static void on_wake(int signal)
+{
+}
+
+/* Whoever started the program may have blocked the signal. */
+static void let_wake(void)
+{
+	sigset_t wake;
+
+	sigemptyset(&wake);
+	sigaddset(&wake, WAKE);
+	pthread_sigmask(SIG_UNBLOCK, &wake, NULL);
+}
+
 static gpointer worker_thread(gpointer data)
 {
 	struct worker *w = data;
@@ -358,6 +375,7 @@ static gpointer worker_thread(gpointer data)
 	struct fuse_buf buf = { 0 };
 	int r;
 
+	let_wake();
 	g_mutex_lock(&s->lock);
 	w->thread = pthread_self();
 	g_mutex_unlock(&s->lock);
@@ -396,13 +414,6 @@ void snap_server_free(SnapServer *s)
 	g_cond_clear(&s->changed);
 	g_mutex_clear(&s->lock);
 	g_free(s);
-}
-
-/* Does no more than to end a wait for a request. */
-#define WAKE SIGUSR1
-
-static void on_wake(int signal)
-{
 }
 
 /* Ends the waits for requests. A thread that serves one is left alone. */

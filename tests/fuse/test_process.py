@@ -90,6 +90,19 @@ class DescriptorsTest(harness.Case):
                 self.assertEqual(self.start_closed(closed, bridge, self.path('store')).wait(20), 1)
 
 
+class SignalsTest(FuseCase):
+    def test_a_mount_whose_starter_blocked_a_signal_ends(self):
+        self.mount.unmount()
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+        try:
+            self.mount.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        self.mount.process.send_signal(signal.SIGTERM)
+        self.assertEqual(self.mount.process.wait(20), 0)
+        self.mount.process = None
+
+
 class FileSizeTest(FuseCase):
     """A limit of file sizes, as of `ulimit -f`."""
 
