@@ -33,7 +33,7 @@ void snap_call_begin(struct snap_call *call)
 
 	call->link.data = call;
 	call->since = g_get_monotonic_time();
-	call->quiet = false;
+	g_atomic_int_set(&call->quiet, 0);
 	g_queue_push_tail_link(&calls, &call->link);
 	mine = call;
 	/* A thread that does not sleep looks again soon enough. */
@@ -46,7 +46,7 @@ void snap_call_begin(struct snap_call *call)
 static const struct snap_call *oldest_locked(void)
 {
 	for (GList *l = calls.head; l; l = l->next)
-		if (!((struct snap_call *)l->data)->quiet)
+		if (!g_atomic_int_get(&((struct snap_call *)l->data)->quiet))
 			return l->data;
 	return NULL;
 }
@@ -60,7 +60,7 @@ static bool tells_locked(const struct snap_call *call, gint64 now)
 
 	if (!call->ops)
 		return true;
-	return !call->quiet &&
+	return !g_atomic_int_get(&call->quiet) &&
 	       (now - call->since >= LOOK_US || now - oldest->since < TELL_US);
 }
 
@@ -78,9 +78,7 @@ void snap_call_end(struct snap_call *call)
 
 void snap_call_hush(struct snap_call *call)
 {
-	SNAP_LOCKED(&lock);
-
-	call->quiet = true;
+	g_atomic_int_set(&call->quiet, 1);
 }
 
 void snap_call_hush_mine(void)
@@ -101,15 +99,24 @@ void snap_call_go_on(void)
 	g_queue_push_tail_link(&calls, &mine->link);
 }
 
-static char *name_of(const struct snap_call *call)
+/* What the log is to say. */
+struct news {
+	char *text; /* NULL: nothing */
+	void *held;
+	void (*let_go)(void *held);
+};
+
+static char *name_of(const struct snap_call *call, struct news *news)
 {
-	if (call->ops)
-		return call->ops->name(call);
+	if (call->ops) {
+		news->let_go = call->ops->let_go;
+		return call->ops->name(call, &news->held);
+	}
 	return g_strdup_printf("%s of %s", call->what, call->path);
 }
 
-/* What the log is to say now, or NULL. */
-static char *news_locked(gint64 now)
+/* Fills in what the log is to say now. */
+static void news_locked(gint64 now, struct news *news)
 {
 	const struct snap_call *call = oldest_locked();
 	bool hangs = call && now - call->since >= TELL_US;
@@ -117,14 +124,29 @@ static char *news_locked(gint64 now)
 	gint64 since = told;
 
 	if (hangs == (told != 0))
-		return NULL;
+		return;
 	told = hangs ? call->since : 0;
-	if (!hangs)
-		return g_strdup_printf("the store answers again, after %u s",
-				       (guint)((now - since) / G_USEC_PER_SEC));
-	name = name_of(call);
-	return g_strdup_printf("waiting for the store since %u s: %s",
-			       (guint)((now - told) / G_USEC_PER_SEC), name);
+	if (!hangs) {
+		news->text = g_strdup_printf(
+			"the store answers again, after %u s",
+			(guint)((now - since) / G_USEC_PER_SEC));
+		return;
+	}
+	name = name_of(call, news);
+	news->text =
+		g_strdup_printf("waiting for the store since %u s: %s",
+				(guint)((now - told) / G_USEC_PER_SEC), name);
+}
+
+/* Logs the news, without the lock: to let go of a thing may call the store. */
+static void news_tell(struct news *news)
+{
+	if (!news->text)
+		return;
+	snap_log(SNAP_LOG_WARNING, "%s", news->text);
+	g_free(news->text);
+	if (news->held)
+		news->let_go(news->held);
 }
 
 static void look_locked(gint64 now)
@@ -145,13 +167,12 @@ static gpointer calls_thread(gpointer data)
 
 	while (!ending) {
 		gint64 now = g_get_monotonic_time();
-		g_autofree char *news = news_locked(now);
+		struct news news = { 0 };
 
-		if (news) {
-			g_mutex_unlock(&lock);
-			snap_log(SNAP_LOG_WARNING, "%s", news);
-			g_mutex_lock(&lock);
-		}
+		news_locked(now, &news);
+		g_mutex_unlock(&lock);
+		news_tell(&news);
+		g_mutex_lock(&lock);
 		look_locked(now);
 		asleep = !calls.head && !told;
 		if (asleep)

@@ -16,15 +16,17 @@
 struct snap_call;
 
 struct snap_call_ops {
-	/* What is waited for, as "read of vm1/ram"; g_free. */
-	char *(*name)(const struct snap_call *call);
+	/* What is waited for, as "read of vm1/ram"; g_free. *ret_held is what
+	 * `let_go` is called with then, without the lock; NULL: nothing. */
+	char *(*name)(const struct snap_call *call, void **ret_held);
+	void (*let_go)(void *held);
 	/* It has lasted for a second or more; called each second. May be
 	 * NULL. */
 	void (*look)(struct snap_call *call);
 };
 
-/* Something that is under way. Both functions of `ops` are called with the
- * lock of this room held: they begin and end no call, and touch no file of the
+/* Something that is under way. `name` and `look` are called with the lock
+ * of this room held: they begin and end no call, and touch no file of the
  * store. */
 struct snap_call {
 	const struct snap_call_ops *ops;
@@ -33,7 +35,7 @@ struct snap_call {
 	/* the rest is this room's */
 	GList link;
 	gint64 since;
-	bool quiet;
+	gint quiet; /* atomic */
 };
 
 /* It begins, and ends, in any thread. */
@@ -45,7 +47,7 @@ void snap_call_end(struct snap_call *call);
 void snap_call_go_on(void);
 
 /* It goes on, but it is not for the store that it waits: the log does not name
- * it. */
+ * it. Takes no lock. */
 void snap_call_hush(struct snap_call *call);
 
 /* The same for what the calling thread has begun last. */

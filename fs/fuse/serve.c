@@ -109,16 +109,23 @@ static bool is_in_folder(uint32_t opcode)
 	}
 }
 
-static char *request_name(const struct snap_call *call)
+static char *request_name(const struct snap_call *call, void **ret_held)
 {
 	const struct snap_request *r = (const struct snap_request *)call;
-	g_autofree char *path = snap_tree_path(r->server->opts->tree, r->node);
+	SnapNode *node = snap_tree_node(r->server->opts->tree, r->node);
+	g_autofree char *path = snap_tree_path(node);
 	const char *name =
 		r->opcode < G_N_ELEMENTS(names) ? names[r->opcode] : NULL;
 
+	*ret_held = node;
 	return g_strdup_printf("%s %s %s", name ? name : "a request",
 			       is_in_folder(r->opcode) ? "in" : "of",
 			       *path ? path : "the top folder");
+}
+
+static void request_let_go(void *node)
+{
+	snap_node_unref(node, 1);
 }
 
 /* Answers a request in the place of the thread that serves it. */
@@ -174,6 +181,7 @@ static void request_look(struct snap_call *call)
 
 static const struct snap_call_ops request_ops = {
 	.name = request_name,
+	.let_go = request_let_go,
 	.look = request_look,
 };
 
@@ -437,7 +445,9 @@ int snap_server_run(SnapServer *s, void (*ends)(void *data), void *data)
 		return -EAGAIN;
 	while (!fuse_session_exited(s->se))
 		g_cond_wait(&s->changed, &s->lock);
+	g_mutex_unlock(&s->lock);
 	ends(data);
+	g_mutex_lock(&s->lock);
 	/* Again and again, as a thread may have looked just before, and wait
 	 * then. */
 	while (s->workers.head) {

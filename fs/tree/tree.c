@@ -72,9 +72,8 @@ void snap_tree_forget(SnapTree *tree, uint64_t number, uint64_t n)
 	snap_nodes_forget(tree->nodes, number, n);
 }
 
-char *snap_tree_path(SnapTree *tree, uint64_t number)
+char *snap_tree_path(SnapNode *node)
 {
-	g_autoptr(SnapNode) node = snap_nodes_get(tree->nodes, number);
 	SnapIncoming *in = node ? snap_incoming_of(node) : NULL;
 	struct snap_view_of view;
 

@@ -52,8 +52,8 @@ SnapNode *snap_tree_node(SnapTree *tree, uint64_t number);
 /* The kernel gives `n` references to it back. */
 void snap_tree_forget(SnapTree *tree, uint64_t number, uint64_t n);
 
-/* The path of such a node in the mount, for people; g_free. */
-char *snap_tree_path(SnapTree *tree, uint64_t number);
+/* The path of such a node, or NULL, in the mount, for people; g_free. */
+char *snap_tree_path(SnapNode *node);
 
 /* The numbers of statfs. */
 int snap_tree_statfs(SnapTree *tree, struct statvfs *ret);

@@ -13,7 +13,7 @@
 #define PATIENCE (10 * SECONDS)
 #define SAVE_PATIENCE (600 * SECONDS)
 
-static char *name(const struct snap_call *call)
+static char *name(const struct snap_call *call, void **ret_held)
 {
 	return g_strdup("a request");
 }
@@ -127,6 +127,40 @@ static void test_a_hushed_call_tells_nothing(void **state)
 	assert_true(is_told(before));
 }
 
+/* A thing that is held while it is named. */
+static gint held;
+
+static char *name_held(const struct snap_call *call, void **ret_held)
+{
+	*ret_held = &held;
+	return g_strdup("a request");
+}
+
+/* The room's lock is free: this may call the store. */
+static void let_go(void *thing)
+{
+	struct snap_call call = { .what = "close", .path = "vm1" };
+
+	snap_call_begin(&call);
+	snap_call_end(&call);
+	g_atomic_int_set((gint *)thing, 1);
+}
+
+static void test_what_was_named_is_let_go_without_the_lock(void **state)
+{
+	static const struct snap_call_ops holds = { .name = name_held,
+						    .let_go = let_go };
+	struct snap_call call = { .ops = &holds };
+
+	begin_ago(&call, 6);
+	snap_calls_start();
+	for (guint i = 0; i < 1000 && !g_atomic_int_get(&held); i++)
+		g_usleep(10000);
+	assert_true(g_atomic_int_get(&held));
+	snap_call_end(&call);
+	snap_calls_stop();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -139,6 +173,8 @@ int main(void)
 		cmocka_unit_test(
 			test_what_returns_at_once_tells_nothing_in_a_hang),
 		cmocka_unit_test(test_a_hushed_call_tells_nothing),
+		cmocka_unit_test(
+			test_what_was_named_is_let_go_without_the_lock),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
