@@ -15,6 +15,7 @@
 
 /* Words of /proc/PID/stat behind the name of the program, which may hold any
  * byte (proc_pid_stat(5); do_task_stat() in fs/proc/array.c of Linux). */
+#define STATE 0	     /* one letter */
 #define FLAGS 6	     /* of the kernel */
 #define PENDING 28   /* signals of the thread */
 #define PF_EXITING 4 /* of FLAGS; include/linux/sched.h */
@@ -22,9 +23,15 @@
 bool snap_dying_parse(const char *stat)
 {
 	const char *words = strrchr(stat, ')');
-	g_auto(GStrv) word = words ? g_strsplit(words + 2, " ", -1) : NULL;
+	g_auto(GStrv) word = words && words[1] == ' '
+				     ? g_strsplit(words + 2, " ", -1)
+				     : NULL;
 
 	if (!word || g_strv_length(word) <= PENDING)
+		return false;
+	/* It waits for nothing: others may wait for what it has asked for, as
+	 * its process goes on after pthread_exit(3) in the main thread. */
+	if (!strcmp(word[STATE], "Z") || !strcmp(word[STATE], "X"))
 		return false;
 	return g_ascii_strtoull(word[FLAGS], NULL, 10) & PF_EXITING ||
 	       g_ascii_strtoull(word[PENDING], NULL, 10) >> (SIGKILL - 1) & 1;

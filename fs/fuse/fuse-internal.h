@@ -107,7 +107,8 @@ void snap_request_done(struct snap_request *request);
 void snap_request_note_top(const struct stat *st);
 void snap_request_note_fs(const struct statvfs *st);
 
-/* True when a thread of another process is about to die (dying.c). */
+/* True when a thread of another process is about to die, and not dead yet
+ * (dying.c). */
 bool snap_is_dying(const struct snap_session_opts *opts, pid_t thread);
 
 /* The same by the text of its /proc/PID/stat. */
