@@ -37,21 +37,30 @@ void snap_tickets_free(SnapTickets *tickets)
 	g_free(tickets);
 }
 
-/* The ticket of a thread for a folder; with NULL, one that is not out. NULL:
- * there is none. */
+static bool is_out(const struct ticket *t)
+{
+	return t->folder && t->until >= g_get_monotonic_time();
+}
+
+/* The ticket of a thread for a folder, or NULL. */
 static struct ticket *find_locked(SnapTickets *tickets, const SnapNode *folder,
 				  pid_t thread)
 {
-	gint64 now = g_get_monotonic_time();
-
 	for (guint i = 0; i < TICKETS; i++) {
 		struct ticket *t = &tickets->tickets[i];
-		bool out = t->folder && t->until >= now;
 
-		if (folder ? out && t->folder == folder && t->thread == thread
-			   : !out)
+		if (t->folder == folder && t->thread == thread && is_out(t))
 			return t;
 	}
+	return NULL;
+}
+
+/* One that is not out, or NULL. */
+static struct ticket *free_locked(SnapTickets *tickets)
+{
+	for (guint i = 0; i < TICKETS; i++)
+		if (!is_out(&tickets->tickets[i]))
+			return &tickets->tickets[i];
 	return NULL;
 }
 
@@ -65,7 +74,7 @@ bool snap_tickets_issue(SnapTickets *tickets, const SnapNode *folder,
 		t->folder = NULL;
 		return false;
 	}
-	t = find_locked(tickets, NULL, 0);
+	t = free_locked(tickets);
 	if (t)
 		*t = (struct ticket){ folder, thread,
 				      g_get_monotonic_time() + TICKET_US };
