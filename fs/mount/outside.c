@@ -181,10 +181,16 @@ static int answer(int sock, int r, int fd)
 	return sendmsg(sock, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
+/* Told once, before the mount's process has read a byte of a user's: else that
+ * process could choose later whose connection is ended. */
 static int note_mounted(const char *point)
 {
+	static bool told;
 	snap_autofd int fd = -1;
 
+	if (told)
+		return -EALREADY;
+	told = true;
 	g_atomic_int_set(&mounted, device_of(point, &fd));
 	return 0;
 }
