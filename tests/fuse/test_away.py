@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 
-from fusecase import FuseCase, setUpModule, write_all  # noqa: F401
+from fusecase import MIB, FuseCase, setUpModule, write_all  # noqa: F401
 import harness
+import makestream
+import mappedram
 from away import AwayStore
 from mount import is_mounted, statistics
 
@@ -219,6 +221,13 @@ class Ending(AwayCase):
         self.wait_log('the store does not answer: the mount ends without it')
         self.check_ends(2)
 
+    def check_slow(self):
+        """The mount waits for its save, longer than one that runs none."""
+        time.sleep(12)
+        self.assertIsNone(self.mount.process.poll(), 'the mount waits for its save')
+        self.check_ends(0)
+        self.assertTrue(os.path.exists(os.path.join(self.away.source, 'vm2', 'snapshot.zst')))
+
     def test_sigterm_waits_for_a_save_when_the_store_is_slow(self):
         os.mkdir(self.snaps('vm2'))
         fd = os.open(self.snaps('vm2', 'stream'), os.O_WRONLY | os.O_CREAT, 0o600)
@@ -229,11 +238,25 @@ class Ending(AwayCase):
         writer = self.start_process(sys.executable, '-c', code, stdout=fd)
         self.away.wait_hanging()
         self.mount.process.send_signal(signal.SIGTERM)
-        time.sleep(12)   # longer than a mount waits that runs no save
-        self.assertIsNone(self.mount.process.poll(), 'the mount waits for its save')
-        self.check_ends(0)
+        self.check_slow()
         self.assertEqual(writer.wait(20), 0)
-        self.assertTrue(os.path.exists(os.path.join(self.away.source, 'vm2', 'snapshot.zst')))
+
+    def test_umount_waits_for_a_save_when_the_store_is_slow(self):
+        """A guest of zeros is saved when its file is closed; here QEMU ends while
+        it closes."""
+        os.mkdir(self.snaps('vm2'))
+        guest = makestream.Guest({'pc.ram': MIB}, every=MIB)
+        guest.pages['pc.ram'].clear()
+        self.away.go_away('fsync')
+        code = ('import os, sys; fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT, 0o600)\n'
+                f'for at, data in {mappedram.Image(guest, whole=False).stream!r}:\n'
+                '    os.pwrite(fd, data, at)\n')
+        writer = self.start_process(sys.executable, '-c', code, self.snaps('vm2', 'stream'))
+        self.away.wait_hanging()
+        writer.kill()
+        writer.wait(20)
+        self.run_ok('umount', self.mount.point, timeout=20)
+        self.check_slow()
 
     def test_umount_returns_at_once(self):
         self.away.go_away()
