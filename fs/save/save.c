@@ -27,6 +27,7 @@
 #include "fs/save/intake.h"
 #include "fs/save/parts.h"
 #include "fs/save/slots.h"
+#include "fs/save/turns.h"
 
 /* The memory of a save's map, and of one that has little memory. */
 #define SAVE_MAP_MEMORY (1 * SNAP_MIB)
@@ -38,6 +39,7 @@ struct SnapSaver {
 	SnapPool *pool;
 	SnapSlots *slots;
 	SnapGuard *guard;
+	SnapTurns *turns;
 	guint idle;    /* seconds */
 	guint timeout; /* seconds */
 	bool increments;
@@ -64,6 +66,7 @@ struct SnapSave {
 	uid_t uid;
 	bool lean;
 	struct snap_guarded guarded;
+	SnapTurn *turn;
 	GMutex lock;
 	GCond changed;
 	guint refs;  /* references; protected by lock, like all fields below */
@@ -100,6 +103,7 @@ SnapSaver *snap_saver_new(const struct snap_saver_opts *opts)
 	saver->idle = opts->idle;
 	saver->timeout = opts->timeout;
 	saver->guard = snap_guard_new(opts->timeout);
+	saver->turns = snap_turns_new();
 	saver->increments = opts->increments;
 	saver->pool = snap_pool_new(threads, opts->level, opts->buffer);
 	saver->slots = snap_slots_new(saver->pool, opts->buffer);
@@ -122,6 +126,7 @@ void snap_saver_free(SnapSaver *saver)
 		return;
 	snap_saver_wait(saver);
 	snap_guard_free(saver->guard);
+	snap_turns_free(saver->turns);
 	snap_slots_free(saver->slots);
 	snap_pool_free(saver->pool);
 	g_cond_clear(&saver->finished);
@@ -263,6 +268,7 @@ static void on_late(void *data)
 	g_mutex_lock(&save->lock);
 	save->late = true;
 	g_mutex_unlock(&save->lock);
+	snap_turn_late(save->turn);
 	save_set_state(save, SNAP_SAVE_FAILED, error);
 	snap_intake_give_up(save->intake);
 }
@@ -271,9 +277,8 @@ static void on_late(void *data)
 static bool may_publish(void *data)
 {
 	SnapSave *save = data;
-	SNAP_LOCKED(&save->lock);
 
-	return !save->late;
+	return snap_turn_take(save->turn);
 }
 
 /* The store answers again. A name that it was asked for before it hung cannot
@@ -385,6 +390,7 @@ static gpointer save_thread(gpointer data)
 	if (save->over)
 		save->over(save->over_data, save);
 	snap_intake_close(save->intake, r < 0 ? r : -EPROTO, r);
+	snap_turn_end(save->turn);
 	g_mutex_lock(&save->lock);
 	save->thread = false;
 	unused = !save->refs;
@@ -397,38 +403,30 @@ static gpointer save_thread(gpointer data)
 
 /* ---- the door ---- */
 
-/* Takes a slot for the save; the folder's note says why there is none. */
+/* Admits the save: it gets its turn, which was NULL, and a slot. The folder's
+ * note says why it is refused. */
 static int admit(SnapSaver *saver, const struct snap_save_opts *opts,
-		 bool *ret_lean, GError **error)
+		 SnapTurn **ret_turn, bool *ret_lean, GError **error)
 {
 	g_autoptr(GError) cause = NULL;
-	int r = snap_slots_take(saver->slots, opts->uid, ret_lean, &cause);
+	int r = snap_turn_begin(saver->turns, opts->folder_fd, ret_turn,
+				&cause);
 
-	if (r < 0) {
-		snap_catalog_note(opts->folder_fd, cause->message);
-		g_propagate_error(error, g_steal_pointer(&cause));
-	}
+	if (r == 0)
+		r = snap_slots_take(saver->slots, opts->uid, ret_lean, &cause);
+	if (r == 0)
+		return 0;
+	snap_turn_end(*ret_turn);
+	snap_catalog_note(opts->folder_fd, cause->message);
+	g_propagate_error(error, g_steal_pointer(&cause));
 	return r;
 }
 
-int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
-		  SnapSave **ret_save, GError **error)
+/* A save of which nothing runs yet. */
+static SnapSave *save_make(SnapSaver *saver, const struct snap_save_opts *opts)
 {
-	snap_autofd int fd = fcntl(opts->folder_fd, F_DUPFD_CLOEXEC, 0);
-	g_autoptr(GThread) thread = NULL;
-	SnapSave *save;
-	bool lean;
-	int r = fd < 0 ? snap_fail_errno(error, errno, "%s", opts->path)
-		       : admit(saver, opts, &lean, error);
+	SnapSave *save = g_new0(SnapSave, 1);
 
-	if (r < 0) {
-		if (opts->parts)
-			snap_save_parts_close(opts->parts);
-		if (opts->preamble_fd >= 0)
-			close(opts->preamble_fd);
-		return r;
-	}
-	save = g_new0(SnapSave, 1);
 	g_mutex_init(&save->lock);
 	g_cond_init(&save->changed);
 	save->saver = saver;
@@ -442,7 +440,6 @@ int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 		save->parts = snap_parts_new(opts->parts);
 		save->begin = snap_parts_hole(save->parts);
 	}
-	save->folder_fd = snap_steal_fd(&fd);
 	save->path = g_strdup(opts->path);
 	save->what = g_strdup_printf("%s/%s", opts->path,
 				     opts->name ? opts->name : "stream");
@@ -450,12 +447,36 @@ int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 				       saver->idle, &saver->intake);
 	save->owner = opts->owner;
 	save->uid = opts->uid;
-	save->lean = lean;
 	save->refs = 1;
-	save->thread = true;
 	save->guarded = (struct snap_guarded){ .intake = save->intake,
 					       .late = on_late,
 					       .data = save };
+	return save;
+}
+
+int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
+		  SnapSave **ret_save, GError **error)
+{
+	snap_autofd int fd = fcntl(opts->folder_fd, F_DUPFD_CLOEXEC, 0);
+	g_autoptr(GThread) thread = NULL;
+	SnapTurn *turn = NULL;
+	SnapSave *save;
+	bool lean;
+	int r = fd < 0 ? snap_fail_errno(error, errno, "%s", opts->path)
+		       : admit(saver, opts, &turn, &lean, error);
+
+	if (r < 0) {
+		if (opts->parts)
+			snap_save_parts_close(opts->parts);
+		if (opts->preamble_fd >= 0)
+			close(opts->preamble_fd);
+		return r;
+	}
+	save = save_make(saver, opts);
+	save->folder_fd = snap_steal_fd(&fd);
+	save->turn = turn;
+	save->lean = lean;
+	save->thread = true;
 	snap_guard_add(saver->guard, &save->guarded);
 	saver_begin(saver);
 	thread = g_thread_try_new("save", save_thread, save, NULL);
@@ -463,6 +484,7 @@ int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 		snap_slots_give(saver->slots, opts->uid, lean);
 		saver_end(saver, NULL, false);
 		snap_guard_remove(saver->guard, &save->guarded);
+		snap_turn_end(turn);
 		save_free(save);
 		return snap_fail(error, EAGAIN, "%s: cannot start a thread",
 				 opts->path);
@@ -506,41 +528,6 @@ void snap_save_write(SnapSave *save, const void *data, size_t size,
 bool snap_save_scattered(SnapSave *save)
 {
 	return snap_intake_scattered(save->intake);
-}
-
-/* A write whose answer a thread waits for. */
-struct wait {
-	GMutex lock;
-	GCond answered;
-	bool done;
-	ssize_t result;
-};
-
-static void wait_answered(void *data, ssize_t result)
-{
-	struct wait *w = data;
-	SNAP_LOCKED(&w->lock);
-
-	w->result = result;
-	w->done = true;
-	g_cond_signal(&w->answered);
-}
-
-int snap_save_put(SnapSave *save, const void *data, size_t size,
-		  uint64_t offset)
-{
-	struct wait w = { 0 };
-
-	g_mutex_init(&w.lock);
-	g_cond_init(&w.answered);
-	snap_save_write(save, data, size, offset, wait_answered, &w);
-	g_mutex_lock(&w.lock);
-	while (!w.done)
-		g_cond_wait(&w.answered, &w.lock);
-	g_mutex_unlock(&w.lock);
-	g_cond_clear(&w.answered);
-	g_mutex_clear(&w.lock);
-	return w.result < 0 ? (int)w.result : 0;
 }
 
 void snap_save_end(SnapSave *save)

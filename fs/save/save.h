@@ -136,7 +136,8 @@ struct snap_save_opts {
 };
 
 /* Begins a save. Returns 0, -EBUSY where the buffer has no memory for one more
- * save of this user, or -errno. */
+ * save of this user, or where a save into the folder has timed out and still
+ * waits for the store, or -errno. */
 int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 		  SnapSave **ret_save, GError **error);
 SnapSave *snap_save_ref(SnapSave *save);

@@ -46,9 +46,8 @@ class Saving(AwayCase):
         write_all(fd, self.data[:-1])
         return fd
 
-    def check_fails(self, *calls):
-        """A save during which the store goes away fails, and is nowhere when the
-        store is back."""
+    def time_out(self, *calls):
+        """A save during which the store goes away, which it still is."""
         fd = self.begin()
         self.away.go_away(*calls)
         self.assert_errno(errno.ETIMEDOUT, os.write, fd, self.data[-1:])
@@ -56,8 +55,16 @@ class Saving(AwayCase):
         self.assert_errno(errno.ETIMEDOUT, os.write, fd, b'x')
         self.assert_errno(errno.ETIMEDOUT, os.close, fd)
         self.wait_log('vm1/stream: not saved: its writer has waited for 2 seconds (-o timeout=)')
+
+    def come_back(self):
         self.away.come_back()
         harness.wait_until(lambda: self.stat('saves_running') == 0, 20, 'the save has ended')
+
+    def check_fails(self, *calls):
+        """A save during which the store goes away fails, and is nowhere when the
+        store is back."""
+        self.time_out(*calls)
+        self.come_back()
         self.assertEqual(self.stat('saves_failed_total'), 1)
         self.assertEqual(self.stat('save_buffered_bytes'), 0)
         self.check_no_leftovers()
@@ -75,6 +82,40 @@ class Saving(AwayCase):
     def test_fails_when_the_store_does_not_sync(self):
         self.check_fails('fsync')
         self.check_no_snapshot()
+
+    def check_saved_later(self, call):
+        """The store was asked for the name of the snapshot before it went
+        away."""
+        self.time_out(call)
+        self.come_back()
+        self.wait_log('vm1/stream: it was saved after all')
+        self.check_snapshot()
+        self.assert_errno(errno.ENODATA, os.getxattr, self.snaps('vm1'), 'user.snapfs.error')
+        self.check_no_leftovers()
+
+    def test_is_there_later_when_the_store_does_not_rename(self):
+        self.check_saved_later('rename')
+
+    def test_is_there_later_when_the_store_does_not_sync_the_folder(self):
+        self.check_saved_later('fsyncdir')
+
+    def test_changes_nothing_of_a_save_that_follows_it(self):
+        """The second save waits for the first one, or is refused."""
+        source = self.path('source')
+        write_stream(source, self.data)
+        for call in 'rename', 'fsyncdir':
+            self.time_out(call)
+            second = self.start_process('cp', source, self.snaps('vm1', 'stream'),
+                                        stderr=subprocess.PIPE, text=True)
+            self.come_back()
+            error = second.communicate(timeout=20)[1]
+            self.assertIn(second.returncode, (0, 1))
+            if second.returncode:
+                self.assertIn(os.strerror(errno.EBUSY), error)
+            self.check_snapshot()
+            self.save()
+            self.check_snapshot()
+            self.check_no_leftovers()
 
 
 class Comparing(AwayCase):

@@ -47,6 +47,18 @@ void world_increments(struct world *w)
 	w->saver = snap_saver_new(&opts);
 }
 
+void world_timeout(struct world *w, guint seconds)
+{
+	struct snap_saver_opts opts = { .catalog = w->catalog,
+					.buffer = SNAP_SAVER_BUFFER_DEFAULT,
+					.threads = 2,
+					.level = 1,
+					.timeout = seconds };
+
+	snap_saver_free(w->saver);
+	w->saver = snap_saver_new(&opts);
+}
+
 void begin_save_of(struct world *w, uint64_t begin)
 {
 	struct snap_save_opts opts = { .folder_fd = w->folder_fd,

@@ -37,6 +37,9 @@ void world_close(struct world *w);
 /* Saves look for a parent from now on. */
 void world_increments(struct world *w);
 
+/* Writers wait for at most so long from now on. */
+void world_timeout(struct world *w, guint seconds);
+
 /* Begins a save of a stream that begins at 0, or at `begin`; ends the last
  * one. */
 void begin_save(struct world *w);

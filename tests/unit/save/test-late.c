@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A store that does not answer keeps no writer waiting for longer than it was
+ * told, and a save that has timed out harms no other one. */
+#include "tests/unit/save/world.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "format/base/cleanup.h"
+#include "tests/lib/stream.h"
+
+/* ---- a store that hangs ---- */
+
+static struct {
+	GMutex lock;
+	GCond changed;
+	bool hangs;
+	int error; /* of calls that hang */
+} far;
+
+static void set_far(bool hangs, int error)
+{
+	SNAP_LOCKED(&far.lock);
+
+	far.hangs = hangs;
+	far.error = error;
+	g_cond_broadcast(&far.changed);
+}
+
+/* Waits until the store is back: 0, or an errno. */
+static int wait_for_store(void)
+{
+	SNAP_LOCKED(&far.lock);
+
+	if (!far.hangs)
+		return 0;
+	while (far.hangs)
+		g_cond_wait(&far.changed, &far.lock);
+	return far.error;
+}
+
+/* The linker puts this in the place of fsync(2) (--wrap). */
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+
+int __wrap_fsync(int fd)
+{
+	int error = wait_for_store();
+
+	if (!error)
+		return __real_fsync(fd);
+	errno = error;
+	return -1;
+}
+
+/* ---- saves ---- */
+
+static void open_world(struct world *w)
+{
+	world_open(w, SNAP_SAVER_BUFFER_DEFAULT);
+	world_timeout(w, 1);
+	w->stream = g_byte_array_new();
+	w->ram = g_malloc0(FLAT_SIZE);
+	stream_list(w->stream, RAM_SIZE, ROM_SIZE);
+	stream_more(w->stream, 3, 2);
+	stream_eos(w->stream);
+	stream_footer(w->stream, 2);
+	stream_description(w->stream, "{\"devices\": []}");
+}
+
+static ssize_t put_whole(struct world *w)
+{
+	return put(w, w->stream->data, w->stream->len, 0);
+}
+
+static uint64_t snapshot(const struct world *w)
+{
+	struct stat st;
+
+	if (fstatat(w->folder_fd, SNAP_CATALOG_SNAPSHOT, &st, 0) < 0)
+		return 0;
+	return st.st_ino;
+}
+
+static int begin(struct world *w, snap_save_over_fn over, void *data)
+{
+	struct snap_save_opts opts = { .folder_fd = w->folder_fd,
+				       .path = "vm1",
+				       .owner = { (uid_t)-1, (gid_t)-1, 0600 },
+				       .preamble_fd = -1,
+				       .over = over,
+				       .over_data = data };
+
+	return snap_save_new(w->saver, &opts, &w->save, NULL);
+}
+
+/* Lets a save time out while its snapshot gets its name, and asks for the next
+ * one before the store answers `error`. */
+static void time_out(struct world *w, int error)
+{
+	begin_save(w);
+	set_far(true, error);
+	assert_int_equal(put_whole(w), -ETIMEDOUT);
+	assert_int_equal(snap_save_wait(w->save, NULL), -ETIMEDOUT);
+	snap_save_unref(w->save);
+	w->save = NULL;
+	assert_int_equal(begin(w, NULL, NULL), -EBUSY);
+	set_far(false, error);
+	snap_saver_wait(w->saver);
+}
+
+static void check_next(struct world *w)
+{
+	uint64_t before = snapshot(w);
+
+	begin_save(w);
+	assert_int_equal(put_whole(w), w->stream->len);
+	assert_int_not_equal(snapshot(w), before);
+	assert_saved(w);
+}
+
+/* ---- tests ---- */
+
+static void no_save_begins_before_one_that_timed_out_is_over(void **state)
+{
+	uint64_t before;
+	struct world w;
+
+	open_world(&w);
+	check_next(&w);
+	before = snapshot(&w);
+	time_out(&w, EIO);
+	assert_int_equal(snapshot(&w), before);
+	check_next(&w);
+	world_close(&w);
+}
+
+static void a_name_that_was_asked_for_in_time_is_kept(void **state)
+{
+	g_autofree char *note = NULL;
+	uint64_t before;
+	struct world w;
+
+	open_world(&w);
+	check_next(&w);
+	before = snapshot(&w);
+	time_out(&w, 0);
+	assert_int_not_equal(snapshot(&w), before);
+	note = snap_catalog_noted(w.folder_fd);
+	assert_null(note);
+	assert_saved(&w);
+	check_next(&w);
+	world_close(&w);
+}
+
+static void saves_into_other_folders_begin(void **state)
+{
+	struct world w;
+	int folder;
+
+	open_world(&w);
+	begin_save(&w);
+	set_far(true, 0);
+	assert_int_equal(put_whole(&w), -ETIMEDOUT);
+	snap_save_unref(w.save);
+	w.save = NULL;
+	assert_int_equal(mkdirat(snap_catalog_fd(w.catalog), "vm2", 0700), 0);
+	folder = w.folder_fd;
+	w.folder_fd = openat(snap_catalog_fd(w.catalog), "vm2",
+			     O_RDONLY | O_DIRECTORY);
+	assert_int_equal(begin(&w, NULL, NULL), 0);
+	set_far(false, 0);
+	assert_int_equal(put_whole(&w), w.stream->len);
+	assert_int_equal(close(folder), 0);
+	world_close(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+			no_save_begins_before_one_that_timed_out_is_over),
+		cmocka_unit_test(a_name_that_was_asked_for_in_time_is_kept),
+		cmocka_unit_test(saves_into_other_folders_begin),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
