@@ -58,7 +58,8 @@ void snap_remove_file(SnapNode *folder, const char *name, const struct stat *st)
 {
 	struct stat now;
 
-	if (snap_head_stat(folder, name, &now) && is_same(st, &now))
+	if (st->st_ino && snap_head_stat(folder, name, &now) &&
+	    is_same(st, &now))
 		snap_head_remove(folder, name);
 }
 

@@ -49,7 +49,6 @@ struct SnapIncoming {
 	uint64_t solid;	       /* where the last byte that is not 0 ends */
 	uint64_t tail;	       /* zeros from here on were cut off; 0: none */
 	bool refused;	       /* the log has a refusal */
-	struct snap_pending *spare; /* memory of an answered request */
 };
 
 /* Takes a stream out of the table (table.c); false when it was not in it. */

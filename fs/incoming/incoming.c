@@ -74,19 +74,10 @@ static ssize_t judge(const struct snap_pending *p, ssize_t result)
 	return result;
 }
 
-/* Keeps the memory of a request for the next one. */
-static void pending_free(struct snap_pending *p)
-{
-	SNAP_LOCKED(&p->in->lock);
-
-	if (p->in->spare)
-		g_free(p);
-	else
-		p->in->spare = p;
-}
-
-/* The answer comes last: the process that waits for it goes on at once, and its
- * next request should find no lock held. */
+/* When the save has timed out, nothing here may wait for the store, nor for the
+ * lock of the stream, which is held during calls of the store. The answer comes
+ * last: the process that waits for it goes on at once, and its next request
+ * should find no lock held. */
 static void answered(void *data, ssize_t result)
 {
 	struct snap_pending *p = data;
@@ -95,7 +86,7 @@ static void answered(void *data, ssize_t result)
 	ssize_t answer = judge(p, result);
 
 	snap_save_unref(p->save);
-	pending_free(p);
+	g_free(p);
 	give(give_data, answer);
 }
 
@@ -104,10 +95,8 @@ static struct snap_pending *pending_new_locked(SnapIncoming *in,
 					       snap_handle_answer answer,
 					       void *data)
 {
-	struct snap_pending *p = g_steal_pointer(&in->spare);
+	struct snap_pending *p = g_new(struct snap_pending, 1);
 
-	if (!p)
-		p = g_new(struct snap_pending, 1);
 	*p = (struct snap_pending){ .in = in,
 				    .save = snap_save_ref(in->save),
 				    .answer = answer,

@@ -153,7 +153,6 @@ static SnapNode *incoming_clear(SnapNode *node)
 	snap_head_close(&in->head);
 	if (in->save)
 		snap_save_unref(in->save);
-	g_free(in->spare);
 	g_mutex_clear(&in->lock);
 	return in->folder;
 }

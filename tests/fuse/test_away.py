@@ -34,17 +34,26 @@ class AwayCase(FuseCase):
     def stat(self, name):
         return statistics(self.mount.point)[f'snapfs_{name}']
 
-
-class Saving(AwayCase):
-    options = ('timeout=2',)
-
-    def begin(self, name='vm1'):
+    def begin(self, name='vm1', head=b''):
         """A save of which only the last byte is missing."""
         os.makedirs(self.snaps(name), exist_ok=True)
         fd = os.open(self.snaps(name, 'stream'), os.O_WRONLY | os.O_CREAT, 0o600)
         self.addCleanup(self.close, fd)
+        write_all(fd, head)
         write_all(fd, self.data[:-1])
         return fd
+
+    def start_last(self, fd):
+        """A process that writes the last byte."""
+        source = self.path('last')
+        with open(source, 'wb') as file:
+            file.write(self.data[-1:])
+        return self.start_process('dd', f'if={source}', 'status=none', stdout=fd,
+                                  stderr=subprocess.PIPE, text=True)
+
+
+class Saving(AwayCase):
+    options = ('timeout=2',)
 
     def time_out(self, *calls):
         """A save during which the store goes away, which it still is."""
@@ -137,6 +146,27 @@ class Comparing(AwayCase):
         self.assertEqual(writer.wait(20), 0)
         os.close(fd)
         self.check_snapshot()
+
+
+class Removing(AwayCase):
+    options = ('timeout=6',)
+
+    def test_times_out_while_another_stream_is_being_removed(self):
+        fd = self.begin(head=bytes(range(1, 101)))
+        other = self.begin('vm2')
+        # The library of the far store renames a file that is open.
+        self.away.go_away('fsync', 'unlink', 'rename')
+        writer = self.start_last(fd)
+        self.away.wait_hanging()
+        # The kernel removes no file that a process writes to.
+        writer.terminate()
+        writer.wait(20)
+        remover = self.start_process('rm', '-f', self.snaps('vm1', 'stream'))
+        self.assertIn(os.strerror(errno.ETIMEDOUT),
+                      self.start_last(other).communicate(timeout=20)[1])
+        self.assertIsNone(remover.poll())
+        self.away.come_back()
+        self.assertEqual(remover.wait(20), 0)
 
 
 class Waiting(AwayCase):
@@ -275,8 +305,7 @@ class Ending(AwayCase):
         self.addCleanup(self.close, fd)
         write_all(fd, self.data[:-1])
         self.away.go_away('fsync')
-        code = f'import os; os.write(1, {self.data[-1:]!r})'
-        writer = self.start_process(sys.executable, '-c', code, stdout=fd)
+        writer = self.start_last(fd)
         self.away.wait_hanging()
         self.mount.process.send_signal(signal.SIGTERM)
         self.check_slow()
