@@ -44,11 +44,10 @@ static int check_mount(SnapIncoming *in, int folder_fd)
 /* The save is over: the stream leaves the table, and the names in its folder
  * stand for other nodes. Runs in the save's thread, before the last write is
  * answered. */
-static void on_over(void *data, SnapSave *save)
+static void on_over(void *data, SnapSave *save, bool saved)
 {
 	SnapIncoming *in = data;
 	SnapIncomingTable *table = in->table;
-	bool done = snap_save_state(save, NULL) == SNAP_SAVE_DONE;
 	GQueue readers;
 	bool current;
 	GList *link;
@@ -56,8 +55,9 @@ static void on_over(void *data, SnapSave *save)
 	g_mutex_lock(&in->lock);
 	current = in->save == save;
 	snap_incoming_note_locked(in);
-	/* The snapshot has it. */
-	if (current && done)
+	/* The snapshot has it. If the save has timed out, another writer may
+	 * use it by now. */
+	if (current && saved && snap_incoming_is_put(in))
 		snap_head_drop(in);
 	readers = in->readers;
 	g_queue_init(&in->readers);
@@ -68,7 +68,7 @@ static void on_over(void *data, SnapSave *save)
 		snap_incoming_drop(in);
 	snap_incoming_end_save(table, save);
 	snap_folder_changed(in->folder);
-	if (done)
+	if (saved)
 		snap_parts_replaced(table, in->folder, true);
 	while ((link = g_queue_pop_head_link(&readers)))
 		((struct snap_waiter *)link->data)->wake(link->data);

@@ -54,6 +54,9 @@ struct SnapIncoming {
 /* Takes a stream out of the table (table.c); false when it was not in it. */
 bool snap_incoming_drop(SnapIncoming *in);
 
+/* True when it is in the table (table.c). */
+bool snap_incoming_is_put(SnapIncoming *in);
+
 /* Puts a stream into the table, in place of another (table.c). */
 void snap_incoming_put(SnapIncoming *in);
 

@@ -49,7 +49,7 @@ static void finish(struct move *m)
 }
 
 /* The save is over. Runs in its thread. */
-static void on_over(void *data, SnapSave *save)
+static void on_over(void *data, SnapSave *save, bool saved)
 {
 	struct move *m = data;
 	int r = snap_save_wait(save, NULL);

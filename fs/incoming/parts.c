@@ -281,7 +281,7 @@ static void finish_saved(struct snap_parts *p)
 }
 
 /* The save of the parts is over. Runs in its thread. */
-static void on_over(void *data, SnapSave *save)
+static void on_over(void *data, SnapSave *save, bool saved)
 {
 	struct snap_parts *p = data;
 	int r = snap_save_wait(save, NULL);

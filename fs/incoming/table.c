@@ -102,6 +102,14 @@ static struct key key_of(const SnapIncoming *in)
 	return (struct key){ in->folder, in->name };
 }
 
+bool snap_incoming_is_put(SnapIncoming *in)
+{
+	struct key key = key_of(in);
+	SNAP_LOCKED(&in->table->lock);
+
+	return g_hash_table_lookup(in->table->streams, &key) == in;
+}
+
 bool snap_incoming_drop(SnapIncoming *in)
 {
 	struct key key = key_of(in);

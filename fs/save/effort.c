@@ -21,6 +21,10 @@
  */
 #include "fs/save/effort.h"
 
+#include <string.h>
+
+#include "fs/save/save.h"
+
 /* From 1 to -5, each step takes about a tenth less time of the processors and
  * makes a tenth more bytes. Below -5 a save only gets larger: what it does
  * besides zstd then takes longer than zstd. */
@@ -65,4 +69,16 @@ int snap_effort_level(struct snap_effort *e, guint queued, guint room)
 	if (e->most < 0 && !e->step)
 		return LEVEL_HARD;
 	return levels[CLAMP(e->most, 0, e->step)];
+}
+
+bool snap_level_parse(const char *text, uint64_t *ret_level)
+{
+	guint64 level = SNAP_LEVEL_AUTO;
+
+	if (strcmp(text, "auto") &&
+	    !g_ascii_string_to_unsigned(text, 10, 1, SNAP_LEVEL_MAX, &level,
+					NULL))
+		return false;
+	*ret_level = level;
+	return true;
 }

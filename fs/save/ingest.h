@@ -95,6 +95,9 @@ struct snap_ingest_result {
 	char why[256];	/* why the stream is kept verbatim; "" */
 };
 
+/* Logs the result of the save of the file `what` (report.c). */
+void snap_ingest_report(const char *what, const struct snap_ingest_result *res);
+
 /* Makes a snapshot of the bytes, durably, and publishes it in the folder.
  * Returns 0, or -errno; then the folder is as it was. */
 int snap_ingest_commit(SnapIngest *in, int folder_fd,

@@ -73,24 +73,14 @@ struct SnapSave {
 	bool thread; /* the thread still runs */
 	enum snap_save_state state;
 	GError *error;
-	bool late; /* it has failed: its writer waited for too long */
+	bool late;    /* it has failed: its writer waited for too long */
+	bool decided; /* the thread knows the outcome, which stays: */
+	bool saved;
 	bool aborted;
 	char *why; /* the reason of the abort; NULL: no message */
 };
 
 /* ---- what saves share ---- */
-
-bool snap_level_parse(const char *text, uint64_t *ret_level)
-{
-	guint64 level = SNAP_LEVEL_AUTO;
-
-	if (strcmp(text, "auto") &&
-	    !g_ascii_string_to_unsigned(text, 10, 1, SNAP_LEVEL_MAX, &level,
-					NULL))
-		return false;
-	*ret_level = level;
-	return true;
-}
 
 SnapSaver *snap_saver_new(const struct snap_saver_opts *opts)
 {
@@ -221,32 +211,14 @@ static void save_failed(SnapSave *save, GError *error)
 	snap_log(SNAP_LOG_ERROR, "%s: not saved: %s", save->what,
 		 error->message);
 	snap_catalog_note(save->folder_fd, error->message);
+	if (error->code == EUCLEAN)
+		snap_catalog_preamble_drop(save->folder_fd);
 	save_set_state(save, SNAP_SAVE_FAILED, error);
 }
 
 static void save_done(SnapSave *save, const struct snap_ingest_result *res)
 {
-	g_autofree char *ram = snap_size_format(res->ram);
-	g_autofree char *stored = snap_size_format(res->stored);
-	g_autofree char *file = snap_size_format(res->file);
-
-	if (res->why[0])
-		snap_log(SNAP_LOG_WARNING,
-			 "%s: saved as it came, %s on disk, without ram "
-			 "and devstate: %s",
-			 save->what, file, res->why);
-	else
-		snap_log(SNAP_LOG_INFO,
-			 "%s: saved, %s of RAM, %s of it not zero, %s "
-			 "on disk%s",
-			 save->what, ram, stored, file,
-			 res->increment ? ", the rest in older snapshots" : "");
-	if (res->repaired)
-		snap_log(SNAP_LOG_INFO,
-			 "%s: the bitmaps name no page, as QEMU leaves them "
-			 "with background-snapshot; the snapshot has all pages "
-			 "that QEMU wrote",
-			 save->what);
+	snap_ingest_report(save->what, res);
 	snap_catalog_note(save->folder_fd, NULL);
 	/* The rewritten preamble belonged to the old snapshot. */
 	snap_catalog_preamble_drop(save->folder_fd);
@@ -255,22 +227,46 @@ static void save_done(SnapSave *save, const struct snap_ingest_result *res)
 
 /* ---- writers that wait for too long ---- */
 
+/* Ends a save by the timeout; false when it was over before. */
+static bool set_late(SnapSave *save)
+{
+	SNAP_LOCKED(&save->lock);
+
+	if (save->decided)
+		return false;
+	save->late = true;
+	save->state = SNAP_SAVE_FAILED;
+	snap_fail(&save->error, ETIMEDOUT,
+		  "its writer has waited for %u seconds (-o timeout=)",
+		  save->saver->timeout);
+	snap_turn_late(save->turn);
+	g_cond_broadcast(&save->changed);
+	return true;
+}
+
+/* What the thread still does when the outcome is decided is not waited for. */
 static void on_late(void *data)
 {
 	SnapSave *save = data;
-	GError *error = NULL;
 
-	snap_fail(&error, ETIMEDOUT,
-		  "its writer has waited for %u seconds (-o timeout=)",
-		  save->saver->timeout);
+	if (!set_late(save)) {
+		snap_intake_close(save->intake, -ETIMEDOUT,
+				  save->saved ? 0 : -ETIMEDOUT);
+		return;
+	}
 	snap_log(SNAP_LOG_ERROR, "%s: not saved: %s", save->what,
-		 error->message);
-	g_mutex_lock(&save->lock);
-	save->late = true;
-	g_mutex_unlock(&save->lock);
-	snap_turn_late(save->turn);
-	save_set_state(save, SNAP_SAVE_FAILED, error);
+		 save->error->message);
 	snap_intake_give_up(save->intake);
+}
+
+/* The thread knows the outcome; returns false when the save has timed out. */
+static bool decide(SnapSave *save, bool saved)
+{
+	SNAP_LOCKED(&save->lock);
+
+	save->saved = saved;
+	save->decided = true;
+	return !save->late;
 }
 
 /* Called right before the snapshot gets its name. */
@@ -283,9 +279,15 @@ static bool may_publish(void *data)
 
 /* The store answers again. A name that it was asked for before it hung cannot
  * be taken back. */
-static void late_over(SnapSave *save, bool saved)
+static void late_over(SnapSave *save, bool saved, const GError *error)
 {
-	snap_catalog_note(save->folder_fd, saved ? NULL : save->error->message);
+	const char *why = error ? error->message : NULL;
+
+	snap_catalog_note(save->folder_fd, saved ? why : save->error->message);
+	if (error && error->code != ETIMEDOUT && error->code != ECANCELED)
+		snap_log(SNAP_LOG_WARNING,
+			 "%s: when the store answered again: %s", save->what,
+			 why);
 	if (!saved)
 		return;
 	snap_catalog_preamble_drop(save->folder_fd);
@@ -370,26 +372,28 @@ static gpointer save_thread(gpointer data)
 	SnapSaver *saver = save->saver;
 	struct snap_ingest_result result = { 0 };
 	GError *error = NULL;
-	bool unused, quiet;
+	bool unused, quiet, late, saved;
 	int r;
 
 	r = save_run(save, &result, &error);
-	snap_guard_remove(saver->guard, &save->guarded);
+	late = !decide(save, r == 0);
+	saved = r == 0 || r == -EUCLEAN;
 	quiet = r < 0 && is_quiet(save, error);
 	snap_slots_give(saver->slots, save->uid, save->lean);
-	if (save->late)
-		late_over(save, r == 0);
+	if (late)
+		late_over(save, saved, error);
 	else if (r < 0)
 		save_failed(save, g_steal_pointer(&error));
 	else
 		save_done(save, &result);
 	g_clear_error(&error);
 	/* What the older snapshot used may be free now. */
-	if (r == 0 || saver->increments || save->parent)
+	if (saved || saver->increments || save->parent)
 		snap_catalog_collect_later(saver->catalog);
 	if (save->over)
-		save->over(save->over_data, save);
+		save->over(save->over_data, save, saved);
 	snap_intake_close(save->intake, r < 0 ? r : -EPROTO, r);
+	snap_guard_remove(saver->guard, &save->guarded);
 	snap_turn_end(save->turn);
 	g_mutex_lock(&save->lock);
 	save->thread = false;

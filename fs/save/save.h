@@ -107,8 +107,10 @@ void snap_save_parts_close(struct snap_save_parts *parts);
 #define SNAP_SAVE_NOTHING (-ENOMSG)
 
 /* The save is over: called once, by the save's thread, after the change of
- * state and before the last write is answered. */
-typedef void (*snap_save_over_fn)(void *data, SnapSave *save);
+ * state and before the last write is answered. `saved`: its snapshot is in the
+ * folder, also where the save has failed because its writer waited for too
+ * long, or because a crash may lose the snapshot. */
+typedef void (*snap_save_over_fn)(void *data, SnapSave *save, bool saved);
 
 struct snap_save_opts {
 	int folder_fd;	  /* the folder of the snapshot; borrowed, duplicated */

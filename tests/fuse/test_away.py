@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 from fusecase import MIB, FuseCase, setUpModule, write_all  # noqa: F401
@@ -55,9 +56,9 @@ class AwayCase(FuseCase):
 class Saving(AwayCase):
     options = ('timeout=2',)
 
-    def time_out(self, *calls):
+    def time_out(self, *calls, head=b''):
         """A save during which the store goes away, which it still is."""
-        fd = self.begin()
+        fd = self.begin(head=head)
         self.away.go_away(*calls)
         self.assert_errno(errno.ETIMEDOUT, os.write, fd, self.data[-1:])
         self.away.wait_hanging()
@@ -107,6 +108,13 @@ class Saving(AwayCase):
 
     def test_is_there_later_when_the_store_does_not_sync_the_folder(self):
         self.check_saved_later('fsyncdir')
+
+    def test_leaves_no_head_beside_a_snapshot_that_is_there_later(self):
+        self.time_out('fsyncdir', head=bytes(range(1, 101)))
+        self.come_back()
+        self.wait_log('vm1/stream: it was saved after all')
+        self.assertNotIn('stream', os.listdir(os.path.join(self.away.source, 'vm1')))
+        self.assertEqual(os.stat(self.snaps('vm1', 'preamble')).st_size, 100)
 
     def test_changes_nothing_of_a_save_that_follows_it(self):
         """The second save waits for the first one, or is refused."""
@@ -158,12 +166,17 @@ class Removing(AwayCase):
         self.away.go_away('fsync', 'unlink', 'rename')
         writer = self.start_last(fd)
         self.away.wait_hanging()
+        # A process that starts would close its copy, and wait.
+        closer = threading.Thread(target=self.close, args=(fd,))
+        closer.start()
         # The kernel removes no file that a process writes to.
         writer.terminate()
         writer.wait(20)
         remover = self.start_process('rm', '-f', self.snaps('vm1', 'stream'))
         self.assertIn(os.strerror(errno.ETIMEDOUT),
                       self.start_last(other).communicate(timeout=20)[1])
+        closer.join(20)
+        self.assertFalse(closer.is_alive())
         self.assertIsNone(remover.poll())
         self.away.come_back()
         self.assertEqual(remover.wait(20), 0)

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "format/base/cleanup.h"
@@ -12,14 +13,20 @@
 
 /* ---- a store that hangs ---- */
 
+enum call {
+	NONE,
+	FSYNC,
+	LAST, /* calls that follow when the outcome is known */
+};
+
 static struct {
 	GMutex lock;
 	GCond changed;
-	bool hangs;
+	enum call hangs;
 	int error; /* of calls that hang */
 } far;
 
-static void set_far(bool hangs, int error)
+static void set_far(enum call hangs, int error)
 {
 	SNAP_LOCKED(&far.lock);
 
@@ -29,13 +36,13 @@ static void set_far(bool hangs, int error)
 }
 
 /* Waits until the store is back: 0, or an errno. */
-static int wait_for_store(void)
+static int wait_for_store(enum call call)
 {
 	SNAP_LOCKED(&far.lock);
 
-	if (!far.hangs)
+	if (far.hangs != call)
 		return 0;
-	while (far.hangs)
+	while (far.hangs == call)
 		g_cond_wait(&far.changed, &far.lock);
 	return far.error;
 }
@@ -46,11 +53,27 @@ int __wrap_fsync(int fd);
 
 int __wrap_fsync(int fd)
 {
-	int error = wait_for_store();
+	int error = wait_for_store(FSYNC);
 
 	if (!error)
 		return __real_fsync(fd);
 	errno = error;
+	return -1;
+}
+
+/* And this in the place of renameat2(2). */
+static gint no_exchange; /* atomic */
+int __real_renameat2(int from, const char *old, int to, const char *name,
+		     unsigned flags);
+int __wrap_renameat2(int from, const char *old, int to, const char *name,
+		     unsigned flags);
+
+int __wrap_renameat2(int from, const char *old, int to, const char *name,
+		     unsigned flags)
+{
+	if (!g_atomic_int_get(&no_exchange))
+		return __real_renameat2(from, old, to, name, flags);
+	errno = EIO;
 	return -1;
 }
 
@@ -92,22 +115,33 @@ static int begin(struct world *w, snap_save_over_fn over, void *data)
 				       .over = over,
 				       .over_data = data };
 
+	snap_save_unref(w->save);
+	w->save = NULL;
 	return snap_save_new(w->saver, &opts, &w->save, NULL);
 }
 
-/* Lets a save time out while its snapshot gets its name, and asks for the next
- * one before the store answers `error`. */
-static void time_out(struct world *w, int error)
+static void note_saved(void *data, SnapSave *save, bool saved)
 {
-	begin_save(w);
-	set_far(true, error);
+	*(bool *)data = saved;
+}
+
+/* Lets a save time out while its snapshot gets its name, and asks for the next
+ * one before the store answers `error`. Returns what the owner of the save is
+ * told. */
+static bool time_out(struct world *w, int error)
+{
+	bool saved = false;
+
+	assert_int_equal(begin(w, note_saved, &saved), 0);
+	set_far(FSYNC, error);
 	assert_int_equal(put_whole(w), -ETIMEDOUT);
 	assert_int_equal(snap_save_wait(w->save, NULL), -ETIMEDOUT);
 	snap_save_unref(w->save);
 	w->save = NULL;
 	assert_int_equal(begin(w, NULL, NULL), -EBUSY);
-	set_far(false, error);
+	set_far(NONE, error);
 	snap_saver_wait(w->saver);
+	return saved;
 }
 
 static void check_next(struct world *w)
@@ -130,7 +164,7 @@ static void no_save_begins_before_one_that_timed_out_is_over(void **state)
 	open_world(&w);
 	check_next(&w);
 	before = snapshot(&w);
-	time_out(&w, EIO);
+	assert_false(time_out(&w, EIO));
 	assert_int_equal(snapshot(&w), before);
 	check_next(&w);
 	world_close(&w);
@@ -145,12 +179,37 @@ static void a_name_that_was_asked_for_in_time_is_kept(void **state)
 	open_world(&w);
 	check_next(&w);
 	before = snapshot(&w);
-	time_out(&w, 0);
+	assert_true(time_out(&w, 0));
 	assert_int_not_equal(snapshot(&w), before);
 	note = snap_catalog_noted(w.folder_fd);
 	assert_null(note);
 	assert_saved(&w);
 	check_next(&w);
+	world_close(&w);
+}
+
+/* The older snapshot cannot be put back, and the new one may not last. */
+static void a_name_that_may_not_last_is_told(void **state)
+{
+	g_autofree char *note = NULL;
+	uint64_t before;
+	struct world w;
+
+	open_world(&w);
+	check_next(&w);
+	before = snapshot(&w);
+	begin_save(&w);
+	set_far(FSYNC, EIO);
+	assert_int_equal(put_whole(&w), -ETIMEDOUT);
+	g_atomic_int_set(&no_exchange, 1);
+	set_far(NONE, EIO);
+	snap_saver_wait(w.saver);
+	g_atomic_int_set(&no_exchange, 0);
+	assert_int_not_equal(snapshot(&w), before);
+	note = snap_catalog_noted(w.folder_fd);
+	assert_non_null(note);
+	assert_non_null(strstr(note, "may lose it"));
+	assert_saved(&w);
 	world_close(&w);
 }
 
@@ -161,7 +220,7 @@ static void saves_into_other_folders_begin(void **state)
 
 	open_world(&w);
 	begin_save(&w);
-	set_far(true, 0);
+	set_far(FSYNC, 0);
 	assert_int_equal(put_whole(&w), -ETIMEDOUT);
 	snap_save_unref(w.save);
 	w.save = NULL;
@@ -170,9 +229,44 @@ static void saves_into_other_folders_begin(void **state)
 	w.folder_fd = openat(snap_catalog_fd(w.catalog), "vm2",
 			     O_RDONLY | O_DIRECTORY);
 	assert_int_equal(begin(&w, NULL, NULL), 0);
-	set_far(false, 0);
+	set_far(NONE, 0);
 	assert_int_equal(put_whole(&w), w.stream->len);
 	assert_int_equal(close(folder), 0);
+	world_close(&w);
+}
+
+static void wait_over(void *data, SnapSave *save, bool saved)
+{
+	(void)wait_for_store(LAST);
+}
+
+/* The snapshot is on disk, and the store does not answer what is left to do. */
+static void
+a_writer_does_not_wait_for_what_comes_after_its_snapshot(void **state)
+{
+	struct world w;
+
+	open_world(&w);
+	assert_int_equal(begin(&w, wait_over, NULL), 0);
+	set_far(LAST, 0);
+	assert_int_equal(put_whole(&w), w.stream->len);
+	assert_int_equal(snap_save_wait(w.save, NULL), 0);
+	set_far(NONE, 0);
+	assert_saved(&w);
+	world_close(&w);
+}
+
+static void
+a_writer_does_not_wait_for_what_comes_after_its_failure(void **state)
+{
+	struct world w;
+
+	open_world(&w);
+	assert_int_equal(begin(&w, wait_over, NULL), 0);
+	set_far(LAST, 0);
+	w.stream->data[0] ^= 1;
+	assert_int_equal(put_whole(&w), -ETIMEDOUT);
+	set_far(NONE, 0);
 	world_close(&w);
 }
 
@@ -182,7 +276,12 @@ int main(void)
 		cmocka_unit_test(
 			no_save_begins_before_one_that_timed_out_is_over),
 		cmocka_unit_test(a_name_that_was_asked_for_in_time_is_kept),
+		cmocka_unit_test(a_name_that_may_not_last_is_told),
 		cmocka_unit_test(saves_into_other_folders_begin),
+		cmocka_unit_test(
+			a_writer_does_not_wait_for_what_comes_after_its_snapshot),
+		cmocka_unit_test(
+			a_writer_does_not_wait_for_what_comes_after_its_failure),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
