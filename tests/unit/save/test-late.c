@@ -24,6 +24,7 @@ static struct {
 	GCond changed;
 	enum call hangs;
 	int error; /* of calls that hang */
+	guint waiting;
 } far;
 
 static void set_far(enum call hangs, int error)
@@ -42,9 +43,22 @@ static int wait_for_store(enum call call)
 
 	if (far.hangs != call)
 		return 0;
+	far.waiting++;
+	g_cond_broadcast(&far.changed);
 	while (far.hangs == call)
 		g_cond_wait(&far.changed, &far.lock);
+	far.waiting--;
 	return far.error;
+}
+
+/* Waits until a call hangs: how many do. */
+static guint wait_hanging(void)
+{
+	SNAP_LOCKED(&far.lock);
+
+	while (!far.waiting)
+		g_cond_wait(&far.changed, &far.lock);
+	return far.waiting;
 }
 
 /* The linker puts this in the place of fsync(2) (--wrap). */
@@ -235,6 +249,35 @@ static void saves_into_other_folders_begin(void **state)
 	world_close(&w);
 }
 
+/* Two names of one folder take streams. */
+static void saves_into_one_folder_publish_one_after_the_other(void **state)
+{
+	g_autofree char *note = NULL;
+	struct outcome *a, *b;
+	SnapSave *first;
+	struct world w;
+
+	open_world(&w);
+	world_timeout(&w, 0);
+	set_far(FSYNC, EIO);
+	begin_save(&w);
+	first = snap_save_ref(w.save);
+	a = put_later(&w, w.stream->data, w.stream->len, 0);
+	assert_int_equal(wait_hanging(), 1);
+	begin_save(&w);
+	b = put_later(&w, w.stream->data, w.stream->len, 0);
+	g_usleep(300000);
+	assert_int_equal(wait_hanging(), 1);
+	set_far(NONE, EIO);
+	assert_int_equal(outcome_wait(a), -EIO);
+	assert_int_equal(outcome_wait(b), w.stream->len);
+	note = snap_catalog_noted(w.folder_fd);
+	assert_null(note);
+	assert_saved(&w);
+	snap_save_unref(first);
+	world_close(&w);
+}
+
 static void wait_over(void *data, SnapSave *save, bool saved)
 {
 	(void)wait_for_store(LAST);
@@ -278,6 +321,8 @@ int main(void)
 		cmocka_unit_test(a_name_that_was_asked_for_in_time_is_kept),
 		cmocka_unit_test(a_name_that_may_not_last_is_told),
 		cmocka_unit_test(saves_into_other_folders_begin),
+		cmocka_unit_test(
+			saves_into_one_folder_publish_one_after_the_other),
 		cmocka_unit_test(
 			a_writer_does_not_wait_for_what_comes_after_its_snapshot),
 		cmocka_unit_test(
