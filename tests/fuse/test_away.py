@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 
-from fusecase import MIB, FuseCase, setUpModule, write_all  # noqa: F401
+from fusecase import MIB, FuseCase, setUpModule, write_all, write_stream  # noqa: F401
 import harness
 import makestream
 import mappedram
@@ -318,7 +318,8 @@ class Ending(AwayCase):
         self.addCleanup(self.close, fd)
         write_all(fd, self.data[:-1])
         self.away.go_away('fsync')
-        writer = self.start_last(fd)
+        code = f'import os; os.write(1, {self.data[-1:]!r})'
+        writer = self.start_process(sys.executable, '-c', code, stdout=fd)
         self.away.wait_hanging()
         self.mount.process.send_signal(signal.SIGTERM)
         self.check_slow()
