@@ -351,18 +351,23 @@ static bool try_locked(SnapParent *p, SnapCompare *compare,
 	return p->tried >= TRIAL_PAGES;
 }
 
-/* The trial, and the choice when there were enough pages. They are stored in
- * any case, as are those that come before the choice is made. */
-static void try_all(SnapParent *p, SnapCompare *compare,
-		    const struct snap_job *job)
+/* Gives the parent that a job is compared with, or NULL. The first jobs try the
+ * candidates, and are stored in any case. While the choice is made, the others
+ * wait: to store what is not compared takes longer, and takes room for ever. */
+static const struct candidate *find_chosen(SnapParent *p, SnapCompare *compare,
+					   const struct snap_job *job)
 {
-	bool is_last;
+	const struct candidate *c =
+		__atomic_load_n(&p->chosen, __ATOMIC_ACQUIRE);
 
-	g_mutex_lock(&p->lock);
-	is_last = try_locked(p, compare, job);
-	g_mutex_unlock(&p->lock);
-	if (is_last)
+	if (c)
+		return c;
+	SNAP_LOCKED(&p->lock);
+	if (p->chosen || g_atomic_int_get(&p->is_alone))
+		return p->chosen;
+	if (try_locked(p, compare, job))
 		choose(p);
+	return NULL;
 }
 
 static bool is_whole(const SnapParent *p, uint64_t region)
@@ -419,18 +424,14 @@ static bool is_worth(SnapParent *p)
 void snap_parent_compare(SnapParent *p, SnapCompare *compare,
 			 struct snap_job *job)
 {
-	const struct candidate *c =
-		__atomic_load_n(&p->chosen, __ATOMIC_ACQUIRE);
+	const struct candidate *c;
 	guint kept = 0, n = job->n;
 
 	if (g_atomic_int_get(&p->is_alone) || is_whole(p, job->region) ||
 	    !is_worth(p))
 		return;
-	if (!c) {
-		try_all(p, compare, job);
-		return;
-	}
-	if (!snap_compare_region(compare, c->reader, c->id, job->region))
+	c = find_chosen(p, compare, job);
+	if (!c || !snap_compare_region(compare, c->reader, c->id, job->region))
 		return;
 	for (guint i = 0; i < n; i++) {
 		uint8_t *page = job->bytes + (size_t)i * SNAP_PAGE;
