@@ -465,7 +465,7 @@ int snap_save_new(SnapSaver *saver, const struct snap_save_opts *opts,
 	g_autoptr(GThread) thread = NULL;
 	SnapTurn *turn = NULL;
 	SnapSave *save;
-	bool lean;
+	bool lean = false;
 	int r = fd < 0 ? snap_fail_errno(error, errno, "%s", opts->path)
 		       : admit(saver, opts, &turn, &lean, error);
 
