@@ -61,10 +61,9 @@ struct snap_request {
 	uint64_t unique;
 	uint64_t node;
 	uint32_t opcode;
-	pid_t thread;	 /* that waits for the answer; 0: nobody */
-	bool answered;	 /* in the place of who serves it */
-	bool remembered; /* from memory */
-	bool served;
+	pid_t thread;	/* that waits for the answer; 0: nobody */
+	bool answered;	/* in the place of who serves it */
+	bool counted;	/* in server->remembered */
 	fuse_req_t req; /* if it is answered later */
 	gint refs;	/* atomic */
 };
@@ -140,24 +139,22 @@ static void answer(struct snap_request *r, int error, const void *body,
 
 	r->answered = true;
 	/* If it is answered already, that is as well. */
-	if (writev(fuse_session_fd(r->server->se), parts, size ? 2 : 1) < 0)
-		errno = 0;
+	(void)!writev(fuse_session_fd(r->server->se), parts, size ? 2 : 1);
 }
 
 /* Answers a request as it was answered last; false where that is not known. */
 static bool from_memory_locked(struct snap_request *r)
 {
 	SnapServer *s = r->server;
-	bool is_fs = !r->served && r->opcode == FUSE_STATFS && s->has_fs;
-	bool is_top = !r->served && r->opcode == FUSE_GETATTR &&
-		      r->node == FUSE_ROOT_ID && s->has_top;
+	bool is_fs = r->opcode == FUSE_STATFS && s->has_fs;
+	bool is_top = r->opcode == FUSE_GETATTR && r->node == FUSE_ROOT_ID &&
+		      s->has_top;
 
 	if (is_fs)
 		answer(r, 0, &s->fs, sizeof(s->fs));
 	else if (is_top)
 		answer(r, 0, &s->top, sizeof(s->top));
-	r->remembered = is_fs || is_top;
-	return r->remembered;
+	return is_fs || is_top;
 }
 
 static bool start_locked(SnapServer *s);
@@ -173,9 +170,9 @@ static void request_look(struct snap_call *call)
 		start_locked(s);
 	if (r->answered)
 		return;
-	if (from_memory_locked(r))
-		s->remembered++;
-	else if (r->thread && snap_is_dying(s->opts, r->thread))
+	r->counted = from_memory_locked(r);
+	s->remembered += r->counted;
+	if (!r->counted && r->thread && snap_is_dying(s->opts, r->thread))
 		answer(r, -EINTR, NULL, 0);
 }
 
@@ -194,7 +191,7 @@ static void request_begin(struct snap_request *r,
 	r->node = in->nodeid;
 	r->opcode = in->opcode;
 	r->thread = (pid_t)in->pid;
-	r->answered = r->remembered = r->served = false;
+	r->answered = r->counted = false;
 	r->refs = 1;
 	present = r;
 	snap_call_begin(&r->call);
@@ -303,15 +300,29 @@ static bool start_locked(SnapServer *s)
 	return true;
 }
 
-static void set_waits(struct worker *w, bool waits)
+/* A worker has a request. One thread that waits for the store is enough for
+ * what is answered from memory meanwhile: returns false where that was done. */
+static bool work_begin(struct worker *w, struct snap_request *r)
 {
 	SnapServer *s = w->server;
 	SNAP_LOCKED(&s->lock);
 
-	w->waits = waits;
-	s->waiting += waits ? 1 : -1u;
+	w->waits = false;
+	s->waiting--;
 	if (!s->waiting && s->workers.length < s->most)
 		start_locked(s);
+	return !s->remembered || !from_memory_locked(r);
+}
+
+/* It is done with a request, which was `counted`. */
+static void work_end(struct worker *w, bool counted)
+{
+	SnapServer *s = w->server;
+	SNAP_LOCKED(&s->lock);
+
+	s->remembered -= counted;
+	w->waits = true;
+	s->waiting++;
 }
 
 /* Waits for a request: its size; 0 or -errno at the end. */
@@ -337,25 +348,6 @@ static void leave(struct worker *w, int error)
 	g_queue_unlink(&s->workers, &w->link);
 	g_cond_broadcast(&s->changed);
 	g_free(w);
-}
-
-/* Serves a request. One thread that waits for the store is enough for what is
- * answered from memory meanwhile. */
-static void serve(struct snap_request *r, const struct fuse_buf *buf)
-{
-	SnapServer *s = r->server;
-	bool done;
-
-	g_mutex_lock(&s->lock);
-	done = s->remembered && from_memory_locked(r);
-	g_mutex_unlock(&s->lock);
-	if (done)
-		return;
-	fuse_session_process_buf(s->se, buf);
-	g_mutex_lock(&s->lock);
-	s->remembered -= r->remembered;
-	r->served = true;
-	g_mutex_unlock(&s->lock);
 }
 
 /* Does no more than to end a wait for a request. */
@@ -389,12 +381,12 @@ static gpointer worker_thread(gpointer data)
 	g_mutex_unlock(&s->lock);
 	request->server = s;
 	while ((r = receive(w, &buf)) > 0) {
-		set_waits(w, false);
 		request_begin(request, buf.mem);
-		serve(request, &buf);
+		if (work_begin(w, request))
+			fuse_session_process_buf(s->se, &buf);
 		request = request_leave(request);
 		request->server = s;
-		set_waits(w, true);
+		work_end(w, request->counted);
 	}
 	free(buf.mem);
 	g_free(request);
