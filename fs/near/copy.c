@@ -35,12 +35,6 @@ static uint64_t pieces_of(const struct snap_copy *copy)
 	return snap_div_up(copy->size, SNAP_NEAR_PIECE);
 }
 
-/* The bytes of a piece: the last one may be short. */
-static uint64_t piece_size(const struct snap_copy *copy, uint64_t piece)
-{
-	return MIN(SNAP_NEAR_PIECE, copy->size - piece * SNAP_NEAR_PIECE);
-}
-
 static void set_bytes_locked(struct snap_copy *copy, uint64_t bytes)
 {
 	copy->near->bytes += bytes - copy->bytes;
@@ -53,7 +47,7 @@ static void punch(const struct snap_copy *copy, uint64_t piece)
 {
 	(void)fallocate(copy->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 			(off_t)(piece * SNAP_NEAR_PIECE),
-			(off_t)piece_size(copy, piece));
+			(off_t)snap_copy_piece_size(copy, piece));
 }
 
 void snap_copy_drop(struct snap_copy *copy, uint64_t offset, size_t size)
@@ -67,8 +61,9 @@ void snap_copy_drop(struct snap_copy *copy, uint64_t offset, size_t size)
 			continue;
 		piece_set(copy, i, PIECE_AWAY);
 		punch(copy, i);
-		set_bytes_locked(copy, copy->bytes - MIN(copy->bytes,
-							 piece_size(copy, i)));
+		set_bytes_locked(
+			copy, copy->bytes - MIN(copy->bytes,
+						snap_copy_piece_size(copy, i)));
 	}
 }
 
@@ -161,14 +156,15 @@ static void find_pieces(struct snap_copy *copy)
 		snap_next_data(copy->fd, at, copy->size, &from, &to);
 		for (uint64_t i = snap_div_up(from, SNAP_NEAR_PIECE);
 		     i < pieces_of(copy) &&
-		     i * SNAP_NEAR_PIECE + piece_size(copy, i) <= to;
+		     i * SNAP_NEAR_PIECE + snap_copy_piece_size(copy, i) <= to;
 		     i++) {
-			if (bytes + piece_size(copy, i) > copy->near->limit) {
+			if (bytes + snap_copy_piece_size(copy, i) >
+			    copy->near->limit) {
 				punch(copy, i);
 				continue;
 			}
 			piece_set(copy, i, PIECE_THERE);
-			bytes += piece_size(copy, i);
+			bytes += snap_copy_piece_size(copy, i);
 		}
 	}
 	set_bytes_locked(copy, bytes);
@@ -311,9 +307,9 @@ static bool may_add(const struct snap_copy *copy, size_t size)
 	       make_room_locked(copy, size);
 }
 
-void snap_copy_add(struct snap_copy *copy, uint64_t piece, const void *data,
-		   size_t size)
+void snap_copy_add(struct snap_copy *copy, uint64_t piece, const void *data)
 {
+	size_t size = snap_copy_piece_size(copy, piece);
 	SnapNear *near = copy->near;
 	int r;
 

@@ -58,11 +58,11 @@ static void job_end(struct job *job)
 static void job_run(struct job *job, void *buf)
 {
 	struct snap_copy *copy = job->f->copy;
-	uint64_t at = job->piece * SNAP_NEAR_PIECE;
-	size_t size = MIN(SNAP_NEAR_PIECE, copy->size - at);
+	size_t size = snap_copy_piece_size(copy, job->piece);
 
-	if (snap_file_read(job->f->below, buf, size, at) == 0)
-		snap_copy_add(copy, job->piece, buf, size);
+	if (snap_file_read(job->f->below, buf, size,
+			   job->piece * SNAP_NEAR_PIECE) == 0)
+		snap_copy_add(copy, job->piece, buf);
 	job_end(job);
 }
 

@@ -58,6 +58,13 @@ struct SnapNear {
 
 /* ---- copies (copy.c) ---- */
 
+/* The bytes of a piece: the last one may be short. */
+static inline size_t snap_copy_piece_size(const struct snap_copy *copy,
+					  uint64_t piece)
+{
+	return MIN(SNAP_NEAR_PIECE, copy->size - piece * SNAP_NEAR_PIECE);
+}
+
 /* Adds a copy to the table; it has so many bytes on disk. */
 struct snap_copy *snap_copy_new_locked(SnapNear *near, const char *name,
 				       uint64_t bytes);
@@ -81,8 +88,7 @@ bool snap_copy_expect(struct snap_copy *copy, uint64_t offset, uint64_t size);
 
 /* Adds a piece, whose bytes these are. Other copies may go for it, the least
  * recently read first. Only the thread of fill.c calls it. */
-void snap_copy_add(struct snap_copy *copy, uint64_t piece, const void *data,
-		   size_t size);
+void snap_copy_add(struct snap_copy *copy, uint64_t piece, const void *data);
 
 /* Drops the pieces that hold these bytes. */
 void snap_copy_drop(struct snap_copy *copy, uint64_t offset, size_t size);
