@@ -23,16 +23,16 @@ static const char *const count_names[SNAP_COUNTS] = {
 };
 
 /* Only levels that were in use. */
-static void put_levels(SnapMetrics *s, const struct snap_saver_levels *levels)
+static void put_levels(SnapMetrics *m, const struct snap_saver_levels *levels)
 {
-	snap_metrics_head(s, "save_level_bytes_total", "counter",
+	snap_metrics_head(m, "save_level_bytes_total", "counter",
 			  "Bytes of pages compressed, by zstd's level.");
 	for (guint i = 0; i < G_N_ELEMENTS(levels->bytes); i++) {
 		g_autofree char *level = g_strdup_printf(
 			"level=\"%d\",", (int)i + SNAP_LEVEL_MIN);
 
 		if (levels->bytes[i])
-			snap_metrics_value(s, "save_level_bytes_total", level,
+			snap_metrics_value(m, "save_level_bytes_total", level,
 					   levels->bytes[i]);
 	}
 }
@@ -112,31 +112,31 @@ static void put_loader(SnapMetrics *m, SnapLoader *loader)
 
 static void put_stats(GString *text, SnapTree *tree)
 {
-	SnapMetrics *s =
+	SnapMetrics *m =
 		snap_metrics_new("snapfs", "mountpoint", tree->opts.point);
 
-	snap_metrics_head(s, "operations_total", "counter",
+	snap_metrics_head(m, "operations_total", "counter",
 			  "Requests of the kernel.");
 	for (guint i = 0; i < SNAP_COUNTS; i++) {
 		g_autofree char *op =
 			g_strdup_printf("op=\"%s\",", count_names[i]);
 
-		snap_metrics_value(s, "operations_total", op,
+		snap_metrics_value(m, "operations_total", op,
 				   snap_nodes_counted(tree->nodes, i));
 	}
 	if (tree->opts.saver)
-		put_saver(s, tree->opts.saver);
-	put_loader(s, tree->opts.loader);
+		put_saver(m, tree->opts.saver);
+	put_loader(m, tree->opts.loader);
 	if (snap_loader_near(tree->opts.loader))
-		put_near(s, snap_loader_near(tree->opts.loader));
-	snap_metrics_put(s, "store_wait_seconds", "gauge",
+		put_near(m, snap_loader_near(tree->opts.loader));
+	snap_metrics_put(m, "store_wait_seconds", "gauge",
 			 "Age of the oldest call of the store.",
 			 snap_calls_seconds());
 	snap_metrics_put(
-		s, "hot_bytes_total", "counter",
+		m, "hot_bytes_total", "counter",
 		"Bytes given to the kernel before they were asked for.",
 		snap_hot_pages_pushed(tree->hot));
-	snap_metrics_end(s, text);
+	snap_metrics_end(m, text);
 }
 
 static void put_version(GString *text, SnapTree *tree)
