@@ -56,6 +56,8 @@ static const struct snap_call *oldest_locked(void)
  * tells nothing. */
 static bool tells_locked(const struct snap_call *call, gint64 now)
 {
+	/* Before it is asked whether the call is quiet: it may become so
+	 * without the lock, and then there may be none. */
 	const struct snap_call *oldest = oldest_locked();
 
 	if (!call->ops)
