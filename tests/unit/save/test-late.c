@@ -168,16 +168,21 @@ static void check_next(struct world *w)
 	assert_saved(w);
 }
 
+/* A world with a snapshot; gives its number. */
+static uint64_t open_saved(struct world *w)
+{
+	open_world(w);
+	check_next(w);
+	return snapshot(w);
+}
+
 /* ---- tests ---- */
 
 static void no_save_begins_before_one_that_timed_out_is_over(void **state)
 {
-	uint64_t before;
 	struct world w;
+	uint64_t before = open_saved(&w);
 
-	open_world(&w);
-	check_next(&w);
-	before = snapshot(&w);
 	assert_false(time_out(&w, EIO));
 	assert_int_equal(snapshot(&w), before);
 	check_next(&w);
@@ -187,12 +192,9 @@ static void no_save_begins_before_one_that_timed_out_is_over(void **state)
 static void a_name_that_was_asked_for_in_time_is_kept(void **state)
 {
 	g_autofree char *note = NULL;
-	uint64_t before;
 	struct world w;
+	uint64_t before = open_saved(&w);
 
-	open_world(&w);
-	check_next(&w);
-	before = snapshot(&w);
 	assert_true(time_out(&w, 0));
 	assert_int_not_equal(snapshot(&w), before);
 	note = snap_catalog_noted(w.folder_fd);
@@ -206,12 +208,9 @@ static void a_name_that_was_asked_for_in_time_is_kept(void **state)
 static void a_name_that_may_not_last_is_told(void **state)
 {
 	g_autofree char *note = NULL;
-	uint64_t before;
 	struct world w;
+	uint64_t before = open_saved(&w);
 
-	open_world(&w);
-	check_next(&w);
-	before = snapshot(&w);
 	begin_save(&w);
 	set_far(FSYNC, EIO);
 	assert_int_equal(put_whole(&w), -ETIMEDOUT);
