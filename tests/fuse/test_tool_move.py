@@ -410,7 +410,7 @@ class ExportTest(ToolCase):
 
     def test_what_is_not_there(self):
         self.fail_with('vm2: No such file', 'export', self.store, 'vm2')
-        self.fail_with(r'store: no snapshot in its top folder; NAME says which$', 'export', self.store)
+        self.fail_with(r'store: no snapshot in its top folder; give the NAME of one$', 'export', self.store)
         os.mkdir(os.path.join(self.store, 'vm2'))
         self.fail_with('no snapshot in vm2$', 'export', self.store, 'vm2')
         self.fail_with('import: ', 'import', self.store, 'vm2', data=b'QEVMno stream')

@@ -218,7 +218,7 @@ int snap_place_no_snapshot(SnapCatalog *catalog, const char *path,
 	g_autofree char *why = fd < 0 ? NULL : snap_catalog_noted(fd);
 
 	if (!*path)
-		path = "its top folder; NAME says which";
+		path = "its top folder; give the NAME of one";
 	return snap_fail(error, ENOENT, "store %s: no snapshot in %s%s%s",
 			 snap_catalog_path(catalog), path,
 			 why ? "; the last save into it failed: " : "",
