@@ -3,6 +3,7 @@
 and a store for each."""
 import itertools
 import os
+import subprocess
 import sys
 
 for folder in ('lib', 'fuse'):
@@ -10,7 +11,7 @@ for folder in ('lib', 'fuse'):
 
 from ceph import Cluster, Host  # noqa: E402
 from fusecase import FuseCase  # noqa: E402
-from harness import build_path, run  # noqa: E402
+from harness import build_path, run, wait_until  # noqa: E402
 from mount import Mount  # noqa: E402
 
 _numbers = itertools.count(1)
@@ -73,6 +74,23 @@ class OnCluster:
 
 class ClusterCase(OnCluster, FuseCase):
     """With streams that the test writes."""
+
+    def begin_save(self, name='vm1', **options):
+        """A process that has written half of a stream. It alone has the file open: whoever closes a
+        file of a daemon that stands still waits for it."""
+        os.makedirs(self.snaps(name), exist_ok=True)
+        writer = self.start_process('dd', 'bs=64k', 'iflag=fullblock', 'status=none',
+                                    f'of={self.snaps(name, "stream")}', stdin=subprocess.PIPE,
+                                    **options)
+        writer.stdin.write(self.data[:len(self.data) // 2])
+        writer.stdin.flush()
+        wait_until(lambda: os.listdir(self.store('.snapfs', 'tmp')), 20, 'the save begins')
+        return writer
+
+    def end_save(self, writer):
+        """Writes the other half."""
+        writer.stdin.write(self.data[len(self.data) // 2:])
+        writer.stdin.close()
 
     def check_on(self, mount, name='vm1', guest=None):
         """All views of a snapshot show the guest through another mount, too."""

@@ -23,23 +23,15 @@ class Dying(ClusterCase):
         return self.host.path(self.name)
 
     def begin_save(self, name='vm1'):
-        """A process that has written half of a stream when its host dies. It alone has the file
-        open: whoever closes a file of a daemon that stands still waits for it."""
-        os.makedirs(self.snaps(name), exist_ok=True)
-        writer = self.start_process('dd', 'bs=64k', 'iflag=fullblock', 'status=none',
-                                    f'of={self.snaps(name, "stream")}', stdin=subprocess.PIPE,
-                                    stderr=subprocess.PIPE)
+        """Its host dies then."""
+        writer = super().begin_save(name, stderr=subprocess.PIPE)
         self.addCleanup(writer.stderr.close)
-        writer.stdin.write(self.data[:len(self.data) // 2])
-        writer.stdin.flush()
-        harness.wait_until(lambda: os.listdir(self.store('.snapfs', 'tmp')), 20, 'the save begins')
         return writer
 
     def end_save(self, writer):
         """The writer goes on; what it fails with."""
         try:
-            writer.stdin.write(self.data[len(self.data) // 2:])
-            writer.stdin.close()
+            super().end_save(writer)
         except BrokenPipeError:
             pass
         said = writer.stderr.read().decode()

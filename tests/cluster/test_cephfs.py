@@ -15,7 +15,6 @@ from sharing import Layers, Sharing  # noqa: F401
 from waiting import Waiting, WaitingGuests  # noqa: F401
 
 
-
 if __name__ == '__main__':
     # So that the cluster ends as well: a CephFS without one hangs whoever looks at it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A cluster that does not answer for a while."""
-import os
 import signal
 import subprocess
 import threading
@@ -45,20 +44,6 @@ class Waiting(Away, ClusterCase):
             self.assertTrue(returned, 'it still waits')
             return returned[0]
         return wait
-
-    def begin_save(self):
-        """A process that has written half of a stream."""
-        os.makedirs(self.snaps('vm1'))
-        writer = self.start_process('dd', 'bs=64k', 'iflag=fullblock', 'status=none',
-                                    f'of={self.snaps("vm1", "stream")}', stdin=subprocess.PIPE)
-        writer.stdin.write(self.data[:len(self.data) // 2])
-        writer.stdin.flush()
-        harness.wait_until(lambda: os.listdir(self.store('.snapfs', 'tmp')), 20, 'the save begins')
-        return writer
-
-    def end_save(self, writer):
-        writer.stdin.write(self.data[len(self.data) // 2:])
-        writer.stdin.close()
 
     def check_saved(self, writer):
         self.assertEqual(writer.wait(120), 0)
