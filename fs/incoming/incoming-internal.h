@@ -38,7 +38,7 @@ struct SnapIncoming {
 	struct timespec began;
 	struct snap_former former;
 
-	GMutex lock; /* protects all below, and former.owner */
+	GMutex lock; /* protects all below, and former */
 	enum snap_incoming_state state;
 	SnapSave *save;			  /* from SAVING on */
 	bool noted;			  /* the snapshot that it became */
@@ -98,7 +98,8 @@ int snap_incoming_set_file(SnapNode *folder, const char *name, uid_t owner,
 void snap_remove_file(SnapNode *folder, const char *name,
 		      const struct stat *st);
 
-/* Notes the snapshot that the stream has become, once (read.c). */
+/* Notes the snapshot that the stream has become, once, as the one that the next
+ * stream replaces (read.c). */
 void snap_incoming_note_locked(SnapIncoming *in);
 
 /* A write before a byte of the stream has come (first.c). 0: the save has

@@ -12,8 +12,8 @@
  * What comes before a stream is its head (head.c). The first byte of the stream
  * begins the save, and its writer becomes the writer of the stream. The save
  * decides where a byte may be written: mapped-ram is written at any offset by
- * any process, other streams from their beginning to their end. Only the writer
- * may begin anew.
+ * any process, other streams from their beginning to their end by one. Only the
+ * writer may begin anew.
  */
 #include "fs/incoming/incoming-internal.h"
 
@@ -24,7 +24,6 @@
 /* A request that the save answers. */
 enum request {
 	WRITE,
-	OTHER_WRITE, /* by another handle than the writer's */
 	SYNC,
 	CLOSE,
 };
@@ -67,10 +66,6 @@ static ssize_t judge(const struct snap_pending *p, ssize_t result)
 		return snap_incoming_refuse(
 			p->in, EPROTO,
 			"a write was refused: the stream is complete");
-	if (state == SNAP_SAVE_RUNNING && result == -EINVAL &&
-	    p->request == OTHER_WRITE)
-		return snap_incoming_refuse(
-			p->in, EBUSY, "another process is saving the stream");
 	return result;
 }
 
@@ -105,6 +100,21 @@ static struct snap_pending *pending_new_locked(SnapIncoming *in,
 	return p;
 }
 
+/* True while another process saves a stream which only one can write. */
+static bool is_busy_locked(const SnapIncoming *in,
+			   const struct snap_writer *writer)
+{
+	return in->writer && writer != in->writer &&
+	       !snap_save_scattered(in->save) &&
+	       snap_save_state(in->save, NULL) == SNAP_SAVE_RUNNING;
+}
+
+static int refuse_busy_locked(SnapIncoming *in)
+{
+	return snap_incoming_refuse_locked(
+		in, EBUSY, "another process is saving the stream");
+}
+
 /* What is answered to a write without the save; 0: the save takes it. */
 static ssize_t accept_locked(SnapIncoming *in, const struct snap_writer *writer,
 			     const uint8_t *buf, size_t size, uint64_t offset)
@@ -117,6 +127,8 @@ static ssize_t accept_locked(SnapIncoming *in, const struct snap_writer *writer,
 		n = snap_incoming_first_locked(in, writer, buf, size, offset);
 	if (n || !size || !in->save)
 		return n;
+	if (is_busy_locked(in, writer))
+		return refuse_busy_locked(in);
 	in->solid =
 		MAX(in->solid, offset + size - snap_zeros_behind(buf, size));
 	in->tail = 0;
@@ -134,11 +146,8 @@ void snap_incoming_write(SnapIncoming *in, const struct snap_writer *writer,
 
 	g_mutex_lock(&in->lock);
 	n = accept_locked(in, writer, buf, size, offset);
-	if (n == 0 && size && in->save) {
-		p = pending_new_locked(
-			in, writer == in->writer ? WRITE : OTHER_WRITE, answer,
-			data);
-	}
+	if (n == 0 && size && in->save)
+		p = pending_new_locked(in, WRITE, answer, data);
 	g_mutex_unlock(&in->lock);
 	if (p)
 		snap_save_write(p->save, buf, size, offset, answered, p);
@@ -189,9 +198,11 @@ void snap_incoming_sync(SnapIncoming *in, snap_handle_answer answer, void *data)
 
 /* ---- cutting ---- */
 
-/* Drops the stream that has come. */
+/* Drops the stream that has come. If that is a snapshot by now, it is what the
+ * next stream replaces. */
 static void begin_anew_locked(SnapIncoming *in)
 {
+	snap_incoming_note_locked(in);
 	if (in->save)
 		snap_save_abort(in->save, NULL);
 	g_clear_pointer(&in->save, snap_save_unref);
@@ -215,8 +226,7 @@ static int truncate_save_locked(SnapIncoming *in,
 		return 0;
 	}
 	if (running && writer != in->writer)
-		return snap_incoming_refuse_locked(
-			in, EBUSY, "another process is saving the stream");
+		return refuse_busy_locked(in);
 	if (size)
 		return snap_incoming_refuse_locked(
 			in, EINVAL, "a stream cannot be cut while it is saved");
@@ -255,6 +265,13 @@ bool snap_incoming_enter(SnapIncoming *in)
 	in->writers++;
 	snap_incoming_count_writer(in->table, 1);
 	return true;
+}
+
+bool snap_incoming_is_by(SnapIncoming *in, const struct snap_writer *writer)
+{
+	SNAP_LOCKED(&in->lock);
+
+	return in->writer == writer;
 }
 
 /* The last writer has gone before a stream came. What he wrote stays, or an

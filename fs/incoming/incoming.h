@@ -156,6 +156,9 @@ struct snap_writer {
 /* One more writer; false when nobody may join any more. */
 bool snap_incoming_enter(SnapIncoming *in);
 
+/* True when the writer wrote the first byte of the stream. */
+bool snap_incoming_is_by(SnapIncoming *in, const struct snap_writer *writer);
+
 /* A writer closes the file. When the last one does, the stream has ended. */
 void snap_incoming_leave(SnapIncoming *in, const struct snap_writer *writer);
 

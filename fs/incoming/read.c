@@ -2,10 +2,11 @@
 /*
  * A stream on its way in, as a process reads it that has it open:
  *
- *	before a byte of the stream has come    the head, as a plain file
- *	while the save runs                     the older snapshot; without one,
- *						the read waits
- *	afterwards                              the snapshot
+ *	there is an older snapshot	that, until the new one is complete; but
+ *					not for who writes the new one
+ *	before a byte has come		the head, as a plain file
+ *	while the save runs		the read waits
+ *	afterwards			the snapshot
  *
  * A stream is not read while it comes: its pages are put in order, and only the
  * snapshot has checksums.
@@ -17,38 +18,36 @@
 enum snap_incoming_read snap_incoming_reads(SnapIncoming *in, bool writes)
 {
 	SNAP_LOCKED(&in->lock);
-	bool former = in->former.exists;
+	enum snap_save_state save =
+		in->save ? snap_save_state(in->save, NULL) : SNAP_SAVE_RUNNING;
 
 	if (in->state == SNAP_INCOMING_REMOVED)
 		return SNAP_INCOMING_GONE;
-	if (!in->save)
-		return in->state == SNAP_INCOMING_UNTOUCHED && former
-			       ? SNAP_INCOMING_SNAPSHOT
-			       : SNAP_INCOMING_BYTES;
-	switch (snap_save_state(in->save, NULL)) {
-	case SNAP_SAVE_DONE:
+	if (in->former.exists &&
+	    (!writes || in->state == SNAP_INCOMING_UNTOUCHED))
 		return SNAP_INCOMING_SNAPSHOT;
-	case SNAP_SAVE_RUNNING:
-		return former && !writes ? SNAP_INCOMING_SNAPSHOT
-					 : SNAP_INCOMING_LATER;
-	default:
-		return former && !writes ? SNAP_INCOMING_SNAPSHOT
-					 : SNAP_INCOMING_LOST;
-	}
+	if (!in->save)
+		return SNAP_INCOMING_BYTES;
+	if (save == SNAP_SAVE_RUNNING)
+		return SNAP_INCOMING_LATER;
+	return save == SNAP_SAVE_DONE ? SNAP_INCOMING_SNAPSHOT
+				      : SNAP_INCOMING_LOST;
 }
 
 void snap_incoming_note_locked(SnapIncoming *in)
 {
+	struct snap_former *former = &in->former;
+	uint64_t size;
 	struct stat st;
 
 	if (in->noted || !in->save ||
-	    snap_save_state(in->save, NULL) != SNAP_SAVE_DONE)
+	    snap_save_state(in->save, &size) != SNAP_SAVE_DONE)
 		return;
 	in->noted = true;
-	if (!snap_head_stat(in->folder, SNAP_CATALOG_SNAPSHOT, &st))
-		st.st_ino = 0;
-	in->former.dev = st.st_dev;
-	in->former.ino = st.st_ino;
+	former->size = size;
+	former->exists = snap_head_stat(in->folder, SNAP_CATALOG_SNAPSHOT, &st);
+	former->dev = former->exists ? st.st_dev : 0;
+	former->ino = former->exists ? st.st_ino : 0;
 }
 
 bool snap_incoming_has(SnapIncoming *in, uint64_t dev, uint64_t ino)

@@ -7,8 +7,8 @@
  * `stream`. What it reads then is in fs/incoming/read.c. A file from which
  * bytes of a snapshot were read keeps to that snapshot, until it is written to.
  *
- * A write within the preamble changes the preamble, before a save
- * begins and after it is done: libvirt marks its header when the rest is
+ * A write within the preamble changes the preamble, before a save begins, and
+ * by its writer after it is done: libvirt marks its header when the rest is
  * written, and edits the XML in it. Every other write goes to the stream on its
  * way in.
  */
@@ -128,7 +128,8 @@ static ssize_t edit(struct stream_handle *h, const void *buf, size_t size,
 	uint64_t preamble;
 	int r;
 
-	if ((untouched || state == SNAP_INCOMING_SAVED) &&
+	if ((untouched || (state == SNAP_INCOMING_SAVED &&
+			   snap_incoming_is_by(h->in, &h->writer))) &&
 	    view_of(h) == &snap_view_stream)
 		sealed = snapshot_of(h);
 	preamble = sealed ? snap_preamble_size(sealed) : 0;

@@ -295,14 +295,24 @@ class WritersTest(FuseCase):
         self.close('first')
         self.check_snapshot()
 
-    def test_second_one_may_go_on_where_the_first_stands(self):
+    def test_second_one_may_not_go_on_where_the_first_stands(self):
         write_all(self.first, self.data[:MIB])
         second = open_stream(self.snaps('vm1', 'stream'), os.O_WRONLY)
         self.addCleanup(os.close, second)
-        self.assertEqual(os.pwrite(second, self.data[MIB:MIB + 4096], MIB), 4096)
-        os.lseek(self.first, MIB + 4096, os.SEEK_SET)
-        write_all(self.first, self.data[MIB + 4096:])
+        self.assert_errno(errno.EBUSY, os.pwrite, second, self.data[MIB:MIB + 4096], MIB)
+        write_all(self.first, self.data[MIB:])
         self.check_snapshot()
+
+    def test_second_one_that_comes_too_late_changes_nothing(self):
+        """Both have cut the file to write a stream; one is done before the other
+        begins. His first bytes are no preamble of the snapshot."""
+        second = open_stream(self.snaps('vm1', 'stream'), os.O_WRONLY)
+        self.addCleanup(os.close, second)
+        os.ftruncate(second, 0)
+        write_all(self.first, bytes(4096) + self.data)
+        self.assert_errno(errno.EPROTO, os.write, second, self.data[:4096])
+        self.close('first')
+        self.assertEqual(read_file(self.snaps('vm1', 'preamble')), bytes(4096))
 
     def test_first_one_may_begin_anew(self):
         write_all(self.first, self.data[:MIB])

@@ -254,6 +254,27 @@ class ReaderTest(StreamCase):
         self.assertTrue(os.pread(second, 1000, 6000) == old[6000:7000])
         self.assertEqual(makestream.read_back(read_file(self.stream))[1], other.pages)
 
+    def test_what_has_just_been_saved_is_read_while_another_saves_again(self):
+        one = self.open()
+        write_all(one, self.data[:MIB])
+        # All three join the stream that is on its way.
+        two, readers = self.open(os.O_RDWR), [self.open(os.O_RDONLY) for _ in range(4)]
+        write_all(one, self.data[MIB:])
+        whole = read_file(self.stream)
+        os.ftruncate(two, 0)
+        self.assertTrue(os.pread(readers[0], 5000, 0) == whole[:5000])
+        self.assertEqual(os.pread(two, 10, 0), b'')
+        write_all(two, self.data[:MIB])
+        self.assertTrue(os.pread(readers[1], 5000, 0) == whole[:5000])
+        os.close(one)
+        self.assert_errno(errno.EPROTO, os.close, two)
+        self.wait_log('vm1/stream: not saved')
+        self.assertTrue(os.pread(readers[2], 5000, MIB) == whole[MIB:MIB + 5000])
+        write_stream(self.stream, makestream.stream(makestream.Guest({'pc.ram': MIB}, seed=9)))
+        self.assertTrue(os.pread(readers[0], 5000, MIB) == whole[MIB:MIB + 5000])
+        # It has read nothing so far, and the snapshot is another.
+        self.assert_errno(errno.ESTALE, os.pread, readers[3], 10, 0)
+
     def test_one_that_waits_for_a_save_that_fails_is_told(self):
         fd = self.open()
         write_all(fd, self.data[:MIB])

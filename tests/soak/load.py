@@ -86,12 +86,15 @@ class Load(Kind):
                 # One on its way in, of no snapshot yet.
                 need(error.errno == errno.ENODATA and view == 'stream', f'{view}: {error}')
                 return
+            # Another may cut and write `stream`, whose size is then that of
+            # what comes; its bytes are the snapshot's until that is whole.
             size = os.fstat(file.fileno()).st_size
-            places = [(at, rng.choice((PAGE, 1 << 20))) for at in range(0, size, 1 << 20)]
+            places = [(at, rng.choice((PAGE, 1 << 20))) for at in range(0, size + 1, 1 << 20)]
             rng.shuffle(places)
-            fits = [one.views[view] for one in self.world.truths
-                    if len(one.views.get(view, '')) == size]
+            fits = [one.views[view] for one in self.world.truths if view in one.views
+                    and view == 'stream' or len(one.views.get(view, '')) == size]
             for at, some in places:
                 data = os.pread(file.fileno(), some, at)
                 fits = [whole for whole in fits if whole[at:at + some] == data]
-                need(fits, f'{view} has wrong bytes at {at}, or those of two snapshots')
+                need(fits, f'{view} of {size} bytes has wrong bytes at {at} ({len(data)} of {some}), '
+                     'or those of two snapshots')

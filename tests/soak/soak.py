@@ -140,12 +140,14 @@ def run(records, options):
 
 
 def report(records):
-    """A line of TAP for each kind."""
+    """A line of TAP for each kind, and a comment for each loss."""
     for number, record in enumerate(records, 1):
         print(f'{"not " if record.losses else ""}ok {number} - {record.kind.name}'
               f'{", increments" if record.kind.increments else ""}: '
               f'{record.tries} tries, {len(record.losses)} losses ({record.what_came()})' +
               (f' # SKIP {record.skipped}' if record.skipped else ''))
+        for sentence in record.losses:
+            print('# ' + sentence.rstrip().replace('\n', '\n# '))
     print(f'1..{len(records)}')
 
 
