@@ -13,6 +13,8 @@ def mutate_stream(rng, data):
     """Makes a migration stream one that QEMU never wrote."""
     data = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 5))):
+        if not data:
+            break
         at = rng.randrange(min(len(data), rng.choice((100, 1000, len(data)))))
         some = rng.choice((1, 4, 8, 100, PAGE))
         how = rng.randrange(6)
