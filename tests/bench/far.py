@@ -4,7 +4,9 @@
 
 One guest is saved, and reverted by the bridge with `hot`, cold: from a store on the local disk,
 from a copy of it on the other file system, and from that with a disk cache that has all of it.
-usage: far.py --far FOLDER [--memory MiB] [--runs N] [--quick] [--dir FOLDER]
+Where that file system's own processes are on this machine, they take its processors from the
+guest; --server names one, whose time then counts.
+usage: far.py --far FOLDER [--server PID ...] [--memory MiB] [--runs N] [--quick] [--dir FOLDER]
 """
 import argparse
 import os
@@ -37,8 +39,10 @@ class Fars(Reverts):
     def revert_at(self, place, hot, guest):
         """One revert from a place, cold."""
         first, self.place = self.place, place
+        way = bridge(PART, place, hot)
+        way.servers = lambda: [place.mount.pid, *self.options.server]
         try:
-            return self.revert(bridge(PART, place, hot), guest, cold=True)
+            return self.revert(way, guest, cold=True)
         finally:
             self.place = first
 
@@ -72,6 +76,8 @@ class Fars(Reverts):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--far', required=True, help='a folder on the other file system')
+    parser.add_argument('--server', type=int, action='append', default=[], metavar='PID',
+                        help='a process of that file system; repeatable')
     parser.add_argument('--memory', type=int, default=256)
     parser.add_argument('--runs', type=int, default=3)
     parser.add_argument('--quick', action='store_true')
