@@ -93,9 +93,9 @@ int snap_catalog_set_parents(SnapCatalog *c, SnapReader *reader,
 			     GError **error);
 
 /* Removes the snapshot of a folder, its rewritten preamble and its note. A
- * process that has the snapshot open can still read it. Returns 0, -ENOENT or
- * -errno. */
-int snap_catalog_remove(int folder_fd);
+ * process that has the snapshot open can still read it, and the folder can be
+ * removed even so. Returns 0, -ENOENT or -errno. */
+int snap_catalog_remove(const SnapCatalog *c, int folder_fd);
 
 /* ---- the files of parents (layers.c, collect.c) ---- */
 

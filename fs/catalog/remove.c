@@ -4,14 +4,37 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <unistd.h>
 
-int snap_catalog_remove(int folder_fd)
+/* Removes the file of a snapshot, by way of the store's folder for temporary
+ * files: NFS and sshfs keep a file that is removed while it is open under
+ * another name where it was, and the folder of the snapshot could not be
+ * removed. */
+static int remove_file(int tmp_fd, int folder_fd)
 {
-	if (unlinkat(folder_fd, SNAP_CATALOG_SNAPSHOT, 0) < 0 &&
-	    (errno != EISDIR ||
-	     unlinkat(folder_fd, SNAP_CATALOG_SNAPSHOT, AT_REMOVEDIR) < 0))
-		return -errno;
+	g_autofree char *name = g_uuid_string_random();
+
+	if (renameat(folder_fd, SNAP_CATALOG_SNAPSHOT, tmp_fd, name) == 0) {
+		/* If it stays, the next mount removes it. */
+		(void)unlinkat(tmp_fd, name, 0);
+		return 0;
+	}
+	/* The folder may be on another file system. */
+	return unlinkat(folder_fd, SNAP_CATALOG_SNAPSHOT, 0) < 0 ? -errno : 0;
+}
+
+int snap_catalog_remove(const SnapCatalog *c, int folder_fd)
+{
+	int r = 0;
+
+	/* An empty folder may have that name. */
+	if (unlinkat(folder_fd, SNAP_CATALOG_SNAPSHOT, AT_REMOVEDIR) < 0)
+		r = errno == ENOTDIR
+			    ? remove_file(snap_catalog_tmp_fd(c), folder_fd)
+			    : -errno;
+	if (r < 0)
+		return r;
 	snap_catalog_preamble_drop(folder_fd);
 	snap_catalog_note(folder_fd, NULL);
 	return 0;

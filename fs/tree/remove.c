@@ -63,7 +63,7 @@ static int remove_snapshot(SnapTree *tree, SnapNode *folder,
 		return 0;
 	r = at = snap_store_open(folder);
 	if (r >= 0)
-		r = snap_catalog_remove(at);
+		r = snap_catalog_remove(tree->opts.catalog, at);
 	for (guint i = 0; (view = snap_view_get(i)); i++)
 		remove_beside(tree, folder, snap_view_name(view));
 	if (r < 0)

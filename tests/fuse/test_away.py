@@ -182,6 +182,24 @@ class Removing(AwayCase):
         self.assertEqual(remover.wait(20), 0)
 
 
+class Hiding(AwayCase):
+    """The library of this store keeps a file that is removed while it is open in
+    its folder, under another name. NFS does so, too."""
+
+    def test_the_folder_of_a_snapshot_that_is_open_can_be_removed(self):
+        self.save()
+        fd = os.open(self.snaps('vm1', 'ram'), os.O_RDONLY)
+        self.addCleanup(self.close, fd)
+        done = harness.run('rm', '-r', self.snaps('vm1'))
+        self.assertEqual((done.returncode, done.stderr), (0, ''))
+        self.assertFalse(os.path.lexists(self.store('vm1')))
+        with open(fd, 'rb', closefd=False) as file:
+            self.assertTrue(file.read() == self.guest.flat())
+        os.close(fd)
+        harness.wait_until(lambda: not os.listdir(self.store('.snapfs', 'tmp')), 20,
+                           'nothing of it is left')
+
+
 class Waiting(AwayCase):
     """Processes that wait for a store that is away."""
 

@@ -276,6 +276,7 @@ static void remembers_a_note_until_it_is_forgotten(void **state)
 
 static void finds_and_removes_a_snapshot(void **state)
 {
+	g_autoptr(SnapCatalog) c = open_store(*state);
 	g_autoptr(SnapReader) reader = NULL;
 	snap_autofd int fd = -1;
 
@@ -283,8 +284,9 @@ static void finds_and_removes_a_snapshot(void **state)
 	fd = open_folder(*state, "vm1");
 	snap_catalog_note(fd, "old");
 	assert_int_equal(snap_catalog_find(fd, &reader, NULL), 0);
-	assert_int_equal(snap_catalog_remove(fd), 0);
-	assert_int_equal(snap_catalog_remove(fd), -ENOENT);
+	assert_int_equal(snap_catalog_remove(c, fd), 0);
+	assert_int_equal(snap_catalog_remove(c, fd), -ENOENT);
+	assert_int_equal(count_tmp(*state), 0);
 	assert_null(snap_catalog_noted(fd));
 	g_clear_pointer(&reader, snap_reader_free);
 	assert_int_equal(snap_catalog_find(fd, &reader, NULL), -ENOENT);
@@ -410,7 +412,7 @@ static void keeps_the_preamble_of_one_snapshot(void **state)
 	/* That of another snapshot is ignored. */
 	assert_int_equal(write_preamble(c, fd, other, "third"), 0);
 	assert_null(read_preamble(fd, 0));
-	assert_int_equal(snap_catalog_remove(fd), 0);
+	assert_int_equal(snap_catalog_remove(c, fd), 0);
 	assert_int_equal(fstatat(fd, SNAP_CATALOG_PREAMBLE, &st, 0), -1);
 }
 
@@ -430,7 +432,7 @@ static void writes_no_preamble_where_it_cannot(void **state)
 	assert_int_equal(
 		snap_catalog_preamble_write(c, fd, fd, uuid, "x", 1, NULL),
 		-ESTALE);
-	assert_int_equal(snap_catalog_remove(fd), 0);
+	assert_int_equal(snap_catalog_remove(c, fd), 0);
 	assert_int_equal(snap_catalog_preamble_write(c, fd, snapshot, uuid, "x",
 						     1, NULL),
 			 -ENOENT);

@@ -159,7 +159,7 @@ int check(struct world *w, guint folder, GError **error)
 
 void removes(struct world *w, guint folder)
 {
-	assert_int_equal(snap_catalog_remove(w->fds[folder]), 0);
+	assert_int_equal(snap_catalog_remove(w->catalog, w->fds[folder]), 0);
 }
 
 void collects(struct world *w, guint left)

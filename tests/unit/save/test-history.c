@@ -203,7 +203,7 @@ static void drop(struct history *h, guint i)
 
 	if (!memory_of(h, i))
 		return;
-	assert_int_equal(snap_catalog_remove(h->fds[i]), 0);
+	assert_int_equal(snap_catalog_remove(h->w.catalog, h->fds[i]), 0);
 	hold(h, i, NULL, began, false);
 }
 

@@ -367,7 +367,7 @@ static void if_the_best_candidate_is_gone_the_next_one_is_chosen(void **state)
 	/* A few pages only: the candidates are known, none is chosen. */
 	assert_int_equal(put_all(&w, begun, SNAP_PAGE), 0);
 	first = snap_catalog_folder(w.catalog, "vm1");
-	assert_int_equal(snap_catalog_remove(first), 0);
+	assert_int_equal(snap_catalog_remove(w.catalog, first), 0);
 	close(first);
 	assert_int_equal(
 		put(&w, w.stream->data + begun, w.stream->len - begun, begun),
@@ -443,7 +443,7 @@ static void a_long_chain_uses_few_files_and_reads_right(void **state)
 		assert_int_equal(snap_catalog_collect(w.catalog, NULL), 0);
 		assert_in_range(count_layers(&w), saved_parents(&w), 10);
 	}
-	assert_int_equal(snap_catalog_remove(w.folder_fd), 0);
+	assert_int_equal(snap_catalog_remove(w.catalog, w.folder_fd), 0);
 	assert_int_equal(snap_catalog_collect(w.catalog, NULL), 0);
 	assert_int_equal(snap_catalog_collect(w.catalog, NULL), 0);
 	assert_int_equal(count_layers(&w), 0);
