@@ -319,6 +319,28 @@ static int apply(const struct option_row *row, const char *option,
 
 /* ---- the list after -o ---- */
 
+/* Why no row of the table is this option. */
+static int refuse_option(const char *option, GError **error)
+{
+	size_t length = strcspn(option, "=");
+
+	for (guint i = 0; i < G_N_ELEMENTS(table); i++) {
+		const char *name = table[i].name;
+
+		if (strncmp(name, option, length))
+			continue;
+		if (!option[length] && !strcmp(name + length, "="))
+			return snap_fail(error, EINVAL, "-o %s: no value",
+					 name);
+		if (option[length] && !name[length])
+			return snap_fail(error, EINVAL,
+					 "-o %s: %s takes no value", option,
+					 name);
+	}
+	return snap_fail(error, EINVAL,
+			 "-o %s: there is no such option (see --help)", option);
+}
+
 static int parse_option(const char *option, struct snap_mount_opts *opts,
 			GError **error)
 {
@@ -327,10 +349,7 @@ static int parse_option(const char *option, struct snap_mount_opts *opts,
 	for (guint i = 0; i < G_N_ELEMENTS(table); i++)
 		if (row_matches(&table[i], option))
 			return apply(&table[i], option, opts, error);
-	if (opts->sloppy)
-		return 0;
-	return snap_fail(error, EINVAL,
-			 "-o %s: there is no such option (see --help)", option);
+	return opts->sloppy ? 0 : refuse_option(option, error);
 }
 
 /* Splits a list at its commas. A comma after a backslash or within double
