@@ -15,13 +15,18 @@ static int remove_file(int tmp_fd, int folder_fd)
 {
 	g_autofree char *name = g_uuid_string_random();
 
-	if (renameat(folder_fd, SNAP_CATALOG_SNAPSHOT, tmp_fd, name) == 0) {
-		/* If it stays, the next mount removes it. */
-		(void)unlinkat(tmp_fd, name, 0);
-		return 0;
-	}
+	int r = 0;
+
 	/* The folder may be on another file system. */
-	return unlinkat(folder_fd, SNAP_CATALOG_SNAPSHOT, 0) < 0 ? -errno : 0;
+	if (renameat(folder_fd, SNAP_CATALOG_SNAPSHOT, tmp_fd, name) < 0)
+		return unlinkat(folder_fd, SNAP_CATALOG_SNAPSHOT, 0) < 0
+			       ? -errno
+			       : 0;
+	if (unlinkat(tmp_fd, name, 0) < 0) {
+		r = -errno;
+		(void)renameat(tmp_fd, name, folder_fd, SNAP_CATALOG_SNAPSHOT);
+	}
+	return r;
 }
 
 int snap_catalog_remove(const SnapCatalog *c, int folder_fd)

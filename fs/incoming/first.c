@@ -146,6 +146,7 @@ static int begin_locked(SnapIncoming *in, const struct snap_writer *writer,
 	snap_incoming_put(in);
 	in->state = SNAP_INCOMING_SAVING;
 	in->writer = writer;
+	in->head.begin = begin;
 	return 0;
 }
 

@@ -43,6 +43,8 @@ struct SnapIncoming {
 	SnapSave *save;			  /* from SAVING on */
 	bool noted;			  /* the snapshot that it became */
 	const struct snap_writer *writer; /* that wrote the first byte */
+	guint era;			  /* counts, from 1, how often bytes
+					   * of it were cut off */
 	guint writers;
 	struct snap_head head; /* until the save begins */
 	GQueue readers;	       /* struct snap_waiter: they wait for the save */

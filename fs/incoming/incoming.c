@@ -100,13 +100,20 @@ static struct snap_pending *pending_new_locked(SnapIncoming *in,
 	return p;
 }
 
-/* True while another process saves a stream which only one can write. */
+/* True while another file is the one by which these bytes are written. Through
+ * any file, the pages of mapped-ram may come, and what stands before the stream
+ * by whom it was written. */
 static bool is_busy_locked(const SnapIncoming *in,
-			   const struct snap_writer *writer)
+			   const struct snap_writer *writer, size_t size,
+			   uint64_t offset)
 {
-	return in->writer && writer != in->writer &&
-	       !snap_save_scattered(in->save) &&
-	       snap_save_state(in->save, NULL) == SNAP_SAVE_RUNNING;
+	uint64_t begin = in->head.begin, end = offset + size;
+
+	if (writer == in->writer)
+		return false;
+	if (end <= begin)
+		return writer->era != in->era && !snap_save_scattered(in->save);
+	return offset <= begin || !snap_save_scattered(in->save);
 }
 
 static int refuse_busy_locked(SnapIncoming *in)
@@ -116,19 +123,29 @@ static int refuse_busy_locked(SnapIncoming *in)
 }
 
 /* What is answered to a write without the save; 0: the save takes it. */
-static ssize_t accept_locked(SnapIncoming *in, const struct snap_writer *writer,
+static ssize_t accept_locked(SnapIncoming *in, struct snap_writer *writer,
 			     const uint8_t *buf, size_t size, uint64_t offset)
 {
+	bool running;
 	ssize_t n = 0;
 
 	if (in->state == SNAP_INCOMING_REMOVED)
 		return -ECANCELED;
-	if (size && !in->save)
+	if (!size)
+		return 0;
+	if (writer->era && writer->era != in->era)
+		return snap_incoming_refuse_locked(
+			in, ECANCELED, "another process has begun it anew");
+	if (!in->save)
 		n = snap_incoming_first_locked(in, writer, buf, size, offset);
-	if (n || !size || !in->save)
-		return n;
-	if (is_busy_locked(in, writer))
+	running = in->save &&
+		  snap_save_state(in->save, NULL) == SNAP_SAVE_RUNNING;
+	if (running && is_busy_locked(in, writer, size, offset))
 		return refuse_busy_locked(in);
+	if (n > 0 || running)
+		writer->era = in->era;
+	if (n || !in->save)
+		return n;
 	in->solid =
 		MAX(in->solid, offset + size - snap_zeros_behind(buf, size));
 	in->tail = 0;
@@ -137,7 +154,7 @@ static ssize_t accept_locked(SnapIncoming *in, const struct snap_writer *writer,
 
 /* Of two requests in flight at once (AIO), the second may reach the save first.
  * Then it is not where the stream goes on, unless that is mapped-ram. */
-void snap_incoming_write(SnapIncoming *in, const struct snap_writer *writer,
+void snap_incoming_write(SnapIncoming *in, struct snap_writer *writer,
 			 const void *buf, size_t size, uint64_t offset,
 			 snap_handle_answer answer, void *data)
 {
@@ -212,9 +229,17 @@ static void begin_anew_locked(SnapIncoming *in)
 	in->state = SNAP_INCOMING_EMPTY;
 }
 
+/* Bytes are cut off. Who wrote them would go on behind what he did not write,
+ * so he may write no more; but for the one who cuts. */
+static void next_era_locked(SnapIncoming *in, struct snap_writer *writer)
+{
+	in->era++;
+	writer->era = 0;
+}
+
 /* Cuts a stream whose save has begun. */
-static int truncate_save_locked(SnapIncoming *in,
-				const struct snap_writer *writer, uint64_t size)
+static int truncate_save_locked(SnapIncoming *in, struct snap_writer *writer,
+				uint64_t size)
 {
 	uint64_t bytes;
 	bool running = snap_save_state(in->save, &bytes) == SNAP_SAVE_RUNNING;
@@ -230,12 +255,13 @@ static int truncate_save_locked(SnapIncoming *in,
 	if (size)
 		return snap_incoming_refuse_locked(
 			in, EINVAL, "a stream cannot be cut while it is saved");
+	next_era_locked(in, writer);
 	begin_anew_locked(in);
 	snap_head_cut(in, 0);
 	return 0;
 }
 
-int snap_incoming_truncate(SnapIncoming *in, const struct snap_writer *writer,
+int snap_incoming_truncate(SnapIncoming *in, struct snap_writer *writer,
 			   uint64_t size)
 {
 	SNAP_LOCKED(&in->lock);
@@ -247,6 +273,8 @@ int snap_incoming_truncate(SnapIncoming *in, const struct snap_writer *writer,
 	if (in->state == SNAP_INCOMING_UNTOUCHED && in->former.exists &&
 	    size == in->former.size)
 		return 0;
+	if (size < in->head.size)
+		next_era_locked(in, writer);
 	begin_anew_locked(in);
 	snap_head_cut(in, size);
 	if (in->head.fd >= 0)
@@ -271,7 +299,7 @@ bool snap_incoming_is_by(SnapIncoming *in, const struct snap_writer *writer)
 {
 	SNAP_LOCKED(&in->lock);
 
-	return in->writer == writer;
+	return writer->era == in->era;
 }
 
 /* The last writer has gone before a stream came. What he wrote stays, or an
@@ -311,14 +339,26 @@ static SnapSave *last_left_locked(SnapIncoming *in)
 	return NULL;
 }
 
+/* True when the writer writes a stream that nobody else can go on with. */
+static bool is_alone_locked(const SnapIncoming *in,
+			    const struct snap_writer *writer)
+{
+	return in->writer == writer && in->save &&
+	       !snap_save_scattered(in->save);
+}
+
 void snap_incoming_leave(SnapIncoming *in, const struct snap_writer *writer)
 {
 	g_autoptr(SnapSave) ended = NULL;
+	bool last;
 
 	g_mutex_lock(&in->lock);
+	last = --in->writers == 0;
+	if (!last && is_alone_locked(in, writer))
+		ended = snap_save_ref(in->save);
 	if (in->writer == writer)
 		in->writer = NULL;
-	if (--in->writers == 0)
+	if (last)
 		ended = last_left_locked(in);
 	g_mutex_unlock(&in->lock);
 	if (ended)

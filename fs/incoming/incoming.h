@@ -151,12 +151,14 @@ bool snap_incoming_forget(SnapIncoming *in, struct snap_waiter *waiter);
  * others. */
 struct snap_writer {
 	uid_t uid; /* of the process that opened it */
+	guint era; /* this room's: what it has written to; 0: nothing yet */
 };
 
 /* One more writer; false when nobody may join any more. */
 bool snap_incoming_enter(SnapIncoming *in);
 
-/* True when the writer wrote the first byte of the stream. */
+/* True when bytes that the writer has written are in the stream, or before it.
+ */
 bool snap_incoming_is_by(SnapIncoming *in, const struct snap_writer *writer);
 
 /* A writer closes the file. When the last one does, the stream has ended. */
@@ -165,14 +167,14 @@ void snap_incoming_leave(SnapIncoming *in, const struct snap_writer *writer);
 /* Requests of a writer; as those of handles (fs/node/node.h). A flush answers
  * -EPROTO when the stream is not whole, but 0 to everybody who writes
  * mapped-ram: QEMU aborts when it cannot close a channel. */
-void snap_incoming_write(SnapIncoming *in, const struct snap_writer *writer,
+void snap_incoming_write(SnapIncoming *in, struct snap_writer *writer,
 			 const void *buf, size_t size, uint64_t offset,
 			 snap_handle_answer answer, void *data);
 void snap_incoming_flush(SnapIncoming *in, const struct snap_writer *writer,
 			 snap_handle_answer answer, void *data);
 void snap_incoming_sync(SnapIncoming *in, snap_handle_answer answer,
 			void *data);
-int snap_incoming_truncate(SnapIncoming *in, const struct snap_writer *writer,
+int snap_incoming_truncate(SnapIncoming *in, struct snap_writer *writer,
 			   uint64_t size);
 
 /* ---- parts (parts.c, part-file.c) ---- */

@@ -190,6 +190,7 @@ SnapIncoming *snap_incoming_new(SnapIncomingTable *table, SnapNode *folder,
 	in->folder = snap_node_ref(folder);
 	in->name = name;
 	in->head.fd = -1;
+	in->era = 1;
 	snap_incoming_renew_locked(in, former);
 	clock_gettime(CLOCK_REALTIME, &in->began);
 	snap_node_intern(&in->node);

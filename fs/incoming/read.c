@@ -15,6 +15,16 @@
 
 #include "format/base/cleanup.h"
 
+/* True while the snapshot that the stream replaces is in the folder. */
+static bool has_former_locked(const SnapIncoming *in)
+{
+	struct stat st;
+
+	return in->former.exists &&
+	       snap_head_stat(in->folder, SNAP_CATALOG_SNAPSHOT, &st) &&
+	       st.st_dev == in->former.dev && st.st_ino == in->former.ino;
+}
+
 enum snap_incoming_read snap_incoming_reads(SnapIncoming *in, bool writes)
 {
 	SNAP_LOCKED(&in->lock);
@@ -23,8 +33,9 @@ enum snap_incoming_read snap_incoming_reads(SnapIncoming *in, bool writes)
 
 	if (in->state == SNAP_INCOMING_REMOVED)
 		return SNAP_INCOMING_GONE;
-	if (in->former.exists &&
-	    (!writes || in->state == SNAP_INCOMING_UNTOUCHED))
+	if (in->former.exists && in->state == SNAP_INCOMING_UNTOUCHED)
+		return SNAP_INCOMING_SNAPSHOT;
+	if (!writes && (in->save ? in->former.exists : has_former_locked(in)))
 		return SNAP_INCOMING_SNAPSHOT;
 	if (!in->save)
 		return SNAP_INCOMING_BYTES;

@@ -303,6 +303,18 @@ class WritersTest(FuseCase):
         write_all(self.first, self.data[MIB:])
         self.check_snapshot()
 
+    def test_second_one_may_not_go_on_when_the_first_has_gone(self):
+        write_all(self.first, self.data[:MIB])
+        second = open_stream(self.snaps('vm1', 'stream'), os.O_WRONLY)
+        self.addCleanup(os.close, second)
+        self.close('first')
+        self.wait_log('vm1/stream: not saved')
+        self.assertEqual(os.listdir(self.snaps('vm1')), [])
+        with self.assertRaises(OSError):
+            os.pwrite(second, self.data[MIB:MIB + 4096], MIB)
+        self.save('vm1')
+        self.check_snapshot()
+
     def test_second_one_that_comes_too_late_changes_nothing(self):
         """Both have cut the file to write a stream; one is done before the other
         begins. His first bytes are no preamble of the snapshot."""

@@ -102,6 +102,23 @@ class ScatteredTest(ScatteredCase):
         self.put(self.image.pages + self.image.bitmaps + self.image.stream[-2:])
         self.check_image()
 
+    def test_channels_of_one_that_was_begun_anew_write_no_page_of_the_next(self):
+        channel = self.open_channel(os.O_WRONLY)
+        self.put(self.image.stream[:-2])
+        self.put(self.image.pages[:1], channel)
+        os.ftruncate(self.main, 0)
+        self.put(self.image.stream[:-2])
+        self.assert_errno(errno.ECANCELED, self.put, self.image.pages[1:2], channel)
+        self.put(self.image.pages + self.image.bitmaps + self.image.stream[-2:])
+        self.check_image()
+
+    def test_second_one_cannot_write_its_own_beginning(self):
+        self.put(self.image.stream[:-2])
+        second = self.open_channel(os.O_WRONLY)
+        self.assert_errno(errno.EBUSY, self.put, self.image.stream[:1], second)
+        self.put(self.image.pages + self.image.bitmaps + self.image.stream[-2:])
+        self.check_image()
+
     def test_torn_one_leaves_the_old_one(self):
         self.save('vm1')
         main = self.open_channel()

@@ -120,6 +120,30 @@ class HeaderTest(StreamCase):
         self.assertTrue(read_file(self.stream)[:4096] == b'Y' * 4096)
         self.assertEqual(makestream.read_back(read_file(self.stream)[4096:])[1], self.guest.pages)
 
+    def test_who_wrote_a_header_may_change_it_while_another_saves_and_after(self):
+        header = self.open()
+        write_all(header, b'X' * 4096)
+        fd = self.open(os.O_WRONLY)
+        os.lseek(fd, 4096, os.SEEK_SET)
+        write_all(fd, self.data[:MIB])
+        self.assertEqual(os.pwrite(header, b'Y', 0), 1)
+        stranger = self.open(os.O_WRONLY)
+        self.assert_errno(errno.EBUSY, os.pwrite, stranger, b'Z', 0)
+        write_all(fd, self.data[MIB:])
+        self.assertEqual(os.pwrite(header, b'Z', 1), 1)
+        self.assert_errno(errno.EPROTO, os.pwrite, stranger, b'Z', 0)
+        self.assertEqual(read_file(self.snaps('vm1', 'preamble')), b'YZ' + b'X' * 4094)
+
+    def test_who_wrote_a_header_that_another_cut_off_writes_no_stream_behind_it(self):
+        fd = self.open()
+        write_all(fd, b'X' * 4096)
+        other = self.open(os.O_WRONLY | os.O_TRUNC)
+        write_all(other, b'Y' * 4096)
+        self.assert_errno(errno.ECANCELED, os.write, fd, self.data[:MIB])
+        self.wait_log('vm1/stream: another process has begun it anew')
+        write_all(other, self.data)
+        self.check(b'Y' * 4096)
+
     def test_the_header_of_a_snapshot_stays_when_it_is_saved_again_in_place(self):
         header = b'X' * 4096
         write_stream(self.stream, header + self.data)
@@ -274,6 +298,13 @@ class ReaderTest(StreamCase):
         self.assertTrue(os.pread(readers[0], 5000, MIB) == whole[MIB:MIB + 5000])
         # It has read nothing so far, and the snapshot is another.
         self.assert_errno(errno.ESTALE, os.pread, readers[3], 10, 0)
+
+    def test_a_header_is_read_when_the_snapshot_beside_it_was_removed(self):
+        self.save('vm1')
+        fd = self.open(os.O_WRONLY | os.O_TRUNC)
+        write_all(fd, b'X' * 5000)
+        os.unlink(self.stream)
+        self.assertEqual(read_file(self.stream), b'X' * 5000)
 
     def test_one_that_waits_for_a_save_that_fails_is_told(self):
         fd = self.open()
