@@ -20,6 +20,21 @@ NOBODY = 65534
 # skipped without root, and meson takes it for a failure.
 BUILDER = 0 if RELEASE == 'bookworm' else NOBODY
 SOURCE = '/build/snapfs'
+# What Fedora's rpm has, and Debian's has not: macros, and a bash that is /bin/sh. Here it makes no
+# package of debug information.
+MACROS = r'''
+%_topdir /build/rpm
+%__brp_compress bash /usr/lib/rpm/brp-compress /usr
+%_docdir %{_datadir}/doc
+%_docdir_fmt %%{NAME}
+%_unitdir %{_prefix}/lib/systemd/system
+%meson meson setup . build --buildtype=plain --auto-features=enabled --prefix=%{_prefix}
+%meson_build meson compile -C build
+%meson_install DESTDIR=%{buildroot} meson install -C build --no-rebuild
+%meson_test meson test -C build
+%debug_package %{nil}
+%_build_id_links none
+'''
 
 
 def keep_mounts_private():
@@ -120,6 +135,34 @@ class Package(harness.Case):
         found = system.run('find', '/', '-xdev', '-name', '*snapfs*', '-not', '-path', '/build*',
                            '-not', '-path', '/snapfs.deb', '-not', '-path', '/proc/*')
         self.assertEqual(found, '')
+
+    def build_rpm(self):
+        """The path of an RPM, which an archive of the source gives."""
+        self.builder.apt('install', 'rpm')
+        version = run('dpkg-deb', '--field', self.package(), 'Version').stdout.strip()
+        copy_source(self.builder.inside('build', 'archived', f'snapfs-{version}'))
+        with open(self.builder.inside('build', 'macros'), 'w', encoding='utf-8') as file:
+            file.write(MACROS)
+        own(self.builder.inside('build'), BUILDER)
+        self.builder.run('tar', '-czf', f'snapfs-{version}.tar.gz', '-C', 'archived',
+                         f'snapfs-{version}', folder='/build', user=BUILDER)
+        # rpm knows no package of Debian.
+        self.builder.run('rpmbuild', '-tb', '--nodeps', '--without=check', '--load=/build/macros',
+                         f'snapfs-{version}.tar.gz', folder='/build', user=BUILDER)
+        (path,) = glob.glob(self.builder.inside('build', 'rpm', 'RPMS', '*', '*.rpm'))
+        return os.path.join('/', os.path.relpath(path, self.builder.path))
+
+    def test_an_rpm_has_the_same_files(self):
+        said = self.builder.run('rpm', '-qp', '--qf', r'[%{FILEMODES:perms} %{FILENAMES}\n]',
+                                self.build_rpm())
+        rpm = {line.split()[1] for line in said.strip().split('\n') if line[0] != 'd'}
+        said = run('sh', '-c', 'dpkg-deb --fsys-tarfile "$0" | tar -t', self.package()).stdout
+        deb = {line[1:] for line in said.strip().split('\n') if line[-1] != '/'}
+        of_rpm = {'/usr/share/doc/snapfs/README.md', '/usr/share/licenses/snapfs/COPYING',
+                  '/usr/share/zsh/site-functions/_snapfs'}
+        of_deb = {'/usr/share/doc/snapfs/README.md.gz', '/usr/share/doc/snapfs/changelog.gz',
+                  '/usr/share/doc/snapfs/copyright', '/usr/share/zsh/vendor-completions/_snapfs'}
+        self.assertEqual((rpm - deb, deb - rpm), (of_rpm, of_deb))
 
 
 if __name__ == '__main__':
