@@ -80,12 +80,17 @@ def initramfs():
     return cached(f'initramfs-{_digest(source)}.cpio', make)
 
 
-def _take_kernel(path, folder):
+def kernel_package():
+    """The package that has the kernel."""
     depends = tool('apt-cache', 'depends', KERNEL_PACKAGE)
     package = re.search(r'Depends: (linux-image-\S+)', depends)
     if not package:
         raise Missing(f'apt knows no {KERNEL_PACKAGE} (apt-get update?)')
-    take(package[1], 'boot/vmlinuz-*', path, folder)
+    return package[1]
+
+
+def _take_kernel(path, folder):
+    take(kernel_package(), 'boot/vmlinuz-*', path, folder)
 
 
 def kernel():

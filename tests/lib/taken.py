@@ -55,17 +55,22 @@ def tool(*command):
     return done.stdout
 
 
-def take(package, pattern, path, folder):
-    """Writes `path`, the file of a package of Debian that a pattern matches. It does not install
-    the package."""
+def unpack(package, folder):
+    """A package of Debian, unpacked into a folder of this one, and not installed."""
     need_program('apt-get')
     done = subprocess.run(['apt-get', 'download', package], cwd=folder, capture_output=True,
                           text=True, check=False)
     if done.returncode:
         raise Missing(f'apt-get download {package}: {done.stderr.strip()}')
     (deb,) = glob.glob(os.path.join(folder, '*.deb'))
-    tool('dpkg-deb', '-x', deb, os.path.join(folder, 'root'))
-    (found,) = glob.glob(os.path.join(folder, 'root', pattern))
+    root = os.path.join(folder, 'root')
+    tool('dpkg-deb', '-x', deb, root)
+    return root
+
+
+def take(package, pattern, path, folder):
+    """Writes `path`, the file of a package of Debian that a pattern matches."""
+    (found,) = glob.glob(os.path.join(unpack(package, folder), pattern))
     shutil.copy(found, path)
 
 
