@@ -71,8 +71,8 @@ clean_up()
 	done
 }
 
-# hold HOST FILE NAME: a process of that host opens a file, and reads it to the
-# end when release NAME is called; that prints the sum.
+# hold HOST FILE NAME: a process of that host opens a file and reads its first
+# bytes, and the others when release NAME is called, which prints the sum.
 hold()
 {
 	mkfifo "/run/$3.go" "/run/$3.sum"
@@ -84,9 +84,11 @@ hold()
 	until_true 30 test -e "/run/$3.open"
 }
 
+# release NAME: it reads on, and not what the kernel has kept.
 release()
 {
 	local sum
+	echo 3 >/proc/sys/vm/drop_caches
 	echo go >"/run/$1.go"
 	read -r sum _ <"/run/$1.sum"
 	echo "$sum"
@@ -163,20 +165,24 @@ export_disk()
 		>/proc/net/rpc/nfsd.fh/channel
 }
 
+# It forgets what it exports when it stops.
+serve()
+{
+	export_disk
+	echo 'tcp 2049' >/proc/fs/nfsd/portlist
+	echo 4 >/proc/fs/nfsd/threads
+}
+
 start_server()
 {
 	mkdir -p /srv /var/lib/nfs/v4recovery
 	mount -t ext4 /dev/vda /srv
 	mount -t nfsd nfsd /proc/fs/nfsd
-	export_disk
-	cd /proc/fs/nfsd || return
-	echo 15 >nfsv4leasetime
-	echo 15 >nfsv4gracetime
-	echo '-2 -3 +4 +4.1 +4.2' >versions
-	echo 'tcp 2049' >portlist
-	echo 4 >threads
-	echo Y >v4_end_grace
-	cd /
+	echo 15 >/proc/fs/nfsd/nfsv4leasetime
+	echo 15 >/proc/fs/nfsd/nfsv4gracetime
+	echo '-2 -3 +4 +4.1 +4.2' >/proc/fs/nfsd/versions
+	serve
+	echo Y >/proc/fs/nfsd/v4_end_grace
 }
 
 mount_cluster()

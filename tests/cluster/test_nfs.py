@@ -239,6 +239,16 @@ class Trouble(TroubleCase):
         self.check('a', 'vm2', 'two')
         self.wait('grep -q "the store answers again" /run/a.log')
 
+    def test_the_server_starts_anew_and_the_lock_stays(self):
+        self.sh('begin_save a vm2 two; hold a /a/snaps/vm1/ram held')
+        self.sh('echo 0 >/proc/fs/nfsd/threads; echo go >/run/save.go; '
+                'until_true 60 grep -q "waiting for the store" /run/a.log')
+        self.sh('serve')
+        self.assertIn('on host-a', self.sh(f'snapfs_up b {self.store}', status=1))
+        self.sh('until_true 120 grep -q "status 0" /run/save.said')
+        self.check('a', 'vm2', 'two')
+        self.release('held', 'one')
+
     def test_the_host_is_cut_off_and_b_takes_over_when_its_lease_has_ended(self):
         self.sh('begin_save a vm2 two')
         self.away()
@@ -250,6 +260,7 @@ class Trouble(TroubleCase):
         self.save('b', 'vm2', 'two')
         self.sh('ip link set to-a up; umount -l /a/snaps')
         self.check('b', 'vm2', 'two')
+        self.assertRegex(self.sh('finish_save'), 'status 1')
 
 
 class Timeout(TroubleCase):
