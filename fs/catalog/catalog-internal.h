@@ -27,6 +27,8 @@ void snap_temporary_clear(int root_fd, int tmp_fd);
  * snap_lock_drop() takes, -EBUSY, or -errno. */
 int snap_lock_take(const char *store, int store_fd, int private_fd,
 		   const char *holder, GError **error);
+/* Checks that the lock of .snapfs was not lost: 0 or -errno. */
+int snap_lock_check(int fd);
 /* Gives the lock of .snapfs back; closing the store's folder does the same to
  * the other one. */
 void snap_lock_drop(int fd);

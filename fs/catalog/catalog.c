@@ -34,6 +34,17 @@ void snap_catalog_free(SnapCatalog *c)
 	g_free(c);
 }
 
+int snap_catalog_check(const SnapCatalog *c, GError **error)
+{
+	int r = snap_lock_check(c->lock_fd);
+
+	return r < 0 ? snap_fail_errno(error, -r,
+				       "the lock of the store was lost, "
+				       "another host may have taken it; "
+				       "unmount the store here")
+		     : 0;
+}
+
 SnapLayers *snap_catalog_layers(const SnapCatalog *c)
 {
 	return c->layers;

@@ -132,6 +132,8 @@ static int publish(SnapIngest *in, int folder_fd, GError **error)
 	struct snap_meta meta = { 0 };
 	int r = check_first(in, folder_fd, error);
 
+	if (r == 0)
+		r = snap_catalog_check(in->catalog, error);
 	if (r < 0)
 		return r;
 	r = in->parent ? snap_parent_sync(in->parent) : 0;

@@ -262,6 +262,19 @@ class Trouble(TroubleCase):
         self.check('b', 'vm2', 'two')
         self.assertRegex(self.sh('finish_save'), 'status 1')
 
+    def test_a_host_that_was_cut_off_and_comes_back_does_not_write_beside_b(self):
+        self.away()
+        self.wait(f'snapfs_up b {self.store}', 100)
+        self.save('b', 'vm2', 'two')
+        self.sh('ip link set to-a up')
+        self.assertIn('error', self.sh('save a vm3 one', status=1))
+        self.wait('grep -q "vm3.*the lock of the store was lost" /run/a.log')
+        self.assertEqual(self.sh('ls -A /b/snaps/vm3'), '')
+        self.check('b', 'vm1', 'one')
+        self.sh('umount /a/snaps')
+        said = self.sh(f'cat /srv/{self.store}/.snapfs/lock')
+        self.assertIn('on host-b', said)
+
 
 class Timeout(TroubleCase):
     options = 'allow_other,timeout=2'
