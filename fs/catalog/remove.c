@@ -14,7 +14,6 @@
 static int remove_file(int tmp_fd, int folder_fd)
 {
 	g_autofree char *name = g_uuid_string_random();
-
 	int r = 0;
 
 	/* The folder may be on another file system. */
