@@ -27,7 +27,10 @@ void snap_temporary_clear(int root_fd, int tmp_fd);
  * snap_lock_drop() takes, -EBUSY, or -errno. */
 int snap_lock_take(const char *store, int store_fd, int private_fd,
 		   const char *holder, GError **error);
-/* Checks that the lock of .snapfs was not lost: 0 or -errno. */
+/* True where a server may give the lock of .snapfs to another host. May wait
+ * for more than the lock and the data of the store: CephFS asks a monitor. */
+bool snap_lock_may_go(int fd);
+/* There: checks that it has not. 0 or -errno. */
 int snap_lock_check(int fd);
 /* Gives the lock of .snapfs back; closing the store's folder does the same to
  * the other one. */

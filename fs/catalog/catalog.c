@@ -17,6 +17,7 @@ struct SnapCatalog {
 	int fd;
 	int tmp_fd;  /* -1 when read-only */
 	int lock_fd; /* -1 when read-only */
+	bool lock_may_go;
 	SnapLayers *layers;
 };
 
@@ -36,7 +37,7 @@ void snap_catalog_free(SnapCatalog *c)
 
 int snap_catalog_check(const SnapCatalog *c, GError **error)
 {
-	int r = snap_lock_check(c->lock_fd);
+	int r = c->lock_may_go ? snap_lock_check(c->lock_fd) : 0;
 
 	return r < 0 ? snap_fail_errno(error, -r,
 				       "the lock of the store was lost, "
@@ -124,6 +125,7 @@ static int open_to_write(SnapCatalog *c, const char *holder, GError **error)
 	c->lock_fd = snap_lock_take(c->path, c->fd, private_fd, holder, error);
 	if (c->lock_fd < 0)
 		return c->lock_fd;
+	c->lock_may_go = snap_lock_may_go(c->lock_fd);
 	c->tmp_fd = open_folder(c, private_fd, "tmp", SNAP_CATALOG_TMP, error);
 	if (c->tmp_fd < 0)
 		return c->tmp_fd;

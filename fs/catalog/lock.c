@@ -185,19 +185,22 @@ int snap_lock_take(const char *store, int store_fd, int private_fd,
 	return snap_steal_fd(&fd);
 }
 
+bool snap_lock_may_go(int fd)
+{
+	struct statfs fs;
+
+	return fstatfs(fd, &fs) == 0 && fs.f_type == NFS_SUPER_MAGIC;
+}
+
 /* The client of NFS learns from the server that a lock was lost, and then
  * refuses to read and write by that file (Linux, nfs4_select_rw_stateid() in
  * fs/nfs/nfs4state.c). Nobody writes to the file without the lock, so to write
  * a byte of it once more changes nothing. */
 int snap_lock_check(int fd)
 {
-	struct statfs fs;
 	char byte;
-	ssize_t n;
+	ssize_t n = pread(fd, &byte, 1, 0);
 
-	if (fstatfs(fd, &fs) < 0 || fs.f_type != NFS_SUPER_MAGIC)
-		return 0;
-	n = pread(fd, &byte, 1, 0);
 	if (n == 1)
 		n = pwrite(fd, &byte, 1, 0);
 	return n < 0 || fdatasync(fd) < 0 ? -errno : 0;
