@@ -4,7 +4,6 @@
 import hashlib
 import itertools
 import os
-import signal
 import sys
 
 for folder in ('lib', 'fuse'):
@@ -291,9 +290,4 @@ class Timeout(TroubleCase):
 
 
 if __name__ == '__main__':
-    # So that the guest ends as well.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        harness.main()
-    finally:
-        Shared.end()
+    harness.main_with(Shared.end)

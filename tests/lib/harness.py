@@ -182,3 +182,12 @@ def main():
     if result.skipped and len(result.skipped) >= result.testsRun:
         sys.exit(SKIPPED)
     sys.exit(0)
+
+
+def main_with(end):
+    """The same, and calls `end` after the tests, also when SIGTERM ends them."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        main()
+    finally:
+        end()
