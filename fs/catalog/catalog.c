@@ -15,9 +15,9 @@ struct SnapCatalog {
 	char *path;
 	bool read_only;
 	int fd;
-	int tmp_fd;  /* -1 when read-only */
-	int lock_fd; /* -1 when read-only */
-	bool lock_may_go;
+	int tmp_fd;	  /* -1 when read-only */
+	int lock_fd;	  /* -1 when read-only */
+	bool lock_may_go; /* the server may give it to another host */
 	SnapLayers *layers;
 };
 
@@ -35,7 +35,7 @@ void snap_catalog_free(SnapCatalog *c)
 	g_free(c);
 }
 
-int snap_catalog_check(const SnapCatalog *c, GError **error)
+int snap_catalog_check_lock(const SnapCatalog *c, GError **error)
 {
 	int r = c->lock_may_go ? snap_lock_check(c->lock_fd) : 0;
 

@@ -53,7 +53,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapCatalog, snap_catalog_free)
 /* Checks that the store, which was opened for writing, still is this process's:
  * a server of NFS gives the lock of a host that was cut off to another one.
  * Returns 0 or -errno. */
-int snap_catalog_check(const SnapCatalog *c, GError **error);
+int snap_catalog_check_lock(const SnapCatalog *c, GError **error);
 
 /* A descriptor of the store's folder (borrowed); its path as it was given;
  * whether the store was opened read-only. */

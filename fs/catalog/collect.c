@@ -208,7 +208,7 @@ int snap_catalog_collect(SnapCatalog *c, GError **error)
 	g_mutex_lock(&co.layers->collecting);
 	co.names = g_ptr_array_new_with_free_func(g_free);
 	co.used = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-	r = snap_catalog_check(c, &cause);
+	r = snap_catalog_check_lock(c, &cause);
 	if (r == 0)
 		r = collect(&co);
 	g_mutex_unlock(&co.layers->collecting);

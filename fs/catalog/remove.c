@@ -23,7 +23,9 @@ static int remove_file(int tmp_fd, int folder_fd)
 			       : 0;
 	if (unlinkat(tmp_fd, name, 0) < 0) {
 		r = -errno;
-		(void)renameat(tmp_fd, name, folder_fd, SNAP_CATALOG_SNAPSHOT);
+		/* Unless another one was saved just now. */
+		(void)renameat2(tmp_fd, name, folder_fd, SNAP_CATALOG_SNAPSHOT,
+				RENAME_NOREPLACE);
 	}
 	return r;
 }

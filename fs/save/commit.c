@@ -133,7 +133,7 @@ static int publish(SnapIngest *in, int folder_fd, GError **error)
 	int r = check_first(in, folder_fd, error);
 
 	if (r == 0)
-		r = snap_catalog_check(in->catalog, error);
+		r = snap_catalog_check_lock(in->catalog, error);
 	if (r < 0)
 		return r;
 	r = in->parent ? snap_parent_sync(in->parent) : 0;
