@@ -26,7 +26,8 @@ struct snap_head {
 	uint64_t ino;	/* of a file that was there before; 0: none */
 	struct stat st; /* of its file, as it was found; st_ino 0: none */
 	uint64_t size;	/* bytes so far, with the hole that it was cut to */
-	uint64_t begin; /* the stream begins here if its magic stands here */
+	uint64_t begin; /* the stream begins here if its magic stands here;
+			 * while the save runs, it does */
 	uint64_t reach; /* the end of the last byte of the present writers */
 };
 

@@ -100,9 +100,10 @@ static struct snap_pending *pending_new_locked(SnapIncoming *in,
 	return p;
 }
 
-/* True while another file is the one by which these bytes are written. Through
- * any file, the pages of mapped-ram may come, and what stands before the stream
- * by whom it was written. */
+/* True when these bytes may only come through another open file, the one that
+ * began the stream. The pages of mapped-ram come through any. What stands
+ * before the stream may be changed through a file that has written to it, and
+ * in mapped-ram through any. */
 static bool is_busy_locked(const SnapIncoming *in,
 			   const struct snap_writer *writer, size_t size,
 			   uint64_t offset)
@@ -229,8 +230,9 @@ static void begin_anew_locked(SnapIncoming *in)
 	in->state = SNAP_INCOMING_EMPTY;
 }
 
-/* Bytes are cut off. Who wrote them would go on behind what he did not write,
- * so he may write no more; but for the one who cuts. */
+/* The writer cuts bytes off. Another process that wrote some of them does not
+ * know that, and would go on in the middle of what comes next. So its writes
+ * are refused from now on. */
 static void next_era_locked(SnapIncoming *in, struct snap_writer *writer)
 {
 	in->era++;

@@ -151,7 +151,7 @@ bool snap_incoming_forget(SnapIncoming *in, struct snap_waiter *waiter);
  * others. */
 struct snap_writer {
 	uid_t uid; /* of the process that opened it */
-	guint era; /* this room's: what it has written to; 0: nothing yet */
+	guint era; /* this room's: of the stream when it wrote last; 0: never */
 };
 
 /* One more writer; false when nobody may join any more. */

@@ -7,10 +7,10 @@
  * `stream`. What it reads then is in fs/incoming/read.c. A file from which
  * bytes of a snapshot were read keeps to that snapshot, until it is written to.
  *
- * A write within the preamble changes the preamble, before a save begins, and
- * by its writer after it is done: libvirt marks its header when the rest is
- * written, and edits the XML in it. Every other write goes to the stream on its
- * way in.
+ * A write within the preamble changes the preamble: before a save begins, and
+ * after it is done through a file that has written to it. libvirt marks its
+ * header when the rest is written, and edits the XML in it. Every other write
+ * goes to the stream on its way in.
  */
 #include "fs/tree/tree-internal.h"
 
