@@ -310,8 +310,7 @@ class WritersTest(FuseCase):
         self.close('first')
         self.wait_log('vm1/stream: not saved')
         self.assertEqual(os.listdir(self.snaps('vm1')), [])
-        with self.assertRaises(OSError):
-            os.pwrite(second, self.data[MIB:MIB + 4096], MIB)
+        self.assert_errno(errno.EPROTO, os.pwrite, second, self.data[MIB:MIB + 4096], MIB)
         self.save('vm1')
         self.check_snapshot()
 

@@ -91,8 +91,8 @@ class Load(Kind):
             size = os.fstat(file.fileno()).st_size
             places = [(at, rng.choice((PAGE, 1 << 20))) for at in range(0, size + 1, 1 << 20)]
             rng.shuffle(places)
-            fits = [one.views[view] for one in self.world.truths if view in one.views
-                    and view == 'stream' or len(one.views.get(view, '')) == size]
+            fits = [one.views[view] for one in self.world.truths if view in one.views and
+                    (view == 'stream' or len(one.views[view]) == size)]
             for at, some in places:
                 data = os.pread(file.fileno(), some, at)
                 fits = [whole for whole in fits if whole[at:at + some] == data]
